@@ -1,0 +1,63 @@
+"""What the proxier asks of a backend, whichever it is."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from kproxy.plan.model import Plan
+from kproxy.state.model import Endpoint, IPFamily, ServicePortName
+
+
+class BackendError(Exception):
+    """The kernel could not be brought to the wanted state; what was in force before still is. Worth a retry."""
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A service the kernel would not take: left out, so that all others get through."""
+
+    name: ServicePortName
+    reason: str
+
+
+class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one successful `Backend.apply` did."""
+
+    full: bool
+    """Whether the kernel's tables were read and compared as a whole, not only patched where the plan changed."""
+    rules: Mapping[str, int]
+    """Rules of kproxy's now in force, by table."""
+    repaired: int = 0
+    """Chains found to be other than kproxy had left them; only a full sync notices."""
+    refused: Sequence[Refused] = ()
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """New connections since the rules that count them were first written, as far as this backend's rules tell."""
+
+    services: Mapping[ServicePortName, int]
+    endpoints: Mapping[tuple[ServicePortName, Endpoint], int]
+    rejected: Mapping[ServicePortName, int]
+    dropped: Mapping[ServicePortName, int]
+
+
+class Backend(Protocol):
+    """Brings one address family's kernel rules in line with a plan.
+
+    Not thread-safe: one thread calls it. Every method may raise `BackendError`.
+    """
+
+    family: IPFamily
+
+    def apply(self, plan: Plan, changed: frozenset[ServicePortName] | None) -> SyncReport:
+        """Make the kernel do what ``plan`` says.
+
+        ``changed`` names the services whose plans differ from those of the last successful call (or that are gone);
+        None asks for a full comparison with what the kernel holds, which repairs whatever others changed.
+        """
+
+    def drifted(self) -> bool:
+        """Tell, cheaply, whether somebody else has changed the tables since the last apply."""
+
+    def cleanup(self) -> None:
+        """Remove all that is kproxy's, and nothing else."""
