@@ -1,0 +1,77 @@
+"""Plans one service port: its frontends, the routes behind them, and who may use them.
+
+This is the whole of what a Service *means*, on one page. Where kube-proxy has a rule for a reason of its own, the
+reason is given here; how a rule is spelt is the backends' business.
+"""
+
+from collections.abc import Sequence
+
+from kproxy.plan.model import Frontend, FrontendKind, Masquerade, NodePlan, Route, ServicePlan, Target
+from kproxy.plan.settings import NodeFacts, ProxySettings
+from kproxy.plan.topology import Usable, usable_endpoints
+from kproxy.state.addresses import cidr_contains
+from kproxy.state.model import Endpoint, ServicePort
+
+
+def plan_service(
+    port: ServicePort, endpoints: Sequence[Endpoint], node: NodeFacts, node_plan: NodePlan, settings: ProxySettings
+) -> ServicePlan:
+    """Take every decision about one service port with the endpoints behind it."""
+    usable = usable_endpoints(port, endpoints, node.name, node.zone)
+    from_elsewhere = Masquerade.OFF_CLUSTER if node_plan.local_traffic else Masquerade.NEVER
+    return ServicePlan(
+        name=port.name,
+        frontends=_frontends(port, node.ips.get(node_plan.family)),
+        internal=_internal_route(port, usable, Masquerade.ALWAYS if settings.masquerade_all else from_elsewhere),
+        external=_external_route(port, usable),
+        cluster_endpoints=usable.cluster,
+        local_endpoints=usable.local,
+        affinity_seconds=port.affinity_seconds,
+        health_check_node_port=port.health_check_node_port,
+        local_ready=sum(endpoint.is_local and endpoint.ready for endpoint in endpoints),
+    )
+
+
+def _frontends(port: ServicePort, node_ip: str | None) -> tuple[Frontend, ...]:
+    found = [Frontend(FrontendKind.CLUSTER_IP, port.cluster_ip, port.port)]
+    found += [Frontend(FrontendKind.EXTERNAL_IP, ip, port.port) for ip in port.external_ips]
+    sources = _permitted_sources(port, node_ip)
+    found += [Frontend(FrontendKind.LOAD_BALANCER, ip, port.port, sources) for ip in port.load_balancer_vips]
+    if port.node_port:
+        found.append(Frontend(FrontendKind.NODE_PORT, None, port.node_port))
+    return tuple(found)
+
+
+def _permitted_sources(port: ServicePort, node_ip: str | None) -> tuple[str, ...]:
+    """Return who may use the load balancer's addresses: the source ranges, and sometimes those addresses themselves.
+
+    A load balancer that leaves the destination as it is often has the node carry its address on an interface of its
+    own. A connection from the node to that address then has it for its source as well, so where the node itself is
+    among those permitted, the load balancer's addresses must be too (kubernetes/kubernetes#36500).
+    """
+    ranges = port.source_ranges
+    if node_ip is None or not any(cidr_contains(cidr, node_ip) for cidr in ranges):
+        return ranges
+    bits = 128 if ":" in node_ip else 32
+    return (*ranges, *(f"{ip}/{bits}" for ip in port.load_balancer_vips))
+
+
+def _internal_route(port: ServicePort, usable: Usable, masquerade: Masquerade) -> Route:
+    if not usable.anywhere:
+        return Route(Target.REJECT)
+    if not port.internal_local:
+        return Route(Target.CLUSTER, masquerade)
+    return Route(Target.LOCAL, masquerade) if usable.local else Route(Target.DROP)
+
+
+def _external_route(port: ServicePort, usable: Usable) -> Route | None:
+    if not port.externally_accessible:
+        return None
+    if not usable.anywhere:
+        return Route(Target.REJECT)
+    if not port.external_local:
+        # The endpoint may be on another node, which would answer the client directly, from an address the client
+        # never spoke to; so the connection has to come back through here.
+        return Route(Target.CLUSTER, Masquerade.ALWAYS)
+    # Local endpoints only: replies pass this node anyway, and the client's address is kept for the pod to see.
+    return Route(Target.LOCAL if usable.local else Target.DROP, Masquerade.NEVER, short_cut=True)

@@ -1,0 +1,76 @@
+"""Noting what is wrong with an object while it is converted, and the checks that both converters share.
+
+The API server validates what it stores, but not everything that reaches a proxy came through it (manifests, older
+versions, bugs), and what does must not be able to break the rules of all other services. So nothing passes into
+`ServicePort` and `Endpoint` that is not known to be sound: numbers are in range, addresses canonical, and every string
+that can end up in a rule's comment or in a log line is a DNS label. What isn't becomes a `Problem`; the rest of the
+object stays in force.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+
+from kproxy.api.types import ObjectKey, Problem
+from kproxy.state.addresses import NotAnAddress
+from kproxy.state.model import IPFamily, Protocol
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_PROTOCOLS = {None: Protocol.TCP, "": Protocol.TCP, "TCP": Protocol.TCP, "UDP": Protocol.UDP, "SCTP": Protocol.SCTP}
+
+
+def is_label(text: str) -> bool:
+    """Tell whether ``text`` is a DNS label (RFC 1123): what names of namespaces, Services and ports are."""
+    return _LABEL.fullmatch(text) is not None
+
+
+def is_port(number: int) -> bool:
+    """Tell whether ``number`` can be the number of a port."""
+    return 1 <= number <= 65_535
+
+
+def quote(value: object) -> str:
+    """Return ``value`` fit for a log line: control characters escaped, long text cut."""
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:56]}…{text[-1]}"
+
+
+class Findings:
+    """Collects the problems of one object while it is converted."""
+
+    def __init__(self, kind: str, key: ObjectKey) -> None:
+        self._kind = kind
+        self._key = key
+        self.problems: list[Problem] = []
+
+    def add(self, field: str, reason: str) -> None:
+        """Note that ``field`` was skipped."""
+        self.problems.append(Problem(self._kind, self._key, field, reason))
+
+    def parse(
+        self, field: str, texts: Iterable[str] | None, parse: Callable[[str], tuple[IPFamily, str]], family: IPFamily
+    ) -> tuple[str, ...]:
+        """Return the addresses among ``texts`` that are sound and of ``family``, each once."""
+        found: dict[str, None] = {}
+        for index, text in enumerate(texts or ()):
+            try:
+                its_family, canonical = parse(text)
+            except NotAnAddress as error:
+                self.add(f"{field}[{index}]", f"{quote(text)}: {error}")
+            else:
+                if its_family is family:
+                    found[canonical] = None
+        return tuple(found)
+
+    def protocol(self, field: str, text: str | None) -> Protocol | None:
+        """Return the protocol that ``text`` names, TCP where nothing is said; None where kproxy knows no such one."""
+        if text not in _PROTOCOLS:
+            self.add(f"{field}.protocol", f"{quote(text)} is not TCP, UDP or SCTP; the port is ignored")
+            return None
+        return _PROTOCOLS[text]
+
+    def port(self, field: str, number: int) -> bool:
+        """Tell whether ``number`` is a port, noting it where it isn't."""
+        if not is_port(number):
+            self.add(field, f"{number} is not in 1-65535; it is ignored")
+            return False
+        return True

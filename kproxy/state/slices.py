@@ -1,0 +1,83 @@
+"""EndpointSlices → Endpoints of one address family."""
+
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+from kproxy.api.types import EndpointPort, EndpointSlice, Problem, SliceEndpoint
+from kproxy.state.addresses import NotAnAddress, parse_unicast_ip
+from kproxy.state.findings import Findings, quote
+from kproxy.state.model import Endpoint, IPFamily, Protocol
+
+SlicePorts: TypeAlias = Mapping[tuple[str, Protocol], tuple[Endpoint, ...]]
+"""What one slice contributes: its endpoints by name and protocol of the port."""
+
+_ADDRESS_TYPES = {"IPv4": IPFamily.IPV4, "IPv6": IPFamily.IPV6}
+
+
+def slice_family(endpoint_slice: EndpointSlice) -> IPFamily | None:
+    """Return the family of a slice's addresses; None for those a proxy leaves alone: FQDN, or a headless Service's."""
+    labels = endpoint_slice.metadata.labels
+    if labels is not None and labels.headless is not None:
+        return None
+    return _ADDRESS_TYPES.get(endpoint_slice.address_type)
+
+
+def slice_endpoints(
+    endpoint_slice: EndpointSlice, family: IPFamily, node_name: str
+) -> tuple[SlicePorts, tuple[Problem, ...]]:
+    """Return a slice's endpoints by port, and what was skipped. ``node_name`` decides which of them are local."""
+    findings = Findings("EndpointSlice", endpoint_slice.metadata.key)
+    places = list(_sound_places(endpoint_slice, family, findings))
+    ports: dict[tuple[str, Protocol], tuple[Endpoint, ...]] = {}
+    for index, port in enumerate(endpoint_slice.ports or ()):
+        key = _slice_port(f"ports[{index}]", port, findings)
+        if key is None or port.port is None:
+            continue
+        if key in ports:
+            findings.add(f"ports[{index}]", f"{quote(key[0])}/{key[1]} is there twice; the first one counts")
+            continue
+        ports[key] = tuple(_endpoint(ip, port.port, place, node_name) for ip, place in places)
+    return ports, tuple(findings.problems)
+
+
+def _sound_places(
+    endpoint_slice: EndpointSlice, family: IPFamily, findings: Findings
+) -> Iterator[tuple[str, SliceEndpoint]]:
+    for index, place in enumerate(endpoint_slice.endpoints or ()):
+        field = f"endpoints[{index}].addresses"
+        if not place.addresses:
+            findings.add(field, "empty; the endpoint is ignored")
+            continue
+        text = place.addresses[0]
+        try:
+            its_family, ip = parse_unicast_ip(text)
+        except NotAnAddress as error:
+            findings.add(f"{field}[0]", f"{quote(text)}: {error}; the endpoint is ignored")
+            continue
+        if its_family is not family:
+            findings.add(f"{field}[0]", f"{ip} in a slice of type {endpoint_slice.address_type}; it is ignored")
+            continue
+        yield ip, place
+
+
+def _slice_port(field: str, port: EndpointPort, findings: Findings) -> tuple[str, Protocol] | None:
+    """Return name and protocol, or None where the port is unusable. A port without number means "all": not proxied."""
+    if port.port is None:
+        return None
+    protocol = findings.protocol(field, port.protocol) if findings.port(f"{field}.port", port.port) else None
+    return (port.name or "", protocol) if protocol else None
+
+
+def _endpoint(ip: str, port: int, place: SliceEndpoint, node_name: str) -> Endpoint:
+    conditions = place.conditions
+    hints = place.hints
+    return Endpoint(
+        ip=ip,
+        port=port,
+        is_local=bool(place.node_name) and place.node_name == node_name,
+        ready=conditions is None or conditions.ready is not False,
+        serving=conditions is None or conditions.serving is not False,
+        terminating=conditions is not None and conditions.terminating is True,
+        zone_hints=tuple(zone.name for zone in (hints.for_zones or ())) if hints else (),
+        node_hints=tuple(node.name for node in (hints.for_nodes or ())) if hints else (),
+    )

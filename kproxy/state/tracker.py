@@ -1,0 +1,137 @@
+"""Holds what the API said, as service ports and endpoints, and knows which of them changed.
+
+One tracker serves one address family. It is a plain value store with one owner: objects are put in as they come, in any
+order (a slice may arrive before its Service and outlive it), and the names of all service ports whose programming may
+have changed pile up in `pending` until the owner says that they are in the kernel. A failed sync therefore loses
+nothing: what it was to do is still pending.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from kproxy.api.types import EndpointSlice, ObjectKey, Problem, Service
+from kproxy.state.model import Endpoint, IPFamily, ServicePort, ServicePortName
+from kproxy.state.services import service_ports
+from kproxy.state.slices import SlicePorts, slice_endpoints, slice_family
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What one object did to the state: whether anything became different, and what of the object was skipped."""
+
+    changed: bool
+    problems: tuple[Problem, ...] = ()
+
+
+class Tracker:
+    """Service ports and endpoints of one address family, and which of them are pending."""
+
+    def __init__(self, family: IPFamily, node_name: str) -> None:
+        self.family = family
+        self.pending: set[ServicePortName] = set()
+        self._node_name = node_name
+        self._ports: dict[ServicePortName, ServicePort] = {}
+        self._services: dict[ObjectKey, tuple[ServicePortName, ...]] = {}
+        self._slices: dict[ObjectKey, dict[str, SlicePorts]] = {}
+        self._slice_owner: dict[ObjectKey, ObjectKey] = {}
+
+    # --- Services --------------------------------------------------------------------------------------------------
+
+    def update_service(self, service: Service) -> Change:
+        """Take in a Service that is new or was modified."""
+        ports, problems = service_ports(service, self.family)
+        return Change(self._set_ports(service.metadata.key, ports), problems)
+
+    def delete_service(self, key: ObjectKey) -> Change:
+        """Forget a Service."""
+        return Change(self._set_ports(key, ()))
+
+    def _set_ports(self, key: ObjectKey, ports: Iterable[ServicePort]) -> bool:
+        before = {name: self._ports.pop(name) for name in self._services.pop(key, ())}
+        after = {port.name: port for port in ports}
+        if after:
+            self._ports.update(after)
+            self._services[key] = tuple(after)
+        changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+        self.pending |= changed
+        return bool(changed)
+
+    # --- EndpointSlices --------------------------------------------------------------------------------------------
+
+    def update_slice(self, endpoint_slice: EndpointSlice) -> Change:
+        """Take in an EndpointSlice that is new or was modified; slices of the other family do nothing."""
+        key = endpoint_slice.metadata.key
+        labels = endpoint_slice.metadata.labels
+        owner_name = labels.service_name if labels else None
+        if slice_family(endpoint_slice) is not self.family or not owner_name:
+            return self.delete_slice(key)
+        owner = ObjectKey(key.namespace, owner_name)
+        moved = self._slice_owner.get(key, owner) != owner and self.delete_slice(key).changed
+        ports, problems = slice_endpoints(endpoint_slice, self.family, self._node_name)
+        self._slice_owner[key] = owner
+        return Change(self._set_slice(owner, key.name, ports) or moved, problems)
+
+    def delete_slice(self, key: ObjectKey) -> Change:
+        """Forget an EndpointSlice."""
+        owner = self._slice_owner.pop(key, None)
+        return Change(self._set_slice(owner, key.name, None) if owner else False)
+
+    def _set_slice(self, owner: ObjectKey, slice_name: str, ports: SlicePorts | None) -> bool:
+        slices = self._slices.setdefault(owner, {})
+        before: SlicePorts = slices.pop(slice_name, {})
+        after: SlicePorts = ports or {}
+        if ports is not None:
+            slices[slice_name] = ports
+        if not slices:
+            del self._slices[owner]
+        changed = [port for port in before.keys() | after.keys() if before.get(port) != after.get(port)]
+        names = (ServicePortName(owner.namespace, owner.name, port, protocol) for port, protocol in changed)
+        # Endpoints without a service port need no programming; should one come, the Service itself makes it pending.
+        self.pending.update(name for name in names if name in self._ports)
+        return bool(changed)
+
+    # --- complete sets ---------------------------------------------------------------------------------------------
+
+    def services_missing_from(self, keys: Iterable[ObjectKey]) -> list[ObjectKey]:
+        """Return the Services held that are not among ``keys``: after a fresh list, the ones deleted meanwhile."""
+        return list(self._services.keys() - set(keys))
+
+    def slices_missing_from(self, keys: Iterable[ObjectKey]) -> list[ObjectKey]:
+        """Return the EndpointSlices held that are not among ``keys``."""
+        return list(self._slice_owner.keys() - set(keys))
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    @property
+    def ports(self) -> Mapping[ServicePortName, ServicePort]:
+        """All service ports there are now."""
+        return self._ports
+
+    def endpoints(self, name: ServicePortName) -> tuple[Endpoint, ...]:
+        """Return the endpoints behind a service port, each address once, in kube-proxy's order (by their text)."""
+        merged: dict[str, Endpoint] = {}
+        slices = self._slices.get(name.service, {})
+        for slice_name in sorted(slices):
+            for endpoint in slices[slice_name].get((name.port, name.protocol), ()):
+                text = str(endpoint)
+                other = merged.get(text)
+                if other is None or _usefulness(endpoint) > _usefulness(other):
+                    merged[text] = endpoint
+        return tuple(merged[text] for text in sorted(merged))
+
+    def everything_pending(self) -> None:
+        """Make every service port pending: after a change of what holds for all, such as the node's labels."""
+        self.pending.update(self._ports)
+
+    def applied(self, names: Iterable[ServicePortName]) -> None:
+        """Note that ``names`` are in the kernel as they are held here."""
+        self.pending.difference_update(names)
+
+
+def _usefulness(endpoint: Endpoint) -> tuple[bool, bool, bool, bool]:
+    """Rank two accounts of one address, as there are while it moves from slice to slice.
+
+    Local wins as in kube-proxy, then the one that may get traffic: the older slice may call a pod terminating that the
+    newer one already calls ready. (kube-proxy takes either, by chance.)
+    """
+    return endpoint.is_local, endpoint.ready, endpoint.serving, not endpoint.terminating
