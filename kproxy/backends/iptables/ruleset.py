@@ -7,7 +7,7 @@ it. What they have in common is decided here and nowhere else.
 
 import enum
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import msgspec
 
@@ -89,7 +89,7 @@ class Random(Term, frozen=True, gc=False):
 
     threshold: int
 
-    ONE = 1 << 31
+    ONE: ClassVar[int] = 1 << 31
 
 
 class RecentCheck(Term, frozen=True, gc=False):
