@@ -1,0 +1,175 @@
+"""The machines of the lab as a test sees them: hosts that serve, ask and run programs; among them nodes and pods."""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hack.lab import clients, kproxy, servers
+from hack.lab.addresses import Pair
+from hack.lab.clients import DEFAULT_TIMEOUT, Answer, Connection, Flow, Load, Tally
+from hack.lab.errors import LabError
+from hack.lab.namespaces import Namespace
+from hack.lab.processes import REPOSITORY, Process, inside
+from hack.lab.servers import Server, ServerThread
+
+IPTABLES = {"ipv4": "iptables", "ipv6": "ip6tables"}
+
+
+class Seat(NamedTuple):
+    """What the lab gives each host: a name, a namespace, its main addresses, a folder, and the thread for servers."""
+
+    name: str
+    namespace: Namespace
+    address: Pair
+    folder: Path
+    thread: ServerThread
+
+
+class Host:
+    """One machine: a namespace with addresses. `ip` and `ip6` are its main ones."""
+
+    def __init__(self, seat: Seat) -> None:
+        self.name = seat.name
+        self.namespace = seat.namespace
+        self.ip, self.ip6 = seat.address
+        self.addresses = list(seat.address)
+        self.processes: list[Process] = []
+        self.servers: list[Server] = []
+        self._folder = seat.folder
+        self._run_folder = self._folder / "run"
+        self._run_folder.mkdir(parents=True)
+        self._thread = seat.thread
+
+    # Answering.
+
+    def serve(self, port: int, protocol: str = "TCP", name: str = "") -> Server:
+        """Start a server on all of this host's addresses; it answers with the host's name, or with `name`."""
+        server = Server(name or self.name, port, self._thread)
+        with self.namespace.entered():
+            sockets = [servers.bound_socket(address, port, protocol) for address in self.addresses]
+        server.listen(sockets, protocol)
+        self.servers.append(server)
+        return server
+
+    def add_address(self, address: str) -> None:
+        """Give eth0 one more address. Servers started afterwards listen on it too."""
+        self.namespace.ip([f"address add {address}/{128 if ':' in address else 32} dev eth0"])
+        self.addresses.append(address)
+
+    # Asking.
+
+    def ask(
+        self,
+        address: str,
+        port: int,
+        protocol: str = "TCP",
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        source: str = "",
+        source_port: int = 0,
+    ) -> Answer:
+        """See `clients.ask`."""
+        with self.namespace.entered():
+            return clients.ask(address, port, protocol, timeout=timeout, source=source, source_port=source_port)
+
+    def ask_many(
+        self,
+        address: str,
+        port: int,
+        protocol: str = "TCP",
+        *,
+        times: int = 100,
+        timeout: float = DEFAULT_TIMEOUT,
+        source: str = "",
+    ) -> Tally:
+        """See `clients.ask_many`."""
+        with self.namespace.entered():
+            return clients.ask_many(address, port, protocol, times=times, timeout=timeout, source=source)
+
+    def connect(self, address: str, port: int, *, source: str = "") -> Connection:
+        """A TCP connection that stays open."""
+        with self.namespace.entered():
+            return Connection(address, port, source=source)
+
+    def flow(self, address: str, port: int, *, source: str = "", source_port: int = 0) -> Flow:
+        """A UDP client that keeps its port."""
+        with self.namespace.entered():
+            return Flow(address, port, source=source, source_port=source_port)
+
+    def load(self, address: str, port: int, protocol: str = "TCP", *, every: float = 0.005) -> Load:
+        """A client in a thread of its own that asks again `every` seconds after each answer."""
+        return Load(lambda: self.ask(address, port, protocol), every)
+
+    # Running programs.
+
+    def run(self, command: Sequence[str], text: str = "", *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a program on this host to its end. With `check`, a failure raises LabError in the program's words."""
+        wrapped = inside(self.namespace.name, self._run_folder, command)
+        done = subprocess.run(wrapped, input=text, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+        if check and done.returncode != 0:
+            raise LabError(f"{self.name}: {' '.join(command)}: exit code {done.returncode}: {done.stderr.strip()}")
+        return done
+
+    def start(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> Process:
+        """Start a program that keeps running on this host, with `env` added to the environment. It ends with the lab."""
+        log_file = self._folder / f"{len(self.processes)}.log"
+        wrapped = inside(self.namespace.name, self._run_folder, command)
+        process = Process(command, wrapped, log_file, {**os.environ, **(env or {})})
+        self.processes.append(process)
+        return process
+
+    @property
+    def xtables_lock(self) -> Path:
+        """Where the programs of this host find /run/xtables.lock, as seen from outside: to hold it in a test."""
+        return self._run_folder / "xtables.lock"
+
+    def close(self) -> None:
+        """End all servers and programs of this host."""
+        for server in self.servers:
+            server.close()
+        for process in self.processes:
+            if process.exit_code is None:
+                process.kill()
+
+
+class Pod(Host):
+    """A pod: a host behind a node's bridge."""
+
+    def __init__(self, seat: Seat, node: "Node", port: str) -> None:
+        super().__init__(seat)
+        self.node = node
+        self.port = port  # its veth on the node
+
+
+class Node(Host):
+    """A node: a host that has pods behind it and netfilter rules in it."""
+
+    def __init__(self, seat: Seat, number: int, variant: str) -> None:
+        super().__init__(seat)
+        self.number = number  # from 1
+        self._variant = variant
+
+    def iptables_save(self, family: str = "ipv4", table: str = "") -> str:
+        """The node's rules as iptables-save prints them, of one table or of all. `family` is ipv4 or ipv6."""
+        option = ["-t", table] if table else []
+        return self.run([f"{IPTABLES[family]}-{self._variant}-save", *option]).stdout
+
+    def iptables_restore(self, text: str, family: str = "ipv4") -> None:
+        """Load rules as iptables-restore reads them; what is there already stays."""
+        self.run([f"{IPTABLES[family]}-{self._variant}-restore", "--noflush", "--wait"], text)
+
+    def start_kproxy(
+        self,
+        *,
+        manifests: Path | None = None,
+        kubeconfig: Path | None = None,
+        master: str | None = None,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> kproxy.Kproxy:
+        """Start ``kproxy run`` on this node. It may not be ready yet: see `Kproxy.wait_ready`."""
+        source = kproxy.source_flags(manifests, kubeconfig, master)
+        process = self.start(kproxy.run_command(self.name, self.ip, source, args), env)
+        return kproxy.Kproxy(process, self.namespace, self.ip)
