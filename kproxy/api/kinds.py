@@ -1,0 +1,43 @@
+"""The kinds of objects kproxy watches: one table that decoding, watching and reading manifests all go by."""
+
+import enum
+from typing import Any
+
+from kproxy.api.types import EndpointSlice, Node, Service, ServiceCIDR
+
+
+class Kind(enum.StrEnum):
+    """One kind of object. The value is what the object's own ``kind`` field says."""
+
+    api_version: str
+    resource: str
+    """The plural name in paths and in RBAC rules."""
+    namespaced: bool
+    struct: type[Any]
+    """What objects of this kind are decoded into."""
+
+    def __new__(cls, value: str, api_version: str, resource: str, namespaced: bool, struct: type[Any]) -> "Kind":
+        """Build a member from its row in the table."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.api_version = api_version
+        member.resource = resource
+        member.namespaced = namespaced
+        member.struct = struct
+        return member
+
+    SERVICE = "Service", "v1", "services", True, Service
+    ENDPOINT_SLICE = "EndpointSlice", "discovery.k8s.io/v1", "endpointslices", True, EndpointSlice
+    NODE = "Node", "v1", "nodes", False, Node
+    SERVICE_CIDR = "ServiceCIDR", "networking.k8s.io/v1", "servicecidrs", False, ServiceCIDR
+
+    @property
+    def path(self) -> str:
+        """Where the API server keeps all objects of this kind."""
+        root = "apis" if "/" in self.api_version else "api"
+        return f"/{root}/{self.api_version}/{self.resource}"
+
+    @property
+    def group(self) -> str:
+        """The API group, empty for the core group."""
+        return self.api_version.rpartition("/")[0]
