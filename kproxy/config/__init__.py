@@ -1,0 +1,33 @@
+"""Everything about kproxy's settings: kube-proxy's configuration file and flags, read, merged, checked, written.
+
+The one thing the rest of kproxy needs of it is `Config`.
+"""
+
+from kproxy.config.errors import ConfigError
+from kproxy.config.flags import ArgumentParser, add_flags, from_flags, load
+from kproxy.config.load import parse_config, read_config_file
+from kproxy.config.model import Config, Options
+from kproxy.config.schema import IPTablesVariant, Layout, LocalMode, LogFormat, ProxyMode
+from kproxy.config.values import BindAddress, Duration
+from kproxy.config.write import as_document, to_yaml
+
+__all__ = [
+    "ArgumentParser",
+    "BindAddress",
+    "Config",
+    "ConfigError",
+    "Duration",
+    "IPTablesVariant",
+    "Layout",
+    "LocalMode",
+    "LogFormat",
+    "Options",
+    "ProxyMode",
+    "add_flags",
+    "as_document",
+    "from_flags",
+    "load",
+    "parse_config",
+    "read_config_file",
+    "to_yaml",
+]

@@ -1,0 +1,323 @@
+"""kproxy's command-line flags: kube-proxy's names, and a few of its own.
+
+A flag is a line in a table: its name and the field of the configuration it sets; the field's type says how the value is
+read. They look and behave as kube-proxy's do: ``--flag=value`` and ``--flag value``, a boolean flag alone means true,
+underscores may stand for dashes, lists add up when the flag is repeated.
+"""
+
+import argparse
+import enum
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from kproxy.config.decode import choose
+from kproxy.config.load import Draft, draft_file, field_type, finish, with_field
+from kproxy.config.model import Config
+from kproxy.config.values import Duration, nearest, quote, split_list
+
+
+class Flag(NamedTuple):
+    """One flag: the field it sets (and others that follow it), and a line of help."""
+
+    name: str
+    field: str
+    help: str
+    also: tuple[str, ...] = ()
+
+
+KUBE_PROXY_FLAGS = (
+    Flag("bind-address", "bindAddress", "the node's primary IP, where the Node object's is not to be used"),
+    Flag("bind-address-hard-fail", "bindAddressHardFail", "exit where a port can't be bound, instead of trying again"),
+    Flag("cleanup", "cleanup", "remove all of kproxy's rules and exit"),
+    Flag("cluster-cidr", "clusterCIDR", "the range of the cluster's pods, or one of each family"),
+    Flag("config", "configFile", "the configuration file; flags win over it"),
+    Flag("config-sync-period", "configSyncPeriod", "accepted for kube-proxy's sake; see --resync-period"),
+    Flag("conntrack-max-per-core", "conntrack.maxPerCore", "connections to track per CPU core; 0 leaves it as it is"),
+    Flag("conntrack-min", "conntrack.min", "connections to track at least"),
+    Flag("conntrack-tcp-be-liberal", "conntrack.tcpBeLiberal", "track TCP packets that are out of window, too"),
+    Flag("conntrack-tcp-timeout-close-wait", "conntrack.tcpCloseWaitTimeout", "how long to track CLOSE_WAIT; 0: as is"),
+    Flag(
+        "conntrack-tcp-timeout-established", "conntrack.tcpEstablishedTimeout", "how long to track idle TCP; 0: as is"
+    ),
+    Flag("conntrack-udp-timeout", "conntrack.udpTimeout", "how long to track unanswered UDP; 0: as is"),
+    Flag("conntrack-udp-timeout-stream", "conntrack.udpStreamTimeout", "how long to track answered UDP; 0: as is"),
+    Flag("detect-local-mode", "detectLocalMode", "how traffic of this node's pods is told from other traffic"),
+    Flag("feature-gates", "featureGates", "name=true or =false, comma-separated; kproxy has none, and says so"),
+    Flag("healthz-bind-address", "healthzBindAddress", "address and port of the health server; port 0: none"),
+    Flag("hostname-override", "hostnameOverride", "the name of this node's Node object, if not the host name"),
+    Flag("init-only", "initOnly", "do what needs full root privileges (sysctls), then exit"),
+    Flag("iptables-localhost-nodeports", "iptables.localhostNodePorts", "answer at node ports of 127.0.0.1, too"),
+    Flag("iptables-masquerade-bit", "iptables.masqueradeBit", "the bit of the packet mark that asks for masquerading"),
+    Flag(
+        "iptables-min-sync-period",
+        "iptables.minSyncPeriod",
+        "wait so long between syncs; 0 adapts the pace, see --cpu-share",
+        ("nftables.minSyncPeriod",),
+    ),
+    Flag(
+        "iptables-sync-period",
+        "iptables.syncPeriod",
+        "how soon a failed sync must have been made good",
+        ("nftables.syncPeriod",),
+    ),
+    Flag("kube-api-burst", "clientConnection.burst", "accepted for kube-proxy's sake"),
+    Flag("kube-api-content-type", "clientConnection.contentType", "accepted for kube-proxy's sake; kproxy speaks JSON"),
+    Flag("kube-api-qps", "clientConnection.qps", "accepted for kube-proxy's sake"),
+    Flag("kubeconfig", "clientConnection.kubeconfig", "kubeconfig file with server and credentials"),
+    Flag("logging-format", "logging.format", "text or json"),
+    Flag(
+        "masquerade-all", "iptables.masqueradeAll", "masquerade all traffic to ClusterIPs", ("nftables.masqueradeAll",)
+    ),
+    Flag("master", "master", "URL of the API server, instead of the kubeconfig's"),
+    Flag("metrics-bind-address", "metricsBindAddress", "address and port of the metrics server; port 0 or empty: none"),
+    Flag("nodeport-addresses", "nodePortAddresses", "ranges of node addresses that answer at node ports, or 'primary'"),
+    Flag("oom-score-adj", "oomScoreAdj", "how ready the kernel is to kill kproxy for memory; -1000 to 1000"),
+    Flag("pod-bridge-interface", "detectLocal.bridgeInterface", "the bridge of pods, for BridgeInterface"),
+    Flag("pod-interface-name-prefix", "detectLocal.interfaceNamePrefix", "their prefix, for InterfaceNamePrefix"),
+    Flag("profiling", "enableProfiling", "accepted for kube-proxy's sake"),
+    Flag("proxy-mode", "mode", "iptables, nftables or auto"),
+    Flag("show-hidden-metrics-for-version", "showHiddenMetricsForVersion", "accepted for kube-proxy's sake"),
+    Flag("v", "logging.verbosity", "log level: 0 events, 2 also routine, 4 and more for debugging"),
+    Flag("write-config-to", "writeConfigTo", "write the effective configuration to this file ('-': stdout) and exit"),
+)
+"""Flags that kube-proxy has, too."""
+
+KPROXY_FLAGS = (
+    Flag("api-servers", "apiServers", "URLs of API servers to fall back to, comma-separated"),
+    Flag("cpu-share", "cpuShare", "part of one core that syncs may use at most under churn"),
+    Flag("endpoint-metrics", "endpointMetrics", "count connections per endpoint, too"),
+    Flag("iptables-variant", "iptablesVariant", "auto, legacy or nft"),
+    Flag("layout", "layout", "shape of the rules: auto, classic or large"),
+    Flag("log-format", "logging.format", "the same as --logging-format"),
+    Flag("manifests", "manifests", "take the objects from a folder of files instead of an API server"),
+    Flag("max-endpoint-series", "maxEndpointSeries", "per-endpoint series shown at most, of each metric"),
+    Flag("max-service-series", "maxServiceSeries", "per-service series shown at most, of each metric"),
+    Flag("nftables-masquerade-bit", "nftables.masqueradeBit", "as --iptables-masquerade-bit, for mode nftables"),
+    Flag("nftables-min-sync-period", "nftables.minSyncPeriod", "as --iptables-min-sync-period, for mode nftables"),
+    Flag("nftables-sync-period", "nftables.syncPeriod", "as --iptables-sync-period, for mode nftables"),
+    Flag("resync-period", "resyncPeriod", "how often all rules are compared with the kernel's; 0: only when in doubt"),
+    Flag("state-directory", "stateDirectory", "where counter totals are kept over a restart; empty: nowhere"),
+    Flag("watch-idle-timeout", "watchIdleTimeout", "a watch that brings nothing for so long is started afresh"),
+)
+"""Flags that only kproxy has."""
+
+FLAGS: Mapping[str, Flag] = {flag.name: flag for flag in (*KUBE_PROXY_FLAGS, *KPROXY_FLAGS)}
+
+IGNORED_FLAGS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("healthz-port", "metrics-port"),
+        "kube-proxy has given it up; use --healthz-bind-address, --metrics-bind-address",
+    ),
+    **dict.fromkeys(
+        (
+            "ipvs-exclude-cidrs",
+            "ipvs-min-sync-period",
+            "ipvs-scheduler",
+            "ipvs-strict-arp",
+            "ipvs-sync-period",
+            "ipvs-tcp-timeout",
+            "ipvs-tcpfin-timeout",
+            "ipvs-udp-timeout",
+        ),
+        "kproxy has no mode ipvs",
+    ),
+    **dict.fromkeys(
+        (
+            "add-dir-header",
+            "alsologtostderr",
+            "log-backtrace-at",
+            "log-dir",
+            "log-file",
+            "log-file-max-size",
+            "log-flush-frequency",
+            "log-json-info-buffer-size",
+            "log-json-split-stream",
+            "log-text-info-buffer-size",
+            "log-text-split-stream",
+            "logtostderr",
+            "one-output",
+            "skip-headers",
+            "skip-log-headers",
+            "stderrthreshold",
+            "vmodule",
+        ),
+        "kproxy logs to stderr, line by line; --v sets the level and --log-format the format",
+    ),
+    **dict.fromkeys(("boot-id-file", "machine-id-file"), "kproxy does not need it"),
+}
+"""kube-proxy's flags that are taken without effect, and what to say about them."""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """An ArgumentParser that speaks of a mistake in one line, names the nearest flag, and never guesses."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse as argparse does, but end with exit code 2 where anything is left over."""
+        if args is not None:
+            args = [_dashes(arg) for arg in args]
+        parsed, rest = super().parse_known_args(args, namespace)
+        if rest:
+            unknown = rest[0].partition("=")[0]
+            known = re.findall(r"(?<![\w-])--[a-z][\w-]*", self.format_help())
+            kind = "unknown flag" if unknown.startswith("-") else "unexpected argument"
+            self.error(f"{kind} {quote(unknown)}{nearest(unknown, known)}")
+        return parsed, rest
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _dashes(arg: str) -> str:
+    """Turn ``--cluster_cidr=…`` into ``--cluster-cidr=…``, as Kubernetes' programs do."""
+    name, equals, value = arg.partition("=")
+    return f"{name.replace('_', '-')}{equals}{value}" if re.fullmatch(r"--\w[\w-]*", name) else arg
+
+
+class _Store(argparse.Action):
+    """Puts a flag's value into ``namespace.flags``, by the flag's name."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        _option: str | None = None,
+    ) -> None:
+        """Read the value; argparse makes its ValueError a message that names the flag."""
+        name = self.option_strings[0].lstrip("-")
+        flags = dict(getattr(namespace, "flags", {}))
+        try:
+            flags[name] = _add_up(flags.get(name), _read(str(values), field_type(FLAGS[name].field)))
+        except ValueError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+        namespace.flags = flags
+
+
+class _Ignore(argparse.Action):
+    """Notes a flag that has no effect in ``namespace.ignored_flags``."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        _values: str | Sequence[Any] | None,
+        _option: str | None = None,
+    ) -> None:
+        """Keep the name only."""
+        namespace.ignored_flags = (*getattr(namespace, "ignored_flags", ()), self.option_strings[0].lstrip("-"))
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Give a (sub)command all flags of the configuration; their values end up in ``namespace.flags``."""
+    for title, flags in (("settings, as in kube-proxy", KUBE_PROXY_FLAGS), ("settings of kproxy's own", KPROXY_FLAGS)):
+        group = parser.add_argument_group(title)
+        for flag in flags:
+            kind = field_type(flag.field)
+            group.add_argument(
+                *(("-v", "--v") if flag.name == "v" else (f"--{flag.name}",)),
+                action=_Store,
+                dest=argparse.SUPPRESS,
+                nargs="?" if kind is bool else None,
+                const="true" if kind is bool else None,
+                metavar=_metavar(kind),
+                help=flag.help.replace("%", "%%"),
+            )
+    for name in IGNORED_FLAGS:
+        parser.add_argument(f"--{name}", action=_Ignore, dest=argparse.SUPPRESS, nargs="?", help=argparse.SUPPRESS)
+
+
+def _metavar(kind: Any) -> str:
+    if kind is bool:
+        return "true|false"
+    if isinstance(kind, type) and issubclass(kind, Duration):
+        return "DURATION"
+    return {int: "N", float: "NUMBER"}.get(kind, "LIST" if typing.get_origin(kind) else "VALUE")
+
+
+def _read(text: str, kind: Any) -> Any:
+    """Read a flag's value as pflag would.
+
+    Raises ValueError.
+    """
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        return tuple(split_list(text))
+    if origin is not None:
+        return dict(_gate(pair) for pair in split_list(text))
+    if kind is bool:
+        return _boolean(text)
+    if issubclass(kind, Duration):
+        return kind.parse(text)
+    if issubclass(kind, enum.StrEnum):
+        return choose(text, kind)
+    if kind in (int, float):
+        return _number(text, kind)
+    return kind(text)
+
+
+def _boolean(text: str) -> bool:
+    words = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
+    if text.lower() not in words:
+        raise ValueError(f"{quote(text)} is neither true nor false")
+    return words[text.lower()]
+
+
+def _number(text: str, kind: type[int] | type[float]) -> int | float:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{quote(text)} is not a {'whole ' if kind is int else ''}number") from None
+
+
+def _gate(pair: str) -> tuple[str, bool]:
+    name, equals, value = pair.partition("=")
+    if not name or not equals:
+        raise ValueError(f"{quote(pair)} is not a feature gate such as Name=true")
+    return name.strip(), _boolean(value.strip())
+
+
+def _add_up(earlier: Any, value: Any) -> Any:
+    """Combine the values of a repeated flag: lists and maps grow, of all else the last one counts."""
+    if isinstance(earlier, tuple):
+        return (*earlier, *value)
+    return {**earlier, **value} if isinstance(earlier, dict) else value
+
+
+def from_flags(namespace: argparse.Namespace) -> Config:
+    """Make the configuration from parsed flags and the file that --config names.
+
+    Raises ConfigError with everything that is wrong, one line each.
+    """
+    flags: Mapping[str, Any] = getattr(namespace, "flags", {})
+    draft = draft_file(flags["config"]) if flags.get("config") else Draft()
+    for flag in FLAGS.values():
+        if flag.name not in flags:
+            continue
+        value = flags[flag.name]
+        for path in (flag.field, *flag.also):
+            draft = with_field(draft, path, _flag_value(flag, value), f"--{flag.name}")
+    ignored = [f"--{name}: has no effect: {IGNORED_FLAGS[name]}" for name in getattr(namespace, "ignored_flags", ())]
+    return finish(draft.with_warnings(ignored))
+
+
+def _flag_value(flag: Flag, value: Any) -> Any:
+    """Turn an empty address, by which kube-proxy's flags mean "no such server", into one that says so in a file too."""
+    return ":0" if flag.name.endswith("s-bind-address") and value == "" else value
+
+
+def load(args: Sequence[str]) -> Config:
+    """Read a whole command line that consists of these flags.
+
+    Raises ConfigError; SystemExit where a flag is unknown or its value unreadable.
+    """
+    parser = ArgumentParser(prog="kproxy")
+    add_flags(parser)
+    return from_flags(parser.parse_args(args))

@@ -1,0 +1,202 @@
+"""From a file and flags to one `Config`: read, merge, check.
+
+Flags win over the file. (In kube-proxy most flags are ignored as soon as there is a file, which its users learn the
+hard way.) All mistakes are reported together.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import msgspec
+import yaml
+
+from kproxy.config import validate
+from kproxy.config.decode import Decoder, compose, fields_of
+from kproxy.config.errors import ConfigError
+from kproxy.config.model import PRIMARY, Config, Options, default_bind_address
+from kproxy.config.schema import (
+    DOCUMENTS,
+    HEALTHZ_PORT,
+    METRICS_PORT,
+    KproxyConfiguration,
+    KubeProxyConfiguration,
+    Section,
+)
+from kproxy.config.values import parse_cidr, split_list
+
+S = TypeVar("S", bound=Section)
+MAX_BYTES = 1 << 20
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A configuration on its way: nothing checked yet. ``origins`` says where fields were set, by path."""
+
+    proxy: KubeProxyConfiguration = KubeProxyConfiguration()
+    kproxy: KproxyConfiguration = KproxyConfiguration()
+    options: Options = Options()
+    origins: Mapping[str, str] = msgspec.field(default_factory=dict)
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def with_warnings(self, lines: Iterable[str]) -> Self:
+        """Return the draft with more to warn about."""
+        return msgspec.structs.replace(self, warnings=(*self.warnings, *lines))
+
+
+def read_config_file(path: str) -> Config:
+    """Read a configuration file, without any flags.
+
+    Raises ConfigError.
+    """
+    return finish(draft_file(path))
+
+
+def parse_config(text: str, file: str = "<config>") -> Config:
+    """Read a configuration from text; ``file`` is what messages call it.
+
+    Raises ConfigError.
+    """
+    return finish(draft_text(text, file))
+
+
+def draft_file(path: str) -> Draft:
+    """Read a file without checking what it says.
+
+    Raises ConfigError where it can't be read at all.
+    """
+    try:
+        data = Path(path).read_bytes()
+        if len(data) > MAX_BYTES:
+            raise ConfigError([f"{path}: larger than 1 MiB; that is no configuration file"])
+        return draft_text(data.decode(), path)
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}; check --config"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: not UTF-8 text, at byte {error.start}"]) from None
+
+
+def draft_text(text: str, file: str) -> Draft:
+    """Decode the documents of a file.
+
+    Raises ConfigError where it is no YAML.
+    """
+    draft = Draft()
+    seen: set[type[Section]] = set()
+    try:
+        for node in compose(text):
+            decoder = Decoder(file)
+            draft = _with_document(draft, decoder, node, seen)
+    except yaml.YAMLError as error:
+        raise ConfigError([_yaml_problem(file, error)]) from None
+    return draft
+
+
+def _with_document(draft: Draft, decoder: Decoder, node: yaml.Node, seen: set[type[Section]]) -> Draft:
+    """Add what one document says."""
+    try:
+        kind = decoder.document_kind(node, DOCUMENTS)
+        if kind in seen:
+            raise ValueError(f"a second {kind.__name__}; put everything into one")
+        seen.add(kind)
+        section: Section = decoder.section(node, kind, skip=("apiVersion", "kind"))
+    except ValueError as error:
+        return msgspec.structs.replace(draft, errors=(*draft.errors, f"{decoder.where(node)}: {error}"))
+    errors, warnings = decoder.errors, []
+    if isinstance(section, KproxyConfiguration):
+        draft = msgspec.structs.replace(draft, kproxy=section)
+        errors = errors + decoder.unknown
+    elif isinstance(section, KubeProxyConfiguration):
+        # kube-proxy only logs fields it doesn't know: a ConfigMap for a newer version must not take all services down.
+        draft = msgspec.structs.replace(draft, proxy=section)
+        warnings = [f"{line} (ignored)" for line in decoder.unknown]
+    return msgspec.structs.replace(
+        draft,
+        origins={**draft.origins, **decoder.origins},
+        errors=(*draft.errors, *errors),
+        warnings=(*draft.warnings, *warnings),
+    )
+
+
+def _yaml_problem(file: str, error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{file}:{mark.line + 1}: not YAML: {error.problem}, in column {mark.column + 1}"
+    return f"{file}: not YAML: {' '.join(str(error).split())}"
+
+
+ROOTS: tuple[type[Section], ...] = (KubeProxyConfiguration, KproxyConfiguration, Options)
+"""The sections a field path can start in; no two have a field of the same name."""
+
+
+def field_type(path: str) -> Any:
+    """Return the type of the field at a dotted path such as ``iptables.masqueradeBit``."""
+    head, *rest = path.split(".")
+    kind: Any = next(fields_of(root)[head].type for root in ROOTS if head in fields_of(root))
+    for name in rest:
+        kind = fields_of(kind)[name].type
+    return kind
+
+
+def with_field(draft: Draft, path: str, value: object, origin: str) -> Draft:
+    """Set one field, as a flag does; None leaves it as it is."""
+    if value is None:
+        return draft
+    names = path.split(".")
+    for attribute in ("proxy", "kproxy", "options"):
+        root = getattr(draft, attribute)
+        kind: type[Section] = type(root)
+        if names[0] in fields_of(kind):
+            changed = {attribute: _replace(root, names, value)}
+            return msgspec.structs.replace(draft, origins={**draft.origins, path: origin}, **changed)
+    raise KeyError(path)
+
+
+def _replace(section: S, names: list[str], value: object) -> S:
+    attribute = fields_of(type(section))[names[0]].attribute
+    if len(names) > 1:
+        value = _replace(getattr(section, attribute), names[1:], value)
+    return msgspec.structs.replace(section, **{attribute: value})
+
+
+def finish(draft: Draft) -> Config:
+    """Check a draft and make it the configuration.
+
+    Raises ConfigError with everything that is wrong.
+    """
+    errors = [*draft.errors]
+    if not draft.errors:  # what could not be read has its default now: no use in judging that
+        errors += _lines(draft, validate.errors(draft.proxy, draft.kproxy, draft.options))
+    if errors:
+        raise ConfigError(errors)
+    return Config(
+        proxy=_canonical(draft.proxy),
+        kproxy=draft.kproxy,
+        options=draft.options,
+        warnings=(*draft.warnings, *_lines(draft, validate.warnings(draft.proxy))),
+    )
+
+
+def _lines(draft: Draft, findings: Iterable[validate.Finding]) -> list[str]:
+    return [f"{_origin(draft.origins, path)}{path}: {text}" for path, text in findings]
+
+
+def _origin(origins: Mapping[str, str], path: str) -> str:
+    """Return where a field, or else the nearest one above it, was set, ready to be put before its path."""
+    while path:
+        if path in origins:
+            return f"{origins[path]}: "
+        path = path.rpartition("[" if path.endswith("]") else ".")[0]
+    return ""
+
+
+def _canonical(proxy: KubeProxyConfiguration) -> KubeProxyConfiguration:
+    """Fill in what depends on other fields, and give all values the one spelling the rest of kproxy relies on."""
+    return msgspec.structs.replace(
+        proxy,
+        cluster_cidr=",".join(parse_cidr(cidr) for cidr in split_list(proxy.cluster_cidr)),
+        healthz_bind_address=proxy.healthz_bind_address or default_bind_address(proxy.bind_address, HEALTHZ_PORT),
+        hostname_override=proxy.hostname_override.strip().lower(),
+        metrics_bind_address=proxy.metrics_bind_address or default_bind_address(proxy.bind_address, METRICS_PORT),
+        node_port_addresses=tuple(text if text == PRIMARY else parse_cidr(text) for text in proxy.node_port_addresses),
+    )
