@@ -1,0 +1,1 @@
+"""Tests of kproxy: one file per behaviour."""

@@ -1,0 +1,4 @@
+"""Fixtures for all tests; each set of them lives beside what it sets up."""
+
+from tests.apiserver.fixtures import api_server as api_server
+from tests.apiserver.fixtures import kubeconfig as kubeconfig
