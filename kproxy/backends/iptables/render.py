@@ -116,13 +116,13 @@ def render_match(match: Match, family: IPFamily) -> str:
             return f" -m {protocol}"
         case DestinationPort(protocol, first, last):
             return f" -m {protocol} --dport {first if first == last else f'{first}:{last}'}"
-        case State(states, inverted):
+        case State(states, is_inverted):
             names = ",".join(name for state, name in _STATES if state in states)
-            return f" -m conntrack {_not(inverted)}--ctstate {names}"
+            return f" -m conntrack {_not(is_inverted)}--ctstate {names}"
         case LocalAddress(side):
             return f" -m addrtype --{side}-type LOCAL"
-        case Mark(value, mask, inverted):
-            return f" -m mark {_not(inverted)}--mark {value:#x}/{mask:#x}"
+        case Mark(value, bits, inverted):
+            return f" -m mark {_not(inverted)}--mark {value:#x}/{bits:#x}"
         case Random(threshold):
             return f" -m statistic --mode random --probability {threshold / Random.ONE:.11f}"
         case RecentCheck(name, seconds):

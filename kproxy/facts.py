@@ -1,0 +1,90 @@
+"""What planning needs to be told: the administrator's settings and the facts about this node.
+
+Pure; where the facts are read from (the Node object, the node's interfaces, /proc/sys) is the callers' business, so
+that ``kproxy render`` can say how things would be on another node.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+
+from kproxy.api.types import Node
+from kproxy.config import Config
+from kproxy.plan.settings import PRIMARY, DetectLocalMode, NodeFacts, ProxySettings
+from kproxy.state.addresses import NotAnAddress, parse_cidr, parse_ip
+from kproxy.state.model import IPFamily
+
+_ADDRESS_TYPES = ("InternalIP", "ExternalIP")
+_LOOPBACK = ("127.0.0.1", "::1")
+
+
+def proxy_settings(config: Config) -> ProxySettings:
+    """Return the part of the configuration that steers planning."""
+    proxy = config.proxy
+    node_ports = tuple(cidr for family in IPFamily for cidr in config.node_port_cidrs(family))
+    return ProxySettings(
+        masquerade_all=config.rules.masquerade_all,
+        masquerade_bit=config.rules.masquerade_bit,
+        localhost_node_ports=config.localhost_node_ports,
+        detect_local_mode=DetectLocalMode(proxy.detect_local_mode),
+        cluster_cidrs=config.cluster_cidrs,
+        bridge_interface=proxy.detect_local.bridge_interface,
+        interface_name_prefix=proxy.detect_local.interface_name_prefix,
+        node_port_addresses=(PRIMARY,) if config.node_ports_on_primary else node_ports,
+    )
+
+
+def node_facts(
+    name: str,
+    node: Node | None,
+    *,
+    node_ips: Sequence[str] = (),
+    interface_addresses: Iterable[str] | None = None,
+    tcp_be_liberal: bool = False,
+) -> NodeFacts:
+    """Return what is known of the node called ``name``.
+
+    ``node_ips`` comes before what the Node object says of its addresses. Without ``interface_addresses`` the node is
+    taken to have those addresses and loopback, and no others.
+    """
+    ips = _first_of_each_family(node_ips) or _first_of_each_family(_reported_addresses(node))
+    labels = node.metadata.labels if node else None
+    if interface_addresses is None:
+        interface_addresses = (*ips.values(), *_LOOPBACK)
+    return NodeFacts(
+        name=name,
+        zone=(labels.zone if labels else None) or "",
+        ips=ips,
+        pod_cidrs=_pod_cidrs(node),
+        interface_addresses=tuple(sorted({str(ipaddress.ip_address(text)) for text in interface_addresses})),
+        tcp_be_liberal=tcp_be_liberal,
+    )
+
+
+def _reported_addresses(node: Node | None) -> list[str]:
+    """Return the addresses a Node reports, internal ones first, as kube-proxy prefers them."""
+    addresses = (node.status.addresses or ()) if node and node.status else ()
+    return [entry.address for kind in _ADDRESS_TYPES for entry in addresses if entry.type == kind]
+
+
+def _first_of_each_family(texts: Iterable[str]) -> dict[IPFamily, str]:
+    found: dict[IPFamily, str] = {}
+    for text in texts:
+        try:
+            family, ip = parse_ip(text)
+        except NotAnAddress:
+            continue  # a node that reports nonsense has no address, which only a few settings ask for
+        found.setdefault(family, ip)
+    return found
+
+
+def _pod_cidrs(node: Node | None) -> dict[IPFamily, str]:
+    if node is None:
+        return {}
+    found: dict[IPFamily, str] = {}
+    for text in node.spec.pod_cidrs or ((node.spec.pod_cidr,) if node.spec.pod_cidr else ()):
+        try:
+            family, cidr = parse_cidr(text)
+        except NotAnAddress:
+            continue
+        found.setdefault(family, cidr)
+    return found
