@@ -85,7 +85,11 @@ def decode_object(kind: Kind, data: bytes | msgspec.Raw) -> Decoded:
 
 def convert_object(kind: Kind, raw: object) -> Decoded:
     """Make an object of what a parser (of YAML, say) left: mappings, lists and scalars."""
-    return _convert(kind, raw)
+    try:
+        obj: ApiObject = msgspec.convert(raw, kind.struct)
+    except _REFUSED:
+        return _convert(kind, raw)
+    return _named(kind, obj)
 
 
 def decode_page(kind: Kind, data: bytes) -> Page:

@@ -3,7 +3,7 @@
 import enum
 from typing import Any
 
-from kproxy.api.types import EndpointSlice, Node, Service, ServiceCIDR
+from kproxy.api.types import ApiObject, EndpointSlice, Node, Service, ServiceCIDR
 
 
 class Kind(enum.StrEnum):
@@ -31,6 +31,11 @@ class Kind(enum.StrEnum):
     NODE = "Node", "v1", "nodes", False, Node
     SERVICE_CIDR = "ServiceCIDR", "networking.k8s.io/v1", "servicecidrs", False, ServiceCIDR
 
+    @classmethod
+    def of(cls, obj: ApiObject) -> "Kind":
+        """Return the kind of an object."""
+        return _KINDS[type(obj)]
+
     @property
     def path(self) -> str:
         """Where the API server keeps all objects of this kind."""
@@ -41,3 +46,6 @@ class Kind(enum.StrEnum):
     def group(self) -> str:
         """The API group, empty for the core group."""
         return self.api_version.rpartition("/")[0]
+
+
+_KINDS: dict[type[Any], Kind] = {kind.struct: kind for kind in Kind}

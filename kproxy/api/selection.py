@@ -33,13 +33,13 @@ def field_selector(kind: Kind, node_name: str) -> str:
     return ""
 
 
-def wanted(obj: ApiObject, node_name: str) -> bool:
-    """Tell whether ``obj`` is one that the selectors let through."""
+def wanted(obj: ApiObject, node_name: str | None) -> bool:
+    """Tell whether ``obj`` is one that the selectors let through; with None for ``node_name``, every Node is."""
     labels = obj.metadata.labels
     if isinstance(obj, Service):
         return (labels is None or labels.proxy_name is None) and obj.spec.cluster_ip != HEADLESS_CLUSTER_IP
     if isinstance(obj, EndpointSlice):
         return labels is None or labels.headless is None
     if isinstance(obj, Node):
-        return obj.metadata.name == node_name
+        return node_name is None or obj.metadata.name == node_name
     return True

@@ -1,0 +1,185 @@
+"""A folder of manifests as a source of objects, followed for changes: kproxy without an API server.
+
+The folder is looked at a few times a second instead of through inotify: that also works on network file systems and for
+mounted ConfigMaps, whose files are symbolic links that are switched all at once, and it costs next to nothing for the
+hundreds of files a folder may hold. A file counts as changed only when two looks in a row see the same new state of it:
+so a file is not read while it is being written, and one that is gone for a moment, while an editor puts a new one in
+its place, is not taken for removed.
+"""
+
+import logging
+import stat
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from kproxy.api.kinds import Kind
+from kproxy.api.manifests import Combined, Manifest, ManifestError, combine, read_file
+from kproxy.api.sink import Sink
+from kproxy.api.status import WatchStatus
+from kproxy.api.types import ApiObject, ObjectKey
+
+SUFFIXES = (".yaml", ".yml", ".json")
+LOOK_SECONDS = 0.25
+
+Objects: TypeAlias = Mapping[Kind, Mapping[ObjectKey, ApiObject]]
+
+_log = logging.getLogger(__name__)
+
+
+class _Signature(NamedTuple):
+    """What shows that a file has changed."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class _Loaded(NamedTuple):
+    """What is in force of one file, and which state of the file was looked at last; they differ if that was broken."""
+
+    signature: _Signature
+    manifest: Manifest
+    error: str | None = None
+
+
+class Folder:
+    """What the files of a folder hold, as of the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._files: dict[str, _Loaded] = {}
+        self._seen: dict[str, _Signature] | None = None
+
+    @property
+    def manifests(self) -> dict[str, Manifest]:
+        """What is in force, by file name."""
+        return {name: file.manifest for name, file in self._files.items()}
+
+    @property
+    def errors(self) -> list[str]:
+        """One line for each file whose last state cannot be read."""
+        return [file.error for _, file in sorted(self._files.items()) if file.error is not None]
+
+    def look(self) -> bool:
+        """Take up what has changed; tell whether anything has. Raises `ManifestError` if there is no such folder."""
+        seen = self._signatures()
+        before = seen if self._seen is None else self._seen  # there is nothing to compare the first look with
+        self._seen = seen
+        changed = [name for name in seen if seen[name] == before.get(name) and not self._holds(name, seen[name])]
+        gone = [name for name in self._files if name not in seen and name not in before]
+        for name in changed:
+            self._files[name] = self._read(name, seen[name])
+        for name in gone:
+            _log.info("%s is gone", self._path / name)
+            del self._files[name]
+        return bool(changed or gone)
+
+    def _holds(self, name: str, signature: _Signature) -> bool:
+        file = self._files.get(name)
+        return file is not None and file.signature == signature
+
+    def _signatures(self) -> dict[str, _Signature]:
+        try:
+            paths = [path for path in self._path.iterdir() if path.suffix in SUFFIXES and path.name[0] != "."]
+        except OSError as error:
+            raise ManifestError(str(self._path), None, f"cannot be read: {error.strerror}") from error
+        signatures = {}
+        for path in paths:
+            try:
+                status = path.stat()
+            except OSError:  # gone between the two calls, or a link that leads nowhere
+                continue
+            if stat.S_ISREG(status.st_mode):
+                signatures[path.name] = _Signature(
+                    status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+                )
+        return signatures
+
+    def _read(self, name: str, signature: _Signature) -> _Loaded:
+        path = self._path / name
+        try:
+            manifest = read_file(path)
+        except ManifestError as error:
+            held = self._files[name].manifest if name in self._files else Manifest()
+            kept = f"; its last {len(held.objects)} objects stay in force" if held.objects else ""
+            _log.error("%s%s", error, kept)
+            return _Loaded(signature, held, str(error))
+        _log.info("%s: %d objects", path, len(manifest.objects))
+        return _Loaded(signature, manifest)
+
+
+class ManifestSource:
+    """Feeds a sink from a folder of manifests. A `kproxy.api.sink.Source`."""
+
+    def __init__(self, path: Path, sink: Sink, node_name: str, look_seconds: float = LOOK_SECONDS) -> None:
+        self._path = path
+        self._sink = sink
+        self._node_name = node_name
+        self._look_seconds = look_seconds
+        self._folder = Folder(path)
+        self._combined = Combined({}, ())
+        self._statuses = {kind: WatchStatus(kind) for kind in Kind}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="manifests", daemon=True)
+
+    @property
+    def statuses(self) -> Sequence[WatchStatus]:
+        """One for each kind; they differ only in what they count."""
+        return tuple(self._statuses.values())
+
+    def start(self) -> None:
+        """Begin to deliver. Raises `ManifestError` if there is no such folder."""
+        if not self._path.is_dir():
+            raise ManifestError(str(self._path), None, "no such folder; --manifests takes a folder of YAML files")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Deliver nothing more."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._look()
+            self._stopping.wait(self._look_seconds)
+
+    def _look(self) -> None:
+        try:
+            changed = self._folder.look()
+        except ManifestError as error:
+            self._fail(str(error))
+            return
+        first = not self._combined.objects
+        if first and not self._folder.manifests:
+            _log.warning("%s holds no files that end in %s", self._path, ", ".join(SUFFIXES))
+        if changed or first:
+            self._deliver(combine(self._folder.manifests, self._node_name))
+        errors = self._folder.errors
+        for status in self._statuses.values():
+            status.works()
+            status.error = "; ".join(errors) or None
+
+    def _deliver(self, combined: Combined) -> None:
+        problems = [problem for problem in combined.problems if problem not in self._combined.problems]
+        if problems:
+            self._sink.report(problems)
+        for kind, objects in combined.objects.items():
+            status = self._statuses[kind]
+            held = self._combined.objects.get(kind)
+            if objects == held:
+                continue
+            status.lists += 1
+            self._sink.replace(kind, objects)
+            status.synced = True
+        self._combined = combined
+
+    def _fail(self, error: str) -> None:
+        if all(status.error != error for status in self._statuses.values()):
+            _log.error("%s; what it held last stays in force", error)
+        for status in self._statuses.values():
+            status.fails(error)

@@ -1,0 +1,212 @@
+"""Objects from YAML and JSON: the second way in, for nodes without an API server and for ``kproxy render``.
+
+What the API server would do on the way is made up for here: the default namespace, one object per name, and leaving
+out what the selectors would not have let through. Objects of kinds that mean nothing to a proxy are passed over, so
+that an application's manifests can be used as they are.
+
+A file is taken whole or not at all: one that does not parse raises `ManifestError`, which says where. A part of an
+object that has the wrong form becomes a `Problem`, as with objects from the API server.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import yaml
+
+from kproxy.api.decode import convert_object
+from kproxy.api.kinds import Kind
+from kproxy.api.selection import wanted
+from kproxy.api.types import ApiObject, ObjectKey, Problem
+from kproxy.api.wording import printable, shown
+from kproxy.api.yamlreader import read_documents
+
+DEFAULT_NAMESPACE = "default"
+
+_log = logging.getLogger(__name__)
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be read. Its text is one line: ``FILE:LINE: what is wrong``."""
+
+    def __init__(self, origin: str, line: int | None, reason: str) -> None:
+        self.origin = origin
+        self.line = line
+        place = origin if line is None else f"{origin}:{line}"
+        super().__init__(f"{printable(place)}: {printable(reason)}")
+
+
+class Manifest(NamedTuple):
+    """What one file holds."""
+
+    objects: tuple[ApiObject, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+class Combined(NamedTuple):
+    """What several files hold together: every kind is there, be it empty."""
+
+    objects: dict[Kind, dict[ObjectKey, ApiObject]]
+    problems: tuple[Problem, ...]
+
+
+class _Document(NamedTuple):
+    raw: object
+    line: int | None
+
+
+def read_file(path: Path, origin: str | None = None) -> Manifest:
+    """Read one file; ``origin`` is what messages call it, its path by default."""
+    origin = str(path) if origin is None else origin
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ManifestError(origin, None, f"cannot be read: {error.strerror}") from error
+    return read_manifest(data, origin)
+
+
+def read_manifest(data: bytes, origin: str) -> Manifest:
+    """Read YAML (of several documents, if need be) or JSON. Raises `ManifestError`."""
+    objects: list[ApiObject] = []
+    problems: list[Problem] = []
+    for document in _documents(data, origin):
+        place = origin if document.line is None else f"{origin}:{document.line}"
+        for raw in _unpack(document, origin):
+            obj, its_problems = _object(raw)
+            problems += [p._replace(reason=f"{p.reason} ({printable(place)})") for p in its_problems]
+            if obj is not None:
+                objects.append(obj)
+    return Manifest(tuple(objects), tuple(problems))
+
+
+def combine(manifests: Mapping[str, Manifest], node_name: str | None) -> Combined:
+    """Merge what the files named by the keys hold, leaving out what is no business of a proxy on ``node_name``.
+
+    Where two files define the same object, the one whose name sorts first wins. With None for ``node_name``, all
+    Nodes are kept.
+    """
+    objects: dict[Kind, dict[ObjectKey, ApiObject]] = {kind: {} for kind in Kind}
+    origins: dict[tuple[Kind, ObjectKey], str] = {}
+    problems: list[Problem] = []
+    for origin in sorted(manifests):
+        problems += manifests[origin].problems
+        for obj in manifests[origin].objects:
+            kind, key = Kind.of(obj), obj.metadata.key
+            if not wanted(obj, node_name):
+                continue
+            first = origins.setdefault((kind, key), origin)
+            if key not in objects[kind]:
+                objects[kind][key] = obj
+            elif first == origin:
+                problems.append(Problem(kind, key, "metadata.name", f"twice in {first}; the first one is used"))
+            else:
+                problems.append(Problem(kind, key, "metadata.name", f"in {first} and {origin}; {first}'s is used"))
+    return Combined(objects, tuple(problems))
+
+
+def _documents(data: bytes, origin: str) -> Iterator[_Document]:
+    if origin.endswith(".json") or data.lstrip().startswith((b"{", b"[")):
+        try:
+            yield _Document(msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf")), None)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            if origin.endswith(".json"):
+                raise _json_error(data, origin, error) from error
+        else:
+            return
+    try:
+        for line, raw in read_documents(data):
+            yield _Document(raw, line)
+    except yaml.YAMLError as error:
+        raise _yaml_error(data, origin, error) from error
+    except RecursionError as error:
+        raise ManifestError(origin, None, "nested too deeply") from error
+    except ValueError as error:  # a number too long for Python, or a tag that doesn't fit its value
+        raise ManifestError(origin, None, f"not valid YAML: {error}") from error
+
+
+def _json_error(data: bytes, origin: str, error: Exception) -> ManifestError:
+    """Say where JSON is broken: msgspec counts bytes, people count lines."""
+    try:
+        json.loads(data)
+    except json.JSONDecodeError as located:
+        return ManifestError(origin, located.lineno, f"not valid JSON: {located.msg}")
+    except (ValueError, RecursionError) as located:
+        reason = "nested too deeply" if isinstance(located, RecursionError) else str(located)
+        return ManifestError(origin, None, f"not valid JSON: {reason}")
+    return ManifestError(origin, None, f"not valid JSON: {error}")
+
+
+def _yaml_error(data: bytes, origin: str, error: yaml.YAMLError) -> ManifestError:
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        line = None if mark is None else mark.line + 1
+        reason = ", ".join(part for part in (error.problem, error.context) if part)
+        if line is not None and b"\t" in data.split(b"\n")[line - 1 : line][0]:
+            reason += "; YAML is indented with spaces, not with tabs"
+        return ManifestError(origin, line, f"not valid YAML: {reason}")
+    position = getattr(error, "position", None)  # a ReaderError: the bytes are no text
+    line = None if position is None else data.count(b"\n", 0, position) + 1
+    reason = getattr(error, "reason", None) or str(error)
+    return ManifestError(origin, line, f"not valid YAML: {reason}")
+
+
+def _unpack(document: _Document, origin: str) -> Iterator[Mapping[str, Any]]:
+    """Return the objects of a document: itself, or the items of a List (of any kind: ServiceList and so on)."""
+    raw, line = document
+    if raw is None:
+        return
+    kind = _kind_name(raw, document, origin)
+    assert isinstance(raw, Mapping)  # noqa: S101 - _kind_name saw to it
+    items = raw.get("items")
+    if not kind.endswith("List") or not isinstance(items, list):
+        yield raw
+        return
+    inherited = {"kind": kind.removesuffix("List"), "apiVersion": raw.get("apiVersion")} if kind != "List" else {}
+    for index, item in enumerate(items):
+        whole = inherited | item if isinstance(item, dict) else item
+        if _kind_name(whole, document, origin, f"items[{index}]: ").endswith("List"):
+            raise ManifestError(origin, line, f"items[{index}]: a List inside a List is not supported")
+        yield whole
+
+
+def _kind_name(raw: object, document: _Document, origin: str, where: str = "") -> str:
+    if not isinstance(raw, Mapping):
+        raise ManifestError(origin, document.line, f"{where}expected a Kubernetes object, not {shown(raw)}")
+    kind = raw.get("kind")
+    if not isinstance(kind, str) or not kind:
+        raise ManifestError(origin, document.line, f"{where}an object needs a kind, as in 'kind: Service'")
+    return kind
+
+
+def _object(raw: Mapping[str, Any]) -> tuple[ApiObject | None, tuple[Problem, ...]]:
+    """Make an object of a kind that matters; None for all others."""
+    api_version = raw.get("apiVersion")
+    kind = next((kind for kind in Kind if kind == raw["kind"]), None)
+    if kind is None or not _same_group(api_version, kind):
+        _log.debug("passing over %s %s", shown(api_version), shown(raw["kind"]))
+        return None, ()
+    obj, problems = convert_object(kind, raw)
+    if api_version not in (None, kind.api_version):
+        key = obj.metadata.key if obj else ObjectKey("", "")
+        reason = f"{shown(api_version)} is not supported, use {kind.api_version}; the object is left out"
+        return None, (Problem(kind, key, "apiVersion", reason),)
+    if kind.namespaced and not (obj and obj.metadata.namespace):
+        problems = tuple(p._replace(key=_in_default_namespace(p.key)) for p in problems)
+        if obj is not None:
+            metadata = msgspec.structs.replace(obj.metadata, namespace=DEFAULT_NAMESPACE)
+            obj = msgspec.structs.replace(obj, metadata=metadata)
+    return obj, problems
+
+
+def _in_default_namespace(key: ObjectKey) -> ObjectKey:
+    return key if key.namespace else key._replace(namespace=DEFAULT_NAMESPACE)
+
+
+def _same_group(api_version: object, kind: Kind) -> bool:
+    """Tell whether an apiVersion is of the kind's group: other groups have a "Service" of their own."""
+    if api_version is None:
+        return True
+    return isinstance(api_version, str) and api_version.rpartition("/")[0] == kind.group

@@ -1,0 +1,58 @@
+"""A sink that remembers, to see what a source of objects has delivered and what it has taken back meanwhile."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from kproxy.api.kinds import Kind
+from kproxy.api.types import ApiObject, ObjectKey, Problem
+
+DEADLINE = 20.0
+"""Seconds after which a test gives up waiting; nothing should take anywhere near as long."""
+
+
+class RecordingSink:
+    """Holds what was delivered, and every object that was ever removed."""
+
+    def __init__(self) -> None:
+        self.state: dict[Kind, dict[ObjectKey, ApiObject]] = {}
+        self.removed: list[ObjectKey] = []
+        self.replaced = 0
+        self.updates: list[ApiObject] = []
+        self.problems: list[Problem] = []
+        self._changed = threading.Condition()
+
+    def replace(self, kind: Kind, objects: Mapping[ObjectKey, ApiObject]) -> None:
+        with self._change():
+            self.removed += [key for key in self.state.get(kind, {}) if key not in objects]
+            self.state[kind] = dict(objects)
+            self.replaced += 1
+
+    def update(self, kind: Kind, obj: ApiObject) -> None:
+        with self._change():
+            self.state[kind][obj.metadata.key] = obj
+            self.updates.append(obj)
+
+    def delete(self, kind: Kind, key: ObjectKey) -> None:
+        with self._change():
+            if self.state[kind].pop(key, None) is not None:
+                self.removed.append(key)
+
+    def report(self, problems: Sequence[Problem]) -> None:
+        with self._change():
+            self.problems += problems
+
+    def names(self, kind: Kind) -> set[str]:
+        """Names of all objects of a kind that are in force."""
+        return {key.name for key in self.state.get(kind, {})}
+
+    def wait(self, condition: Callable[[], bool], what: str = "condition") -> None:
+        """Wait until ``condition`` holds; it is tried after every delivery."""
+        with self._changed:
+            assert self._changed.wait_for(condition, DEADLINE), f"not seen in {DEADLINE} s: {what}; state: {self.state}"
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        with self._changed:
+            yield
+            self._changed.notify_all()
