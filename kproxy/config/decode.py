@@ -135,6 +135,7 @@ class Decoder:
         value = self._value(node, kind, path)
         if value is None:
             raise ValueError("has an item without a value; remove it")
+        self.origins[path] = self.where(node)
         return value
 
 

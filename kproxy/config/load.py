@@ -89,6 +89,8 @@ def draft_text(text: str, file: str) -> Draft:
             draft = _with_document(draft, decoder, node, seen)
     except yaml.YAMLError as error:
         raise ConfigError([_yaml_problem(file, error)]) from None
+    if not seen and not draft.errors:
+        raise ConfigError([f"{file}: is empty; it should hold a {' or a '.join(kind for _, kind in DOCUMENTS)}"])
     return draft
 
 
@@ -148,7 +150,8 @@ def with_field(draft: Draft, path: str, value: object, origin: str) -> Draft:
         kind: type[Section] = type(root)
         if names[0] in fields_of(kind):
             changed = {attribute: _replace(root, names, value)}
-            return msgspec.structs.replace(draft, origins={**draft.origins, path: origin}, **changed)
+            origins = {at: place for at, place in draft.origins.items() if not at.startswith((f"{path}[", f"{path}."))}
+            return msgspec.structs.replace(draft, origins={**origins, path: origin}, **changed)
     raise KeyError(path)
 
 

@@ -104,9 +104,9 @@ def _local_errors(proxy: KubeProxyConfiguration) -> Iterator[Finding]:
         )
     mode = proxy.detect_local_mode
     if mode is LocalMode.BRIDGE_INTERFACE and not proxy.detect_local.bridge_interface:
-        yield "detectLocal.bridgeInterface", f"must name the bridge, as detectLocalMode is {mode}"
+        yield "detectLocalMode", f"{mode} needs the bridge's name in detectLocal.bridgeInterface"
     if mode is LocalMode.INTERFACE_NAME_PREFIX and not proxy.detect_local.interface_name_prefix:
-        yield "detectLocal.interfaceNamePrefix", f"must be set, as detectLocalMode is {mode}"
+        yield "detectLocalMode", f"{mode} needs detectLocal.interfaceNamePrefix"
     for path, name in (
         ("detectLocal.bridgeInterface", proxy.detect_local.bridge_interface),
         ("detectLocal.interfaceNamePrefix", proxy.detect_local.interface_name_prefix),

@@ -21,8 +21,8 @@ _UNITS_NS = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-_DURATION = re.compile(r"[-+]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATION = re.compile(r"[-+]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _MAX_DURATION_NS = 2**63 - 1
 
 
@@ -109,9 +109,9 @@ class BindAddress(NamedTuple):
 
 def _split_port(text: str) -> tuple[str, str]:
     """Take ``host:port`` apart; the port is empty where there is none (a bare IPv6 address has colons of its own)."""
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        return host, rest.removeprefix(":")
+    bracketed = re.fullmatch(r"\[([^][]*)](?::(.*))?", text, re.DOTALL)
+    if bracketed:
+        return bracketed[1], bracketed[2] or ""
     if text.count(":") == 1:
         host, _, port = text.partition(":")
         return host, port
