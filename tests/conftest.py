@@ -2,3 +2,4 @@
 
 from tests.apiserver.fixtures import api_server as api_server
 from tests.apiserver.fixtures import kubeconfig as kubeconfig
+from tests.labfixtures import lab as lab

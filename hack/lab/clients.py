@@ -7,6 +7,8 @@ step into the host's namespace first.
 """
 
 import errno
+import os
+import select
 import socket
 import threading
 import time
@@ -104,8 +106,30 @@ def _greeted(line: bytes, started: float) -> Answer:
     return Answer(Outcome.ANSWERED, seconds, name, source, int(port))
 
 
+def _connect(sock: socket.socket, address: str, port: int) -> None:
+    """connect(2) that hears a refusal at once even where all the lab's packets travel on one CPU.
+
+    There an ICMP error can come back while the kernel is still busy sending the SYN. The kernel then only makes a note
+    of it (for IPv6; ``TcpExtLockDroppedIcmps`` counts them) and connect(2) waits for the second SYN, a second later.
+    Between machines the error would not be that quick. Asking for SO_ERROR reads the note.
+    """
+    timeout = sock.gettimeout()
+    sock.setblocking(False)
+    code = sock.connect_ex((address, port))
+    if code == errno.EINPROGRESS:
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code == 0:
+            ready = select.poll()
+            ready.register(sock, select.POLLOUT)
+            woken = ready.poll(timeout and timeout * 1000)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if woken else errno.ETIMEDOUT
+    if code:
+        raise OSError(code, os.strerror(code))
+    sock.settimeout(timeout)
+
+
 def _tcp_greeting(sock: socket.socket, address: str, port: int) -> bytes:
-    sock.connect((address, port))
+    _connect(sock, address, port)
     line = b""
     while not line.endswith(b"\n") and (more := sock.recv(DATAGRAM_LIMIT)):
         line += more

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hack.lab import clients, kproxy, servers
+from hack.lab import clients, kproxy, servers, topology
 from hack.lab.addresses import Pair
 from hack.lab.clients import DEFAULT_TIMEOUT, Answer, Connection, Flow, Load, Tally
 from hack.lab.errors import LabError
@@ -55,7 +55,7 @@ class Host:
 
     def add_address(self, address: str) -> None:
         """Give eth0 one more address. Servers started afterwards listen on it too."""
-        self.namespace.ip([f"address add {address}/{128 if ':' in address else 32} dev eth0"])
+        self.namespace.ip([topology.spare_address(f"{address}/{128 if ':' in address else 32}")])
         self.addresses.append(address)
 
     # Asking.
@@ -113,7 +113,7 @@ class Host:
         return done
 
     def start(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> Process:
-        """Start a program that keeps running on this host, with `env` added to the environment. It ends with the lab."""
+        """Start a program on this host that keeps running, till the lab ends. `env` is added to the environment."""
         log_file = self._folder / f"{len(self.processes)}.log"
         wrapped = inside(self.namespace.name, self._run_folder, command)
         process = Process(command, wrapped, log_file, {**os.environ, **(env or {})})

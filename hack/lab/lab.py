@@ -126,10 +126,10 @@ class Lab:
 def _create(*spaces: Namespace) -> None:
     namespaces.create_all(space.name for space in spaces)
     for space in spaces:
-        _set_all(space, topology.QUICK_IPV6)
+        _set_all(space, topology.EVERYWHERE)
 
 
-def _set_all(space: Namespace, settings: Iterable[tuple[str, int]]) -> None:
+def _set_all(space: Namespace, settings: topology.Settings) -> None:
     for name, value in settings:
         space.sysctl(name, value)
 
@@ -141,4 +141,6 @@ def _need_bridge_netfilter() -> None:
     try:
         run(["modprobe", "br_netfilter"])
     except LabError as error:
-        raise LabError(f"the kernel's br_netfilter is needed, as on any Kubernetes node, and does not load: {error}") from None
+        raise LabError(
+            f"the kernel's br_netfilter is needed, as on any Kubernetes node, and does not load: {error}"
+        ) from None

@@ -17,7 +17,7 @@ STOP_TIMEOUT = 5.0
 
 
 def inside(namespace: str, run_folder: Path, command: Sequence[str]) -> list[str]:
-    """The command line that runs `command` in a namespace with `run_folder` as /run. The process id is the command's."""
+    """The command line that becomes `command`, in a namespace and with `run_folder` as /run."""
     mount_then_become = 'mount --bind "$0" /run && exec "$@"'
     return ["ip", "netns", "exec", namespace, "sh", "-c", mount_then_become, str(run_folder), *command]
 

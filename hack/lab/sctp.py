@@ -81,7 +81,8 @@ def decode(data: bytes) -> Packet | None:
         return None
     initiate_tag, *_ = _INIT_BODY.unpack_from(data, _BODY_AT)
     end = _HEADER.size + 4 + length
-    return Packet(chunk, *_HEADER.unpack_from(data), initiate_tag, data[_COOKIE_AT:end])
+    source_port, destination_port, verification_tag = _HEADER.unpack_from(data)
+    return Packet(chunk, source_port, destination_port, verification_tag, initiate_tag, data[_COOKIE_AT:end])
 
 
 def payload(datagram: bytes, family_is_v6: bool) -> bytes:

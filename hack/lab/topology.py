@@ -16,6 +16,7 @@ decides where to route the packet, and undoes it on the answers. Writing those r
 """
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from hack.lab.addresses import (
     CLIENT_HOSTS,
@@ -32,17 +33,29 @@ from hack.lab.addresses import (
     pod_net,
 )
 
+Settings: TypeAlias = tuple[tuple[str, int | str], ...]
+
 NODE_A = 1
 OUTSIDE_TABLE = 7  # the router's second routing table, for packets that come from the client
 
-# Of every namespace, before its first interface: duplicate address detection would leave IPv6 silent for a second.
-QUICK_IPV6 = (("net.ipv6.conf.all.accept_dad", 0), ("net.ipv6.conf.default.accept_dad", 0))
+# Kernel settings (sysctls) are each namespace's own. Those of every machine, before its first interface is made:
+EVERYWHERE: Settings = (
+    # Duplicate address detection would leave IPv6 silent for a second.
+    ("net.ipv6.conf.all.accept_dad", 0),
+    ("net.ipv6.conf.default.accept_dad", 0),
+    # Say "refused" to each of a hundred connections in the same second; by default a host hears it six times at once,
+    # then once a second.
+    ("net.ipv4.icmp_ratemask", 0),
+    ("net.ipv6.icmp.ratemask", ""),
+)
 
-# Of whatever passes packets on. Without the last two, a packet between two pods on one bridge is switched past
-# netfilter, so a pod's answer to its neighbour would bypass the node and never get its Service address back: the
-# reason why Kubernetes asks for the br_netfilter module.
-FORWARDING = (("net.ipv4.ip_forward", 1), ("net.ipv6.conf.all.forwarding", 1))
-BRIDGE_NETFILTER = (("net.bridge.bridge-nf-call-iptables", 1), ("net.bridge.bridge-nf-call-ip6tables", 1))
+# Whatever passes packets on needs:
+FORWARDING: Settings = (("net.ipv4.ip_forward", 1), ("net.ipv6.conf.all.forwarding", 1))
+
+# Without these, a packet between two pods on one bridge is switched past netfilter, so that a pod's answer to its
+# neighbour would bypass the node and never get its Service address back: the reason why Kubernetes asks for the
+# br_netfilter module.
+BRIDGE_NETFILTER: Settings = (("net.bridge.bridge-nf-call-iptables", 1), ("net.bridge.bridge-nf-call-ip6tables", 1))
 
 
 def _interface(name: str, *addresses: Pair) -> list[str]:
@@ -98,8 +111,18 @@ def to_node_a() -> dict[str, list[str]]:
 
 def client() -> list[str]:
     """A machine outside. Its interface was made with the router's end of the pair."""
-    addresses = [OUTSIDE.with_length(number) for number in CLIENT_HOSTS]
-    return ["link set lo up", *_interface("eth0", *addresses), *_default_routes(OUTSIDE.host(ROUTER_OUTSIDE))]
+    first, *others = (OUTSIDE.with_length(number) for number in CLIENT_HOSTS)
+    return [
+        "link set lo up",
+        *_interface("eth0", first),
+        *(spare_address(address) for pair in others for address in pair),
+        *_default_routes(OUTSIDE.host(ROUTER_OUTSIDE)),
+    ]
+
+
+def spare_address(address: str) -> str:
+    """One more address on eth0, used only by those who ask for it: the first remains the one to send from."""
+    return f"address add {address} dev eth0 preferred_lft 0"
 
 
 def node(number: int, others: Iterable[int]) -> list[str]:
@@ -122,10 +145,15 @@ def pod_port(host: int) -> str:
 
 
 def pod_inside(net: Net, host: int, node_namespace: str) -> list[str]:
-    """The pod's end of the pair: to the pod it is just its network card. The node's bridge is the way to all else."""
+    """The pod's end of the pair: to the pod it is just its network card. The node's bridge is the way to all else.
+
+    The hardware address is made from the IPv4 address, as network plug-ins do: when a new pod takes over an old one's
+    address, what its neighbours remember is still right.
+    """
+    hardware = "0a:58:" + ":".join(f"{int(part):02x}" for part in net.host(host).v4.split("."))
     return [
         "link set lo up",
-        f"link add eth0 type veth peer name {pod_port(host)} netns {node_namespace}",
+        f"link add eth0 address {hardware} type veth peer name {pod_port(host)} netns {node_namespace}",
         *_interface("eth0", net.with_length(host)),
         *_default_routes(net.host(1)),
     ]
