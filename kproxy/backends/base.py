@@ -1,6 +1,6 @@
 """What the proxier asks of a backend, whichever it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Protocol
 
 import msgspec
@@ -49,11 +49,12 @@ class Backend(Protocol):
 
     family: IPFamily
 
-    def apply(self, plan: Plan, changed: frozenset[ServicePortName] | None) -> SyncReport:
+    def apply(self, plan: Plan, changed: Set[ServicePortName], *, full: bool) -> SyncReport:
         """Make the kernel do what ``plan`` says.
 
-        ``changed`` names the services whose plans differ from those of the last successful call (or that are gone);
-        None asks for a full comparison with what the kernel holds, which repairs whatever others changed.
+        ``changed`` names the services whose plans are new, different or gone since the last call, whether that one
+        succeeded or not. ``full`` asks for a comparison with all that the kernel holds, which repairs what others
+        changed; a backend also does so by itself on its first call, and on the one after a failure.
         """
 
     def drifted(self) -> bool:
