@@ -137,9 +137,9 @@ def test_every_way_in_gives_the_same(case: tuple[Kind, dict[str, Any], Path], va
     odd = replaced(example, path, value)
     decoded = decode_object(kind, json.dumps(odd).encode())
     event = decode_event(kind, json.dumps({"type": "ADDED", "object": odd}).encode())
-    assert event.event == (Added(decoded.object) if decoded.object else None)
-    assert event.problems == decoded.problems == convert_object(kind, odd).problems
-    assert convert_object(kind, odd).object == decoded.object
+    assert event == (Added(decoded.object) if decoded.object else None, decoded.problems)
+    if "\\ud800" not in json.dumps(odd):
+        assert convert_object(kind, odd) == decoded
 
 
 @given(st.sampled_from(list(Kind)), any_json)

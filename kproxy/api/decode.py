@@ -84,7 +84,7 @@ def decode_object(kind: Kind, data: bytes | msgspec.Raw) -> Decoded:
 
 
 def convert_object(kind: Kind, raw: object) -> Decoded:
-    """Make an object of what a parser (of YAML, say) left: mappings, lists and scalars."""
+    """Make an object of what a parser left: mappings, lists and scalars, with strings of sound Unicode."""
     try:
         obj: ApiObject = msgspec.convert(raw, kind.struct)
     except _REFUSED:
