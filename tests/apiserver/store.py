@@ -88,7 +88,7 @@ class Snapshot(NamedTuple):
     """The whole store at one moment, to come back to later."""
 
     version: int
-    tables: Mapping[Kind, _Table]
+    tables: Mapping[str, _Table]
 
 
 class Store:
@@ -214,13 +214,13 @@ class Store:
     def snapshot(self) -> Snapshot:
         """Remember everything as it is now."""
         with self.lock:
-            return Snapshot(self._version, {kind: self._tables[_table_key(kind)].copy() for kind in KINDS})
+            return Snapshot(self._version, {key: table.copy() for key, table in self._tables.items()})
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back: older objects and an older counter, as after a backup of etcd was put back."""
         with self.lock:
             self._version = snapshot.version
-            self._tables = {_table_key(kind): table.copy() for kind, table in snapshot.tables.items()}
+            self._tables = {key: table.copy() for key, table in snapshot.tables.items()}
             self._tell()
 
     def new_epoch(self, first_version: int = 1) -> None:
