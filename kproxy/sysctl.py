@@ -172,3 +172,11 @@ def set_oom_score_adj(value: int, root: Path = Path("/")) -> str:
         reason = _reason(error) if isinstance(error, OSError) else "it holds no number"
         return f"oom_score_adj could not be set to {value}: {reason}; give CAP_SYS_RESOURCE, or set oomScoreAdj"
     return ""
+
+
+def tcp_be_liberal(root: Path = Path("/")) -> bool:
+    """Tell whether conntrack takes TCP packets out of window for valid ones."""
+    try:
+        return (root / "proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal").read_text().strip() == "1"
+    except OSError:
+        return False

@@ -1,0 +1,120 @@
+"""The iptables backend as the proxier sees it: plans in, a report out.
+
+It holds the compiled rules of one address family, hands the applier the step from what was to what should be, and finds
+the service at fault when the kernel refuses a step, so that one service can never keep all others from being served.
+"""
+
+import errno
+import logging
+from collections.abc import Sequence, Set
+
+from kproxy.backends.base import BackendError, Refused, SyncReport
+from kproxy.backends.iptables.applier import Applier, ApplyResult
+from kproxy.backends.iptables.compile import Compiler, choose_layout
+from kproxy.backends.iptables.diff import RuleSetChange, diff
+from kproxy.backends.iptables.errors import KernelRefusedError, TableBusyError, UnencodableRuleError
+from kproxy.backends.iptables.lists import Layout
+from kproxy.plan.model import NodePlan, Plan, ServicePlan
+from kproxy.state.model import IPFamily, ServicePortName
+
+log = logging.getLogger(__name__)
+
+_NO_SERVICES_FAULT = {errno.EPERM, errno.EACCES, errno.ENOMEM, errno.ENOPROTOOPT, errno.EAGAIN}
+
+
+class IptablesBackend:
+    """Brings one family's plans into the kernel through an applier; implements `kproxy.backends.base.Backend`."""
+
+    def __init__(self, family: IPFamily, applier: Applier, layout: Layout | None = None) -> None:
+        """Make a backend. Without ``layout`` the number of endpoints decides, sync by sync."""
+        self.family = family
+        self._applier = applier
+        self._forced_layout = layout
+        self._compiler: Compiler | None = None
+        self._node: NodePlan | None = None
+        self._refused: dict[ServicePortName, str] = {}
+        self._must_compare = True
+
+    def apply(self, plan: Plan, changed: Set[ServicePortName], *, full: bool) -> SyncReport:
+        """See `kproxy.backends.base.Backend.apply`."""
+        change, suspects = self._compile(plan, changed, retry_refused=full)
+        full = full or self._must_compare
+        self._must_compare = True  # until it has gone well
+        try:
+            result = self._applier.reconcile(change.after) if full else self._applier.apply(change)
+        except (KernelRefusedError, UnencodableRuleError) as error:
+            if not _may_be_a_services_fault(error):
+                raise
+            result = self._leave_out_culprits(plan, sorted(suspects), error)
+        self._must_compare = False
+        return SyncReport(
+            full=result.full,
+            rules={str(table): count for table, count in self._applier.rule_counts.items()},
+            repaired=result.repaired,
+            refused=[Refused(name, reason) for name, reason in self._refused.items()],
+        )
+
+    def drifted(self) -> bool:
+        """See `kproxy.backends.base.Backend.drifted`."""
+        return self._applier.drifted()
+
+    def cleanup(self) -> None:
+        """See `kproxy.backends.base.Backend.cleanup`."""
+        self._applier.cleanup()
+
+    def _compile(
+        self, plan: Plan, changed: Set[ServicePortName], *, retry_refused: bool
+    ) -> tuple[RuleSetChange, Set[ServicePortName]]:
+        """Return the step to take, and which services have a part in it."""
+        for name in [name for name in self._refused if retry_refused or name in changed]:
+            del self._refused[name]
+            changed = changed | {name}
+        layout = self._forced_layout or choose_layout(plan)
+        old = self._compiler
+        if old is not None and old.layout is layout and self._node == plan.node:
+            return old.update({name: self._wanted(plan, name) for name in changed}), changed
+        self._compiler = new = Compiler(plan.node, layout)
+        self._node = plan.node
+        new.update({name: service for name, service in plan.services.items() if name not in self._refused})
+        if old is None:
+            self._must_compare = True
+            return RuleSetChange(after=new.ruleset, filter={}, nat={}), plan.services.keys()
+        return diff(old.ruleset, new.ruleset), plan.services.keys()
+
+    def _wanted(self, plan: Plan, name: ServicePortName) -> ServicePlan | None:
+        return None if name in self._refused else plan.services.get(name)
+
+    def _leave_out_culprits(self, plan: Plan, suspects: Sequence[ServicePortName], error: BackendError) -> ApplyResult:
+        """Apply without the services that the kernel refuses, which halving finds in a few tries each.
+
+        Raises ``error`` if leaving out every suspect doesn't help: then it is no service's fault.
+        """
+        compiler = self._compiler
+        if compiler is None:
+            raise error
+        compiler.update(dict.fromkeys(suspects))
+        try:
+            result = self._applier.reconcile(compiler.ruleset)
+        except (KernelRefusedError, UnencodableRuleError):
+            compiler.update({name: plan.services.get(name) for name in suspects})
+            raise error from None
+        groups = [list(suspects)]
+        while groups:
+            group = groups.pop()
+            change = compiler.update({name: plan.services.get(name) for name in group})
+            try:
+                result = self._applier.apply(change)
+            except (KernelRefusedError, UnencodableRuleError) as refusal:
+                compiler.update(dict.fromkeys(group))
+                if len(group) == 1:
+                    self._refused[group[0]] = str(refusal)
+                    continue
+                middle = len(group) // 2
+                groups += [group[middle:], group[:middle]]
+        return self._applier.reconcile(compiler.ruleset) if self._refused else result
+
+
+def _may_be_a_services_fault(error: BackendError) -> bool:
+    if isinstance(error, TableBusyError):
+        return False
+    return not isinstance(error, KernelRefusedError) or error.code not in _NO_SERVICES_FAULT

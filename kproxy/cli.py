@@ -1,0 +1,144 @@
+"""The command line: ``kproxy run``, ``kproxy render``, ``kproxy cleanup``.
+
+Without a command, flags mean ``run``, so that a DaemonSet written for kube-proxy needs another image and nothing else.
+What is wrong with a command line, a file or an object is said on standard error, one line for each, and never with a
+traceback; standard output carries results only.
+"""
+
+import argparse
+import ipaddress
+import sys
+from collections.abc import Sequence
+
+from kproxy import __version__
+from kproxy.api.manifests import ManifestError
+from kproxy.config import ArgumentParser, Config, ConfigError, add_flags, from_flags
+from kproxy.offline import RenderRequest, render_files
+from kproxy.state.model import IPFamily
+
+OK, FAILED, USAGE = 0, 1, 2
+_COMMANDS = ("run", "render", "cleanup")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments name; return the exit code."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    if args and args[0].startswith("-") and args[0] not in ("-h", "--help", "--version"):
+        args.insert(0, "run")
+    parser = _parser()
+    options = parser.parse_args(args)
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return USAGE
+    try:
+        config = from_flags(options)
+        for warning in config.warnings if options.command != "run" else ():
+            _complain(warning)
+        return _dispatch(options, config)
+    except (ConfigError, ManifestError) as error:
+        for line in str(error).splitlines():
+            _complain(line)
+        return USAGE
+    except BrokenPipeError:  # somebody closed our output early, as `head` does
+        sys.stderr.close()
+        return OK
+
+
+def _dispatch(options: argparse.Namespace, config: Config) -> int:
+    if options.command == "render":
+        return _render(options, config)
+    # Only now: rendering needs neither the kernel's libraries nor the API server's.
+    from kproxy import daemon
+
+    if options.command == "cleanup" or config.options.cleanup:
+        return daemon.cleanup(config)
+    return daemon.run(config)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="kproxy", description="A service proxy for Kubernetes nodes.")
+    parser.add_argument("--version", action="version", version=f"kproxy {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="{run,render,cleanup}")
+    run = commands.add_parser(
+        "run",
+        help="watch Services and program the kernel (the default)",
+        description="Watch Services and EndpointSlices, at an API server or in a folder, and program the kernel.",
+    )
+    render = commands.add_parser(
+        "render",
+        help="print the rules for objects in files; needs no privileges",
+        description="Print the rules for the objects in YAML or JSON files, in the format of iptables-save.",
+    )
+    cleanup = commands.add_parser(
+        "cleanup",
+        help="remove all that kproxy has written to the kernel",
+        description="Remove kproxy's (and kube-proxy's) rules from both address families, and nothing else.",
+    )
+    for command in (run, render, cleanup):
+        add_flags(command)
+    _add_render_options(render)
+    return parser
+
+
+def _add_render_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to render")
+    group.add_argument(
+        "-f", dest="files", metavar="FILE", nargs="+", action="extend", required=True, help="a manifest; - for stdin"
+    )
+    group.add_argument(
+        "--node-ip",
+        type=_ips,
+        default=(),
+        metavar="IP[,IP]",
+        help="the node's addresses (default: what the Node object reports)",
+    )
+    group.add_argument(
+        "--interface-address",
+        type=_interface_address,
+        action="append",
+        metavar="CIDR",
+        help="an address of the node's interfaces, for nodePortAddresses; repeatable (default: the node's addresses)",
+    )
+    group.add_argument(
+        "--family",
+        choices=[*(str(family) for family in IPFamily), "all"],
+        default=str(IPFamily.IPV4),
+        help="whose tables to print; with all, each follows a line '# ipv4' or '# ipv6' (default: ipv4)",
+    )
+
+
+def _ips(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_address(part.strip())) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{error}; expected one address of each family, separated by a comma"
+        ) from None
+
+
+def _interface_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_interface(text).ip)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; expected an address such as 10.0.0.1/24") from None
+
+
+def _render(options: argparse.Namespace, config: Config) -> int:
+    families = tuple(IPFamily) if options.family == "all" else (IPFamily(options.family),)
+    request = RenderRequest(
+        files=tuple(options.files),
+        families=families,
+        headings=options.family == "all",
+        node_ips=options.node_ip,
+        interface_addresses=tuple(options.interface_address) if options.interface_address else None,
+    )
+    text, problems = render_files(request, config)
+    for problem in problems:
+        _complain(str(problem))
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    return OK
+
+
+def _complain(line: str) -> None:
+    print(f"kproxy: {line}", file=sys.stderr)
