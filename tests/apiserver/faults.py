@@ -142,7 +142,7 @@ class Drip(BodyFault, frozen=True, tag=True, kw_only=True):
         return actions
 
 
-class ErrorEvent(BodyFault, frozen=True, tag=True, kw_only=True):
+class ErrorEvent(BodyFault, frozen=True, tag=True):
     """An ERROR event, and the end of the stream: a 410 inside HTTP 200, among others."""
 
     code: int = 410

@@ -12,6 +12,9 @@ from typing import NamedTuple, Self
 from tests.apiserver.kinds import Json
 from tests.apiserver.server import ApiServer
 
+# How a reset shows: Python's ssl module may take ECONNRESET for an unexpected end of file, and then hide that.
+CUT = (http.client.IncompleteRead, ConnectionResetError)
+
 
 class Reply(NamedTuple):
     """A whole answer; header names in lower case."""
@@ -32,10 +35,21 @@ class RawClient:
     ``timeout`` in seconds is for every single read.
     """
 
-    def __init__(self, server: ApiServer, *, token: str | None = "", timeout: float = 20) -> None:
+    def __init__(
+        self,
+        server: ApiServer,
+        *,
+        token: str | None = "",
+        context: ssl.SSLContext | None = None,
+        timeout: float = 20,
+    ) -> None:
         self._token = server.token if token == "" else token
-        context = ssl.create_default_context(cadata=server.ca_certificate.decode())
-        self.connection = http.client.HTTPSConnection(server.address, server.port, context=context, timeout=timeout)
+        self.connection: http.client.HTTPConnection
+        if server.url.startswith("http:"):
+            self.connection = http.client.HTTPConnection(server.address, server.port, timeout=timeout)
+        else:
+            context = context or ssl.create_default_context(cadata=server.ca_certificate.decode())
+            self.connection = http.client.HTTPSConnection(server.address, server.port, context=context, timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -68,4 +82,24 @@ class RawClient:
         response = self.open(path)
         if response.status != http.HTTPStatus.OK:
             raise AssertionError(f"{response.status}: {response.read()!r}")
-        return (json.loads(line) for line in response)
+        return (json.loads(line) for line in read_lines(response))
+
+
+def read_lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """The lines of a stream as they come, the last one even if it is broken off.
+
+    Raises:
+        http.client.IncompleteRead or ConnectionResetError: the stream was cut, not ended.
+    """
+    # Not response.readline(): it takes a missing end for a good one.
+    rest = b""
+    try:
+        while data := response.read1(65536):
+            *lines, rest = (rest + data).split(b"\n")
+            yield from (line + b"\n" for line in lines)
+    except CUT:
+        if rest:
+            yield rest
+        raise
+    if rest:
+        yield rest

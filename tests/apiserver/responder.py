@@ -143,22 +143,23 @@ class Responder:
         await writer.end()
 
     async def _follow(self, writer: "_Writer", stream: Stream, deadline: float) -> None:
+        over = False
         bookmark_at = self._next_bookmark(deadline)
-        while not stream.ending and (now := self._loop.time()) < deadline:
+        while not over:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(deadline, bookmark_at) - now):
+                async with asyncio.timeout_at(min(deadline, bookmark_at)):
                     await stream.woken.wait()
             stream.woken.clear()
+            now = self._loop.time()
+            over = stream.ending or now >= deadline  # but not before what is there has been sent
             frames, stream.pending = stream.pending, []
             try:
-                if self._loop.time() >= bookmark_at:
-                    frames += stream.watch.bookmark()
-                    bookmark_at = self._next_bookmark(deadline)
-                else:
-                    frames += stream.watch.poll()
+                frames += stream.watch.bookmark() if now >= bookmark_at else stream.watch.poll()
             except ExpiredError as error:
-                await writer.frames([*frames, stream.watch.expired(error)])
-                return
+                frames.append(stream.watch.expired(error))
+                over = True
+            if now >= bookmark_at:
+                bookmark_at = self._next_bookmark(deadline)
             await writer.frames(frames)
 
     def _next_bookmark(self, deadline: float) -> float:
