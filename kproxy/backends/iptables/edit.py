@@ -4,15 +4,16 @@ Both variants of iptables edit a table the same way and treat others' rules alik
 in whatever form the variant compares them in: bytes of the legacy kernel interface, or lines of iptables-nft-save.
 """
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
 
 from kproxy.backends.iptables.diff import ChainChange, Hunk, edit_script
-from kproxy.backends.iptables.ruleset import Rule, TableName
+from kproxy.backends.iptables.ruleset import Chain, TableName
 
 T = TypeVar("T", bound=Hashable)
+T_co = TypeVar("T_co", covariant=True)
 
 
 class TableEdit(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -82,25 +83,42 @@ def commit_order(edits: Mapping[TableName, TableEdit[T]]) -> list[tuple[TableNam
     return [(name, edit) for name, edit in steps if edit.chains]
 
 
-def edit_for_change(changes: Mapping[str, ChainChange], form: Callable[[str, Rule], T]) -> TableEdit[T]:
-    """Return the edit that makes a change; ``form`` puts a rule of a named chain into the variant's form."""
+def edit_for_change(changes: Mapping[str, ChainChange], form: Callable[[str, Chain], Sequence[T]]) -> TableEdit[T]:
+    """Return the edit that makes a change; ``form`` puts rules of a named chain into the variant's form."""
     fill: dict[str, tuple[T, ...]] = {}
     hunks: dict[str, tuple[Hunk[T], ...]] = {}
     for chain, (old, new) in changes.items():
         if old is None:
-            fill[chain] = tuple([form(chain, rule) for rule in new or ()])
+            fill[chain] = tuple(form(chain, new or ()))
             continue
         script = edit_script(old, new or ())
         if script:
             hunks[chain] = tuple(
-                Hunk(
-                    hunk.at,
-                    tuple([form(chain, rule) for rule in hunk.old]),
-                    tuple([form(chain, rule) for rule in hunk.new]),
-                )
-                for hunk in script
+                Hunk(hunk.at, tuple(form(chain, hunk.old)), tuple(form(chain, hunk.new))) for hunk in script
             )
     return TableEdit(fill=fill, hunks=hunks, remove=tuple(name for name, (_, new) in changes.items() if new is None))
+
+
+class Lazily(Mapping[str, T_co]):
+    """A mapping whose values are made when asked for, and not kept: a table's worth of them would be tens of MiB."""
+
+    def __init__(self, keys: Collection[str], make: Callable[[str], T_co]) -> None:
+        self._keys = keys
+        self._make = make
+
+    def __getitem__(self, key: str) -> T_co:
+        if key not in self._keys:
+            raise KeyError(key)
+        return self._make(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
 
 
 class TableContent(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -128,8 +146,11 @@ def edit_for_repair(
         builtin: _see_to_hooks(found, builtin, [rule for at, rule in hooks if at == builtin], is_ours)
         for builtin in found.builtins
     }
+    fill = {}
     for chain, rules in wanted.items():
-        if chain in kernel:
+        if chain not in kernel:
+            fill[chain] = tuple(rules)
+        else:
             hunks[chain] = edit_script(kernel[chain], rules) if is_ours(chain) else _missing(kernel[chain], rules)
     gone = [chain for chain in kernel if is_ours(chain) and chain not in wanted]
     for chain in gone:
@@ -137,7 +158,7 @@ def edit_for_repair(
     others = [chain for chain in kernel if not is_ours(chain) and chain not in found.builtins]
     held = {found.target(rule) for chain in others for rule in kernel[chain]}
     return TableEdit(
-        fill={chain: tuple(rules) for chain, rules in wanted.items() if chain not in kernel},
+        fill=fill,
         hunks={chain: script for chain, script in hunks.items() if script},
         remove=tuple(chain for chain in gone if chain not in held),
     )
@@ -147,9 +168,10 @@ def _see_to_hooks(
     found: TableContent[T], builtin: str, hooks: Sequence[T], is_ours: Callable[[str], bool]
 ) -> tuple[Hunk[T], ...]:
     """Keep the first of each hook, remove its doubles and other jumps to our chains, put missing ones at the top."""
+    rules = found.chains[builtin]
     present: set[T] = set()
     kept: list[T] = []
-    for rule in found.chains[builtin]:
+    for rule in rules:
         if rule in hooks:
             if rule in present:
                 continue
@@ -157,7 +179,7 @@ def _see_to_hooks(
         elif is_ours(found.target(rule)):
             continue  # left by an older kube-proxy, or by an older kproxy
         kept.append(rule)
-    return edit_script(found.chains[builtin], [rule for rule in hooks if rule not in present] + kept)
+    return edit_script(rules, [rule for rule in hooks if rule not in present] + kept)
 
 
 def _missing(present: Sequence[T], wanted: Sequence[T]) -> tuple[Hunk[T], ...]:

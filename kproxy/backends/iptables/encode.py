@@ -11,7 +11,7 @@ A jump names its chain in the target's name, as libiptc wants it: libiptc finds 
 import socket
 import struct
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from kproxy.backends.iptables.entry import (
@@ -196,12 +196,8 @@ def standard_target(name: bytes) -> bytes:
     return _STANDARD.pack(STANDARD_TARGET_SIZE, name, 0, 0)
 
 
-_VERDICTS: dict[type[Term] | type[None], bytes] = {
-    Accept: standard_target(b"ACCEPT"),
-    Drop: standard_target(b"DROP"),
-    Return: standard_target(b"RETURN"),
-    type(None): standard_target(b""),
-}
+def _always(data: bytes) -> Callable[[Any], bytes]:
+    return lambda _: data
 
 
 def _jump(target: Jump) -> bytes:
@@ -220,15 +216,10 @@ _MAP_PORT = 2  # NF_NAT_RANGE_PROTO_SPECIFIED
 _RANDOM_FULLY = 16  # NF_NAT_RANGE_PROTO_RANDOM_FULLY
 
 
-def _masquerade4(_: MasqueradeSource) -> bytes:
-    # nf_nat_ipv4_multi_range_compat: one range of flags, addresses, ports.
-    return _module(b"MASQUERADE", 0, struct.pack("=II4x4x2x2x", 1, _RANDOM_FULLY))
-
-
-def _masquerade6(_: MasqueradeSource) -> bytes:
-    # nf_nat_range: flags, addresses, ports.
-    return _module(b"MASQUERADE", 0, struct.pack("=I16x16x2x2x", _RANDOM_FULLY))
-
+# nf_nat_ipv4_multi_range_compat: one range of flags, addresses, ports.
+_MASQUERADE4 = _module(b"MASQUERADE", 0, struct.pack("=II4x4x2x2x", 1, _RANDOM_FULLY))
+# nf_nat_range: flags, addresses, ports.
+_MASQUERADE6 = _module(b"MASQUERADE", 0, struct.pack("=I16x16x2x2x", _RANDOM_FULLY))
 
 _DNAT = struct.Struct("=H29sBI16s16s2s2s2x6x")
 
@@ -243,28 +234,30 @@ def _destination_nat(family: socket.AddressFamily, target: DestinationNat) -> by
     return _DNAT.pack(_DNAT.size, b"DNAT", 2, _MAP_ADDRESS | _MAP_PORT, ip, ip, port, port)
 
 
-def _destination_nat4(target: DestinationNat) -> bytes:
-    return _destination_nat(socket.AF_INET, target)
+_REJECT4 = _module(b"REJECT", 0, struct.pack("=I", 3))  # IPT_ICMP_PORT_UNREACHABLE
+_REJECT6 = _module(b"REJECT", 0, struct.pack("=I", 4))  # IP6T_ICMP6_PORT_UNREACH
 
-
-def _destination_nat6(target: DestinationNat) -> bytes:
-    return _destination_nat(socket.AF_INET6, target)
-
-
-def _reject4(_: Reject) -> bytes:
-    return _module(b"REJECT", 0, struct.pack("=I", 3))  # IPT_ICMP_PORT_UNREACHABLE
-
-
-def _reject6(_: Reject) -> bytes:
-    return _module(b"REJECT", 0, struct.pack("=I", 4))  # IP6T_ICMP6_PORT_UNREACH
-
-
-_COMMON_TARGETS: dict[type[Term], Callable[[Any], bytes]] = {Jump: _jump, SetMark: _set_mark}
-_TARGETS: dict[IPFamily, dict[type[Term], Callable[[Any], bytes]]] = {
+_COMMON_TARGETS: dict[type[Term] | type[None], Callable[[Any], bytes]] = {
+    type(None): _always(standard_target(b"")),
+    Accept: _always(standard_target(b"ACCEPT")),
+    Drop: _always(standard_target(b"DROP")),
+    Return: _always(standard_target(b"RETURN")),
+    Jump: _jump,
+    SetMark: _set_mark,
+}
+_TARGETS = {
     IPFamily.IPV4: _COMMON_TARGETS
-    | {MasqueradeSource: _masquerade4, DestinationNat: _destination_nat4, Reject: _reject4},
+    | {
+        MasqueradeSource: _always(_MASQUERADE4),
+        DestinationNat: partial(_destination_nat, socket.AF_INET),
+        Reject: _always(_REJECT4),
+    },
     IPFamily.IPV6: _COMMON_TARGETS
-    | {MasqueradeSource: _masquerade6, DestinationNat: _destination_nat6, Reject: _reject6},
+    | {
+        MasqueradeSource: _always(_MASQUERADE6),
+        DestinationNat: partial(_destination_nat, socket.AF_INET6),
+        Reject: _always(_REJECT6),
+    },
 }
 
 # --- the entry -----------------------------------------------------------------------------------------------------
@@ -278,16 +271,23 @@ _IP4 = struct.Struct("=4s4s4s4s16s16s16s16sHBB")  # struct ipt_ip
 _IP6 = struct.Struct("=16s16s16s16s16s16s16s16sHBBB3x")  # struct ip6t_ip6
 
 
+def _masks(width: int) -> dict[str, bytes]:
+    """Return the netmasks of ``width`` bytes by length, which stays text as it comes."""
+    ones = (1 << 8 * width) - 1
+    return {str(length): (ones ^ ones >> length).to_bytes(width, "big") for length in range(8 * width + 1)}
+
+
+_MASKS = {socket.AF_INET: _masks(4), socket.AF_INET6: _masks(16)}
+
+
 def _address(prefix: Prefix | None, family: socket.AddressFamily) -> tuple[bytes, bytes]:
     """Return a prefix's address and mask; no prefix at all is the one of length 0."""
-    width = 4 if family is socket.AF_INET else 16
     if prefix is None:
-        return bytes(width), bytes(width)
+        return b"", b""
     ip, _, length = prefix.cidr.partition("/")
     try:
-        bits = (1 << 8 * width) - (1 << 8 * width - int(length))
-        return socket.inet_pton(family, ip), bits.to_bytes(width, "big")
-    except (OSError, ValueError, OverflowError) as err:
+        return socket.inet_pton(family, ip), _MASKS[family][length]
+    except (OSError, KeyError) as err:
         raise UnencodableError(f"prefix {prefix.cidr!r}: not ADDRESS/LENGTH") from err
 
 
@@ -311,19 +311,11 @@ class Encoder:
     def encode(self, rule: Rule) -> bytes:
         """Return the rule's entry, counters zero. Raises UnencodableError where a field's value does not fit."""
         matches = b"".join([_MATCHES[type(match)](match) for match in rule.matches])
-        target = rule.target
-        verdict = _VERDICTS.get(type(target))
-        last = verdict if verdict is not None else self._targets[type(target)](target)  # type: ignore[index]
-        goto = self._layout.goto_flag if type(target) is Jump and target.goto else 0
+        target = self._targets[type(rule.target)](rule.target)
+        goto = self._layout.goto_flag if type(rule.target) is Jump and rule.target.goto else 0
         target_offset = self._layout.size + len(matches)
-        return b"".join(
-            (
-                self._ip(rule.source, rule.destination, rule.in_interface, rule.protocol, goto),
-                self._tail.pack(target_offset, target_offset + len(last)),
-                matches,
-                last,
-            )
-        )
+        ip = self._ip(rule.source, rule.destination, rule.in_interface, rule.protocol, goto)
+        return b"".join((ip, self._tail.pack(target_offset, target_offset + len(target)), matches, target))
 
 
 def _tail_struct(entry: EntryLayout) -> struct.Struct:

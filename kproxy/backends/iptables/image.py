@@ -2,11 +2,10 @@
 
 The kernel knows neither chains nor names of jump targets: a chain is a stretch of entries after a mark that bears its
 name, a jump is an offset. Here offsets become names again, and what the kernel writes into entries (counters, scratch
-fields, what its extensions keep for themselves) is blanked, so that an entry of ours equals what `encode` made of its
-rule.
+fields) is blanked, so that an entry of ours equals what `encode` made of its rule.
 """
 
-import sys
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 
 from kproxy.backends.iptables.encode import standard_target
@@ -20,11 +19,15 @@ from kproxy.backends.iptables.entry import (
 from kproxy.backends.iptables.tableinfo import TableInfo
 
 _HOOK_CHAINS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")  # by hook number, netfilter.h
-_VERDICTS = {-1: b"DROP", -2: b"ACCEPT", -4: b"QUEUE", -5: b"RETURN"}  # -NF_… - 1, and XT_RETURN
-_STANDARD = bytes(29)  # XT_STANDARD_TARGET: no name means a verdict or a jump
 _ERROR = b"ERROR"  # XT_ERROR_TARGET
-_STATISTIC = b"statistic"
-_STATISTIC_PRIVATE = slice(MODULE_HEADER.size + 16, MODULE_HEADER.size + 24)  # xt_statistic_info.master
+_VERDICT = struct.Struct("=i")
+_VERDICTS = {  # -NF_… - 1, and XT_RETURN; all else are offsets
+    -1: standard_target(b"DROP"),
+    -2: standard_target(b"ACCEPT"),
+    -4: standard_target(b"QUEUE"),
+    -5: standard_target(b"RETURN"),
+}
+_GO_ON = standard_target(b"")
 
 
 def _name(padded: bytes) -> bytes:
@@ -40,8 +43,10 @@ class TableImage:
         self.builtins = {_HOOK_CHAINS[hook]: info.hook_entries[hook] for hook in info.hooks}
         """Built-in chains, with the offsets they begin at."""
         self._offsets = _split(layout, self.builtins, blob)
-        # Every chain has an entry at least, its policy, so that where it begins identifies it.
-        self._names = {offsets[0]: chain for chain, offsets in self._offsets.items()}
+        # A jump goes to a chain's first entry, and every chain has one at least, its policy.
+        self._targets = _VERDICTS | {
+            offsets[0]: standard_target(chain.encode()) for chain, offsets in self._offsets.items()
+        }
 
     @property
     def chains(self) -> Mapping[str, Sequence[int]]:
@@ -50,38 +55,37 @@ class TableImage:
 
     def entries(self, chain: str) -> list[bytes]:
         """Return a chain's rules in the form that `encode` gives to rules."""
-        return [self._normal(offset) for offset in self._offsets[chain][:-1]]
+        # Written out, with everything at hand: it runs for every rule on the node.
+        blob, targets = self._blob, self._targets
+        size, cache, at = self._layout.size, self._layout.cache_offset, self._layout.offsets_offset
+        scratch, tail = bytes(at - cache), bytes(size - at - OFFSETS.size)
+        entries = []
+        for start in self._offsets[chain][:-1]:
+            target_offset, next_offset = OFFSETS.unpack_from(blob, start + at)
+            target_start, end = start + target_offset, start + next_offset
+            matches = blob[start + size : target_start]
+            if blob[target_start + 2]:
+                target = blob[target_start:end]
+            else:  # XT_STANDARD_TARGET, whose name is empty
+                (verdict,) = _VERDICT.unpack_from(blob, target_start + MODULE_HEADER.size)
+                target = _GO_ON if verdict == end else targets[verdict]
+            offsets = blob[start + at : start + at + OFFSETS.size]
+            entries.append(b"".join((blob[start : start + cache], scratch, offsets, tail, matches, target)))
+        return entries
 
     def counters(self, chain: str) -> list[tuple[int, int]]:
         """Return (packets, bytes) of each of a chain's rules."""
         blob, at = self._blob, self._layout.counters_offset
         return [COUNTERS.unpack_from(blob, offset + at) for offset in self._offsets[chain][:-1]]
 
-    def _normal(self, offset: int) -> bytes:
-        blob = self._blob
-        target_offset, next_offset = OFFSETS.unpack_from(blob, offset + self._layout.offsets_offset)
-        next_entry = offset + next_offset
-        verdict_at = offset + target_offset + MODULE_HEADER.size
-        verdict = int.from_bytes(blob[verdict_at : verdict_at + 4], sys.byteorder, signed=True)
-        if verdict in _VERDICTS:
-            name = _VERDICTS[verdict]
-        else:
-            name = b"" if verdict == next_entry else self._names.get(verdict, "").encode()
-        return normal_form(self._layout, blob[offset:next_entry], name)
-
 
 def normal_form(layout: EntryLayout, entry: bytes, standard: bytes) -> bytes:
-    """Return an entry of the kernel's in the form that `encode` gives to rules.
+    """Return one entry, as libiptc holds it, in the form that `encode` gives to rules.
 
-    ``standard`` is what its verdict means, if it has the standard target.
+    ``standard`` is the name that libiptc gives for what is a verdict or a jump.
     """
     target_offset, _ = OFFSETS.unpack_from(entry, layout.offsets_offset)
-    matches = entry[layout.size : target_offset]
-    if _STATISTIC in matches:
-        matches = _without_private_fields(matches)
     target = entry[target_offset:]
-    if target.startswith(_STANDARD, 2):
-        target = standard_target(standard)
     after_offsets = layout.offsets_offset + OFFSETS.size
     return b"".join(
         (
@@ -89,8 +93,8 @@ def normal_form(layout: EntryLayout, entry: bytes, standard: bytes) -> bytes:
             bytes(layout.offsets_offset - layout.cache_offset),
             entry[layout.offsets_offset : after_offsets],
             bytes(layout.size - after_offsets),
-            matches,
-            target,
+            _scrubbed(entry[layout.size : target_offset]),
+            _scrubbed(target) if target[2] else standard_target(standard),
         )
     )
 
@@ -135,15 +139,16 @@ def _chain_mark(layout: EntryLayout, blob: bytes, offset: int) -> str | None:
     return _name(blob[start + MODULE_HEADER.size : offset + next_offset]).decode(errors="replace")
 
 
-def _without_private_fields(matches: bytes) -> bytes:
-    """Blank what kernels before 4.11 let out of their own: the address of statistic's state."""
+def _scrubbed(modules: bytes) -> bytes:
+    """Blank what stands behind the names of matches and targets.
+
+    The kernel copies a name without padding it, so that whatever was in the reader's buffer stays behind it; libiptc's
+    is not blank. (What extensions keep in their data for themselves, the kernel has blanked since 4.11.)
+    """
     parts = []
     start = 0
-    while start < len(matches):
-        size, name, _ = MODULE_HEADER.unpack_from(matches, start)
-        part = bytearray(matches[start : start + size])
-        if _name(name) == _STATISTIC:
-            part[_STATISTIC_PRIVATE] = bytes(8)
-        parts.append(part)
+    while start < len(modules):
+        size, name, revision = MODULE_HEADER.unpack_from(modules, start)
+        parts += [MODULE_HEADER.pack(size, _name(name), revision), modules[start + MODULE_HEADER.size : start + size]]
         start += size
     return b"".join(parts)

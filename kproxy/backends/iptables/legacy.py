@@ -10,7 +10,14 @@ from typing import TypeVar
 
 from kproxy.backends.iptables.applier import ApplyResult, ChainCounters
 from kproxy.backends.iptables.diff import ChainChange, RuleSetChange
-from kproxy.backends.iptables.edit import TableContent, TableEdit, commit_order, edit_for_change, edit_for_repair
+from kproxy.backends.iptables.edit import (
+    Lazily,
+    TableContent,
+    TableEdit,
+    commit_order,
+    edit_for_change,
+    edit_for_repair,
+)
 from kproxy.backends.iptables.encode import Encoder, UnencodableError
 from kproxy.backends.iptables.entry import entry_layout
 from kproxy.backends.iptables.errors import KernelRefusedError, TableBusyError, UnencodableRuleError
@@ -19,7 +26,7 @@ from kproxy.backends.iptables.image import TableImage, target_name
 from kproxy.backends.iptables.libiptc import LibIPTC, TableHandle
 from kproxy.backends.iptables.lock import XtablesLock
 from kproxy.backends.iptables.names import KUBE_FIREWALL, is_ours
-from kproxy.backends.iptables.ruleset import Rule, RuleSet, Table, TableName
+from kproxy.backends.iptables.ruleset import Chain, RuleSet, Table, TableName
 from kproxy.backends.iptables.tableinfo import TableInfo, TableReader, existing_tables
 from kproxy.state.model import IPFamily
 
@@ -134,11 +141,12 @@ class LegacyApplier:
     # --- edits -----------------------------------------------------------------------------------------------------
 
     def _edit_for_change(self, name: TableName, changes: Mapping[str, ChainChange]) -> TableEdit[bytes]:
-        return edit_for_change(changes, lambda chain, rule: self._encode(name, chain, rule))
+        return edit_for_change(changes, lambda chain, rules: self._encode(name, chain, rules))
 
     def _edit_for_repair(self, name: TableName, table: Table) -> TableEdit[bytes]:
-        wanted = {chain: [self._encode(name, chain, rule) for rule in rules] for chain, rules in table.chains.items()}
-        hooks = [(hook.builtin, self._encode(name, hook.builtin, hook.rule)) for hook in table.hooks]
+        chains = table.chains
+        wanted = Lazily(chains, lambda chain: self._encode(name, chain, chains[chain]))
+        hooks = [(hook.builtin, self._encode(name, hook.builtin, (hook.rule,))[0]) for hook in table.hooks]
         return edit_for_repair(self._content(name), wanted, hooks, lambda chain: is_ours(name, chain))
 
     def _edit_for_removal(self, name: TableName) -> TableEdit[bytes]:
@@ -159,9 +167,10 @@ class LegacyApplier:
             return True
         return KUBELET_CHAINS.isdisjoint(self._read("mangle").chains)
 
-    def _encode(self, name: TableName, chain: str, rule: Rule) -> bytes:
+    def _encode(self, name: TableName, chain: str, rules: Chain) -> list[bytes]:
+        encode = self._encoder.encode
         try:
-            return self._encoder.encode(rule)
+            return [encode(rule) for rule in rules]
         except UnencodableError as err:
             raise UnencodableRuleError(name, chain, str(err)) from err
 
@@ -173,7 +182,7 @@ class LegacyApplier:
     def _content(self, name: TableName) -> TableContent[bytes]:
         image = self._read(name)
         return TableContent(
-            chains={chain: image.entries(chain) for chain in image.chains},
+            chains=Lazily(image.chains, image.entries),
             builtins=image.builtins,
             target=lambda entry: target_name(self._layout, entry),
         )
