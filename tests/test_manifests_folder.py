@@ -141,7 +141,7 @@ def test_broken_file_keeps_its_objects(folder: Folder, tmp_path: Path, caplog: p
     assert folder.errors == [message]
     settle(folder)
     settle(folder)
-    assert caplog.messages == [f"{message}; its last 1 objects stay in force"]  # once, not at every look
+    assert caplog.messages == [f"{message}; what it held last stays in force"]  # once, not at every look
     path.write_text(service("mended"))
     settle(folder)
     assert names(folder) == {"mended"}

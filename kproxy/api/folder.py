@@ -7,13 +7,13 @@ so a file is not read while it is being written, and one that is gone for a mome
 its place, is not taken for removed.
 """
 
-import logging
 import stat
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from kproxy import logs
 from kproxy.api.kinds import Kind
 from kproxy.api.manifests import Combined, Manifest, ManifestError, combine, read_file
 from kproxy.api.sink import Sink
@@ -25,7 +25,7 @@ LOOK_SECONDS = 0.25
 
 Objects: TypeAlias = Mapping[Kind, Mapping[ObjectKey, ApiObject]]
 
-_log = logging.getLogger(__name__)
+_log = logs.get("manifests")
 
 
 class _Signature(NamedTuple):
@@ -74,7 +74,7 @@ class Folder:
         for name in changed:
             self._files[name] = self._read(name, seen[name])
         for name in gone:
-            _log.info("%s is gone", self._path / name)
+            _log.info("manifest is gone", file=self._path / name)
             del self._files[name]
         return bool(changed or gone)
 
@@ -105,10 +105,9 @@ class Folder:
             manifest = read_file(path)
         except ManifestError as error:
             held = self._files[name].manifest if name in self._files else Manifest()
-            kept = f"; its last {len(held.objects)} objects stay in force" if held.objects else ""
-            _log.error("%s%s", error, kept)
+            _log.error(f"{error}; what it held last stays in force", objects=len(held.objects))
             return _Loaded(signature, held, str(error))
-        _log.info("%s: %d objects", path, len(manifest.objects))
+        _log.info("manifest read", file=path, objects=len(manifest.objects))
         return _Loaded(signature, manifest)
 
 
@@ -156,7 +155,7 @@ class ManifestSource:
             return
         first = not self._combined.objects
         if first and not self._folder.manifests:
-            _log.warning("%s holds no files that end in %s", self._path, ", ".join(SUFFIXES))
+            _log.warning(f"{self._path} holds no files that end in {', '.join(SUFFIXES)}")
         if changed or first:
             self._deliver(combine(self._folder.manifests, self._node_name))
         errors = self._folder.errors
@@ -180,6 +179,6 @@ class ManifestSource:
 
     def _fail(self, error: str) -> None:
         if all(status.error != error for status in self._statuses.values()):
-            _log.error("%s; what it held last stays in force", error)
+            _log.error(f"{error}; what it held last stays in force")
         for status in self._statuses.values():
             status.fails(error)

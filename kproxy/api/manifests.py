@@ -9,7 +9,6 @@ object that has the wrong form becomes a `Problem`, as with objects from the API
 """
 
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 import yaml
 
+from kproxy import logs
 from kproxy.api.decode import convert_object
 from kproxy.api.kinds import Kind
 from kproxy.api.selection import wanted
@@ -26,7 +26,7 @@ from kproxy.api.yamlreader import read_documents
 
 DEFAULT_NAMESPACE = "default"
 
-_log = logging.getLogger(__name__)
+_log = logs.get("manifests")
 
 
 class ManifestError(ValueError):
@@ -186,7 +186,7 @@ def _object(raw: Mapping[str, Any]) -> tuple[ApiObject | None, tuple[Problem, ..
     api_version = raw.get("apiVersion")
     kind = next((kind for kind in Kind if kind == raw["kind"]), None)
     if kind is None or not _same_group(api_version, kind):
-        _log.debug("passing over %s %s", shown(api_version), shown(raw["kind"]))
+        _log.debug("passing over an object of no concern", kind=raw["kind"], api_version=api_version)
         return None, ()
     obj, problems = convert_object(kind, raw)
     if api_version not in (None, kind.api_version):
