@@ -32,7 +32,7 @@ from tests.apiserver.watching import Frame
 
 SERVICES = "/api/v1/services"
 STREAMING = f"{SERVICES}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
-SHORT = 0.3  # seconds that a client here waits for bytes which must not come
+SHORT = 0.5  # seconds that a client here waits for bytes which must not come
 
 
 @pytest.fixture
@@ -51,13 +51,18 @@ def brief(line: bytes) -> str:
     return f"{event['type']} {meta.get('name', '')}".strip()
 
 
-def read_watch(client: RawClient, server: ApiServer) -> list[str]:
-    """All lines of a watch on services a, b, c, from their streaming list to a change of a; and how it ended."""
+def read_watch(client: RawClient, server: ApiServer, *, silent: bool) -> list[str]:
+    """All lines of a watch on services a, b, c, from their streaming list to a change of a; and how it ended.
+
+    ``silent``: expect it to fall silent after some lines.
+    """
     lines: list[str] = []
     response = client.open(STREAMING)
     try:
         for line in read_lines(response):
             lines.append(brief(line))
+            if silent:
+                client.be_impatient(SHORT)
             if lines.count("BOOKMARK") == 1 and lines[-1] == "BOOKMARK":
                 server.put(make_service("a", cluster_ip="10.96.0.77"))
                 server.send_bookmarks()
@@ -112,8 +117,8 @@ def test_fault_in_a_watch(api_server: ApiServer, fault: Fault | None, expected: 
     if fault is not None:
         api_server.faults.add(fault, resource="services", verb="watch")
 
-    with RawClient(api_server, timeout=SHORT if isinstance(fault, Silence) else 20) as client:
-        assert read_watch(client, api_server) == expected
+    with RawClient(api_server) as client:
+        assert read_watch(client, api_server, silent=expected[-1] == "silence") == expected
 
 
 def cut_list(client: RawClient) -> None:
@@ -138,8 +143,8 @@ def corrupt_list(client: RawClient) -> None:
 
 
 def silent_list(client: RawClient) -> None:
-    client.connection.timeout = SHORT
     response = client.open(SERVICES)
+    client.be_impatient(SHORT)
     with pytest.raises(TimeoutError):
         response.read()
 
@@ -260,8 +265,9 @@ def test_duplicate_of_a_fault_comes_with_its_own_bytes() -> None:
 
 def test_frozen_server_accepts_and_says_nothing(api_server: ApiServer) -> None:
     """Neither an open watch nor a new connection gets a byte; what was held back comes after the thaw."""
-    with RawClient(api_server, timeout=SHORT) as watcher, RawClient(api_server, timeout=SHORT) as late:
+    with RawClient(api_server) as watcher, RawClient(api_server, timeout=SHORT) as late:
         response = watcher.open(f"{SERVICES}?watch=true")
+        watcher.be_impatient(SHORT)
         api_server.freeze()
         api_server.put(make_service("web"))
 

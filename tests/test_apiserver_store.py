@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.apiserver.kinds import Json, kind_named, parse_path
@@ -52,6 +52,7 @@ def replay(state: dict[tuple[str, str], Json], frames: Sequence[bytes]) -> None:
             assert int(meta["resourceVersion"]) > int(state.pop(key)["metadata"]["resourceVersion"])
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_every_past_state_can_be_listed(steps: list[Step]) -> None:
     store = Store()
@@ -64,6 +65,7 @@ def test_every_past_state_can_be_listed(steps: list[Step]) -> None:
         assert present(store, version) == expected
 
 
+@settings(deadline=None)
 @given(STEPS, STEPS, st.booleans())
 def test_watch_ends_at_what_a_list_shows(before: list[Step], after: list[Step], selecting: bool) -> None:
     store = Store()

@@ -188,6 +188,14 @@ def test_status_is_changed_through_its_own_path(api_server: ApiServer, client: R
     assert reply.json()["spec"]["type"] == "LoadBalancer"
 
 
+def test_delete_of_a_service_answers_with_the_service(api_server: ApiServer, client: RawClient) -> None:
+    api_server.put(make_service("web", "shop"))
+    before = api_server.get("services", "shop", "web")
+
+    assert client.request(f"{SHOP}/web", method="DELETE").json() == before
+    assert api_server.get("services", "shop", "web") is None
+
+
 def test_delete_answers_with_a_status(api_server: ApiServer, client: RawClient) -> None:
     api_server.put(make_slice("web", "shop"))
     path = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/web-1"

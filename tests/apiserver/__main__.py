@@ -5,6 +5,7 @@ When it serves, it prints one line, ``ready URL``. SIGTERM and SIGINT end it.
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 server.kubeconfig(options.write_kubeconfig)
             if options.write_service_account is not None:
                 server.service_account(options.write_service_account)
+            if options.end_with_stdin:
+                threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
             print(f"ready {server.url}", flush=True)
             stop.wait()
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -64,6 +67,12 @@ def read_objects(path: Path) -> Iterator[Json]:
         typed = {"kind": document["kind"].removesuffix("List"), "apiVersion": document.get("apiVersion")}
         for item in document.get("items") or []:
             yield {**(typed if document["kind"] != "List" else {}), **item}
+
+
+def _wait_for_end_of_input(stop: threading.Event) -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    stop.set()
 
 
 def _make_server(options: argparse.Namespace) -> ApiServer:
@@ -96,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--control", type=Path, metavar="SOCKET", help="unix socket for tests.apiserver.control")
     parser.add_argument("--anonymous", action="store_true", help="ask for no credentials")
     parser.add_argument("--no-tls", action="store_true", help="serve plain HTTP")
+    parser.add_argument("--end-with-stdin", action="store_true", help="end when stdin does, thus with the parent")
     parser.add_argument(
         "--streaming-lists", choices=["offered", "forbidden", "ignored"], default="offered", help="sendInitialEvents"
     )

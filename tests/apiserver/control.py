@@ -269,6 +269,10 @@ class ControlClient:
         """Add a fault, as `FaultTable.add` does."""
         self.do(AddFault(fault, resource, verb, times, param))
 
+    def clear_faults(self) -> None:
+        """Forget all faults that have not happened yet."""
+        self.do(ClearFaults())
+
     def state(self, resource: str | None = None, verb: str | None = None, *, with_requests: bool = False) -> State:
         """Ask what has happened; see `Ask`."""
         return msgspec.json.decode(self.do(Ask(resource, verb, with_requests)), type=State)
@@ -277,13 +281,27 @@ class ControlClient:
         """Call one of the server's methods that take no argument."""
         self.do(Do(verb))
 
+    def set(
+        self,
+        *,
+        streaming_lists: StreamingLists | None = None,
+        bookmark_period: float | None = None,
+        token: str | None = None,
+    ) -> None:
+        """Change settings, or the one accepted token; None leaves as it is."""
+        self.do(Set(streaming_lists, bookmark_period, token))
+
     def do(self, command: AnyCommand) -> bytes:
         """Send any command; returns its result as JSON."""
-        self._socket.sendall(msgspec.json.encode(command) + b"\n")
-        line = self._replies.readline()
-        if not line:
+        return self.send(msgspec.json.encode(command))
+
+    def send(self, line: bytes) -> bytes:
+        """Send one line as it is."""
+        self._socket.sendall(line + b"\n")
+        answer = self._replies.readline()
+        if not answer:
             raise ConnectionResetError("the test API server has closed its control socket")
-        reply = self._decoder.decode(line)
+        reply = self._decoder.decode(answer)
         if reply.error is not None:
             raise ValueError(reply.error)
         return bytes(reply.value)

@@ -41,8 +41,9 @@ def _group(group: str, version: str) -> Json:
 def _resources(group: str, version: str) -> Json:
     entries = []
     for kind in kinds_of_group(group, version):
-        entries.append(_resource(kind))
-        entries.append(_resource(kind) | {"name": f"{kind.plural}/status", "verbs": ["get", "patch", "update"]})
+        short_names: Json = {"shortNames": list(kind.short_names)} if kind.short_names else {}
+        entries.append(_resource(kind, "", VERBS) | short_names)
+        entries.append(_resource(kind, "/status", ["get", "patch", "update"]))
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",
@@ -51,15 +52,14 @@ def _resources(group: str, version: str) -> Json:
     }
 
 
-def _resource(kind: Kind) -> Json:
-    entry: Json = {
-        "name": kind.plural,
-        "singularName": kind.name.lower(),
+def _resource(kind: Kind, subresource: str, verbs: list[str]) -> Json:
+    return {
+        "name": f"{kind.plural}{subresource}",
+        "singularName": "" if subresource else kind.name.lower(),
         "namespaced": kind.namespaced,
         "kind": kind.name,
-        "verbs": VERBS,
+        "verbs": verbs,
     }
-    return entry | {"shortNames": list(kind.short_names)} if kind.short_names else entry
 
 
 def _documents() -> dict[str, Json]:

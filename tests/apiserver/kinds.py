@@ -37,6 +37,7 @@ class Kind(NamedTuple):
     short_names: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()  # what a fieldSelector may name, besides metadata.name and metadata.namespace
     empty: Json = {}  # noqa: RUF012 - a NamedTuple's default; never changed
+    delete_returns_object: bool = False
 
     @property
     def api_version(self) -> str:
@@ -72,6 +73,7 @@ KINDS = (
         ("svc",),
         ("spec.clusterIP", "spec.type"),
         {"spec": {}, "status": {"loadBalancer": {}}},
+        delete_returns_object=True,
     ),
     Kind(
         "",

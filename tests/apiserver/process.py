@@ -1,7 +1,7 @@
 """The test API server as a process of its own, on request inside a network namespace.
 
 For the lab, where the server lives in another namespace than the test, and for benchmarks, where it must not share an
-interpreter with what is measured.
+interpreter with what is measured. It ends with the process that started it, however that ends.
 """
 
 import subprocess
@@ -39,7 +39,7 @@ class ApiServerProcess:
             *(sys.executable, "-m", "tests.apiserver"),
             *("--address", address, "--port", str(port)),
             *("--write-kubeconfig", str(self.kubeconfig), "--write-service-account", str(self.service_account)),
-            *("--control", str(self._control_path)),
+            *("--control", str(self._control_path), "--end-with-stdin"),
             *arguments,
         ]
         self.control: ControlClient
@@ -60,7 +60,8 @@ class ApiServerProcess:
         Raises:
             RuntimeError: it ended instead; its own words are on stderr.
         """
-        self._process = subprocess.Popen(self._command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(self._command, cwd=_ROOT, stdin=pipe, stdout=pipe, text=True)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line.startswith(_READY):
@@ -87,5 +88,6 @@ class ApiServerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()

@@ -57,6 +57,10 @@ class RawClient:
     def __exit__(self, *_: object) -> None:
         self.connection.close()
 
+    def be_impatient(self, seconds: float) -> None:
+        """Wait no longer than this for the next bytes of what is open: for tests that expect none."""
+        self.connection.sock.settimeout(seconds)
+
     def open(
         self, path: str, *, method: str = "GET", body: Json | list[Json] | None = None, **headers: str
     ) -> http.client.HTTPResponse:

@@ -59,10 +59,12 @@ def patch(store: Store, target: Target, content_type: str, body: bytes) -> Store
 
 
 def delete(store: Store, target: Target) -> Json:
-    """Answer a DELETE."""
+    """Answer a DELETE: with the object for a Service, for the other kinds with a Status, as their registries do."""
     with store.lock:
         old = fetch(store, target)
         store.delete(target.kind, target.namespace, target.name)
+    if target.kind.delete_returns_object:
+        return old.decoded()
     details = {"name": target.name, "group": target.kind.group, "kind": target.kind.plural, "uid": old.uid}
     if not target.kind.group:
         del details["group"]
