@@ -34,6 +34,8 @@ class IptablesBackend:
         self._node: NodePlan | None = None
         self._refused: dict[ServicePortName, str] = {}
         self._must_compare = True
+        self._endpoints = 0
+        self._endpoints_of: dict[ServicePortName, int] = {}
 
     def apply(self, plan: Plan, changed: Set[ServicePortName], *, full: bool) -> SyncReport:
         """See `kproxy.backends.base.Backend.apply`."""
@@ -69,7 +71,7 @@ class IptablesBackend:
         for name in [name for name in self._refused if retry_refused or name in changed]:
             del self._refused[name]
             changed = changed | {name}
-        layout = self._forced_layout or choose_layout(plan)
+        layout = self._forced_layout or choose_layout(self._count_endpoints(plan, changed))
         old = self._compiler
         if old is not None and old.layout is layout and self._node == plan.node:
             return old.update({name: self._wanted(plan, name) for name in changed}), changed
@@ -80,6 +82,16 @@ class IptablesBackend:
             self._must_compare = True
             return RuleSetChange(after=new.ruleset, filter={}, nat={}), plan.services.keys()
         return diff(old.ruleset, new.ruleset), plan.services.keys()
+
+    def _count_endpoints(self, plan: Plan, changed: Set[ServicePortName]) -> int:
+        """Keep count of the plan's endpoints; counting all of them at each change would cost more than the change."""
+        for name in changed if self._compiler else plan.services:
+            service = plan.services.get(name)
+            self._endpoints += (new := len(service.reachable_endpoints) if service else 0)
+            self._endpoints -= self._endpoints_of.pop(name, 0)
+            if new:
+                self._endpoints_of[name] = new
+        return self._endpoints
 
     def _wanted(self, plan: Plan, name: ServicePortName) -> ServicePlan | None:
         return None if name in self._refused else plan.services.get(name)

@@ -23,15 +23,19 @@ _BY_ADDRESS = {
 }
 
 
-def choose_layout(plan: Plan) -> Layout:
-    """Return the layout that fits the number of endpoints in ``plan``."""
-    endpoints = sum(len(service.reachable_endpoints) for service in plan.services.values())
+def choose_layout(endpoints: int) -> Layout:
+    """Return the layout that fits so many endpoints."""
     return Layout.LARGE if endpoints > LARGE_CLUSTER_ENDPOINTS else Layout.CLASSIC
+
+
+def count_endpoints(plan: Plan) -> int:
+    """Return how many endpoints the services of a plan have together."""
+    return sum(len(service.reachable_endpoints) for service in plan.services.values())
 
 
 def compile_plan(plan: Plan, layout: Layout | None = None) -> RuleSet:
     """Compile ``plan`` from scratch, in the layout given or else the one that fits."""
-    compiler = Compiler(plan.node, layout or choose_layout(plan))
+    compiler = Compiler(plan.node, layout or choose_layout(count_endpoints(plan)))
     compiler.update(plan.services)
     return compiler.ruleset
 
