@@ -1,0 +1,10 @@
+"""Everything kproxy tells Prometheus.
+
+`Metrics` is told what happens and asked for the text of /metrics; `ConnectionCounters` makes totals of what the rules
+count.
+"""
+
+from kproxy.metrics.counters import ConnectionCounters, EndpointName, Reading, Store
+from kproxy.metrics.registry import CONTENT_TYPE, Metrics
+
+__all__ = ["CONTENT_TYPE", "ConnectionCounters", "EndpointName", "Metrics", "Reading", "Store"]
