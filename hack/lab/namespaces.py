@@ -11,6 +11,7 @@ process can so be the client outside and every pod at once, without starting a p
 
 import ctypes
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +68,9 @@ class Namespace:
         try:
             run(["ip", *options, "-n", self.name, "-batch", "-"], "\n".join(lines) + "\n")
         except LabError as error:
-            raise LabError(f"{error} (among: {'; '.join(lines)})") from None
+            number = re.search(r"Command failed -:(\d+)", str(error))
+            at = f", at: ip {lines[int(number[1]) - 1]}" if number else ""
+            raise LabError(f"{error}{at}") from None
 
     def sysctl(self, name: str, value: str | int) -> None:
         """Set ``net.…`` for this namespace alone: /proc/sys/net shows each thread the values of its own namespace."""

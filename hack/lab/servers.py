@@ -15,8 +15,8 @@ stays in the namespace in which it was made (see `hack.lab.namespaces`).
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
 
 from hack.lab import sctp
 from hack.lab.errors import LabError
@@ -60,7 +60,8 @@ class Server:
         self.port = port
         self.answered = 0  # connections, datagrams or INITs so far
         self._thread = thread
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[_Closable] = []
+        self._being_accepted: set[asyncio.Future[Any]] = set()
         self._open: set[asyncio.Transport] = set()
         self._all_closed = asyncio.Event()
 
@@ -90,6 +91,12 @@ class Server:
         self.answered += 1
         return f"{self.name} {client[0]} {client[1]}\n".encode()
 
+    def accepted(self, connection: socket.socket) -> None:
+        """Serve a TCP connection that the kernel has set up."""
+        task = asyncio.ensure_future(self._thread.loop.connect_accepted_socket(lambda: _TCP(self), connection))
+        self._being_accepted.add(task)
+        task.add_done_callback(self._being_accepted.discard)
+
     def opened(self, connection: asyncio.Transport) -> None:
         """Take note of a new TCP connection."""
         self._open.add(connection)
@@ -105,18 +112,17 @@ class Server:
         for sock in sockets:
             sock.setblocking(False)
             if protocol == "TCP":
-                self._listeners.append((await loop.create_server(lambda: _TCP(self), sock=sock, backlog=BACKLOG)).close)
+                self._listeners.append(_Listener(self, sock))
             elif protocol == "UDP":
                 transport, _ = await loop.create_datagram_endpoint(lambda: _UDP(self), sock=sock)
-                self._listeners.append(transport.close)
+                self._listeners.append(transport)
             else:
-                responder = _SCTP(self, sock)
-                loop.add_reader(sock, responder.readable)
-                self._listeners.append(responder.close)
+                self._listeners.append(_SCTP(self, sock))
 
     async def _stop_listening(self) -> None:
         while self._listeners:
-            self._listeners.pop()()
+            self._listeners.pop().close()
+        await asyncio.gather(*self._being_accepted)
         await asyncio.sleep(0)  # transports let go of their sockets in the loop's next round
 
     async def _drain(self, timeout: float) -> bool:
@@ -136,6 +142,36 @@ class Server:
         for connection in self._open:
             connection.abort()
         await asyncio.sleep(0)
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+class _Listener:
+    """One listening TCP socket.
+
+    asyncio's own server forgets a connection that comes in while it is being closed, and the client waits for ever.
+    This one accepts whatever the kernel has already set up, then closes.
+    """
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        self._server = server
+        self._socket = sock
+        sock.listen(BACKLOG)
+        asyncio.get_running_loop().add_reader(sock, self._accept_all)
+
+    def _accept_all(self) -> None:
+        try:
+            while True:
+                self._server.accepted(self._socket.accept()[0])
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+
+    def close(self) -> None:
+        self._accept_all()
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
 
 
 class _TCP(asyncio.Protocol):
@@ -176,8 +212,9 @@ class _SCTP:
     def __init__(self, server: Server, sock: socket.socket) -> None:
         self._server = server
         self._socket = sock
+        asyncio.get_running_loop().add_reader(sock, self._readable)
 
-    def readable(self) -> None:
+    def _readable(self) -> None:
         datagram, client = self._socket.recvfrom(DATAGRAM_LIMIT)
         init = sctp.decode(sctp.payload(datagram, self._socket.family == socket.AF_INET6))
         if init is None or init.chunk != sctp.INIT or init.destination_port != self._server.port:
