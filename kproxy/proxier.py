@@ -13,7 +13,7 @@ from typing import Protocol
 
 from kproxy.api.kinds import Kind
 from kproxy.api.types import ApiObject, EndpointSlice, Node, ObjectKey, Problem, Service
-from kproxy.backends.base import Backend, BackendError, SyncReport
+from kproxy.backends.base import Backend, BackendError, Counts, SyncReport
 from kproxy.inbox import Batch, Inbox
 from kproxy.pacing import Pacer
 from kproxy.plan.model import Plan
@@ -111,6 +111,8 @@ class Proxier:
         self._queued_since: float | None = None
         self._trigger_times: dict[str, None] = {}
         self._stop = threading.Event()
+        self._kernel = threading.Lock()
+        """Held by whoever uses the backends."""
 
     def stop(self) -> None:
         """End `run` after the sync that is under way, if any. May be called from anywhere."""
@@ -122,6 +124,20 @@ class Proxier:
         self._next_resync = float("-inf")
         self._inbox.poke()
 
+    def counts(self) -> dict[IPFamily, Counts]:
+        """Read how many connections went where; a family whose counters can't be read is left out.
+
+        May be called from anywhere; waits for the sync that is under way.
+        """
+        found = {}
+        with self._kernel:
+            for family in self._families:
+                try:
+                    found[family.backend.family] = family.backend.counts()
+                except BackendError as error:
+                    log.warning("cannot read the %s counters: %s", family.backend.family, error)
+        return found
+
     def run(self) -> None:
         """Work until stopped."""
         while not self._stop.is_set():
@@ -129,9 +145,10 @@ class Proxier:
             if self._stop.is_set():
                 return
             self.take(self._inbox.drain())
-            self._look_around()
-            if self._may_sync():
-                self.sync()
+            with self._kernel:
+                self._look_around()
+                if self._may_sync():
+                    self.sync()
 
     def _seconds_to_wait(self) -> float:
         if self._ready and any(family.needs_sync for family in self._families):

@@ -16,7 +16,7 @@ from kproxy.backends.iptables.diff import RuleSetChange
 from kproxy.backends.iptables.errors import KernelRefusedError, UnencodableRuleError
 from kproxy.backends.iptables.lists import Layout
 from kproxy.backends.iptables.names import cluster_chain
-from kproxy.backends.iptables.ruleset import RuleSet, Table, TableName
+from kproxy.backends.iptables.ruleset import DestinationNat, Reject, Rule, RuleSet, Table, TableName
 from kproxy.facts import node_facts
 from kproxy.plan.planner import Planner
 from kproxy.plan.settings import ProxySettings
@@ -38,6 +38,7 @@ class FakeKernel:
         self.held: RuleSet | None = None
         self.refuses: Callable[[RuleSet], BackendError | None] = lambda _: None
         self.calls: list[str] = []
+        self.packets: Callable[[Rule], int] = lambda _: 0
 
     @property
     def rule_counts(self) -> Mapping[TableName, int]:
@@ -74,11 +75,21 @@ class FakeKernel:
     def cleanup(self) -> None:
         self.held = None
 
+    def close(self) -> None:
+        pass
+
     def drifted(self) -> bool:
         return False
 
     def counters(self) -> Mapping[TableName, ChainCounters]:
-        return {}
+        assert self.held is not None
+        return {
+            name: {
+                chain: [(self.packets(rule), 0) for rule in rules]
+                for chain, rules in self.held.table(name).chains.items()
+            }
+            for name in TableName
+        }
 
 
 class Node:
@@ -235,3 +246,30 @@ def test_the_layout_follows_the_number_of_endpoints() -> None:
     node.sync()
     assert node.kernel.held == compile_plan(node.planner.plan, Layout.CLASSIC)
     assert cluster_chain(first) in node.kernel.held.nat.chains
+
+
+def test_connections_are_counted_where_they_are_sent_to_an_endpoint() -> None:
+    for layout in Layout:
+        node = Node(layout)
+        web = node.serve(1, "10.244.0.1", "10.244.0.2")
+        empty = node.serve(2)
+        node.sync()
+        packets = {DestinationNat("10.244.0.1", 80): 5, DestinationNat("10.244.0.2", 80): 7, Reject(): 3}
+        node.kernel.packets = lambda rule: packets.get(rule.target, 0) if rule.target else 0
+        counts = node.backend.counts()
+        assert counts.services == {web: 12, empty: 0}
+        assert counts.endpoints == {(web, "10.244.0.1:80"): 5, (web, "10.244.0.2:80"): 7}
+        assert counts.rejected == {web: 0, empty: 3}
+        assert counts.dropped == {web: 0, empty: 0}
+        assert counts.invalid_dropped == 0
+
+
+def test_a_chain_that_is_not_ours_just_now_counts_for_nothing() -> None:
+    node = Node()
+    web = node.serve(1, "10.244.0.1")
+    node.sync()
+    node.kernel.packets = lambda _: 1
+    assert node.kernel.held is not None
+    chains = {name: chain[:-1] for name, chain in node.kernel.held.nat.chains.items()}
+    node.kernel.held = msgspec.structs.replace(node.kernel.held, nat=Table(chains))
+    assert node.backend.counts().services == {web: 0}

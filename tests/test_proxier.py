@@ -11,7 +11,7 @@ import pytest
 
 from kproxy.api.kinds import Kind
 from kproxy.api.types import ApiObject, Node, ObjectKey, Problem
-from kproxy.backends.base import BackendError, SyncReport
+from kproxy.backends.base import BackendError, Counts, SyncReport
 from kproxy.facts import node_facts
 from kproxy.inbox import Inbox
 from kproxy.pacing import Pacer
@@ -45,6 +45,9 @@ class FakeBackend:
 
     def drifted(self) -> bool:
         return self.has_drifted
+
+    def counts(self) -> Counts:
+        return Counts({}, {}, {}, {})
 
     def cleanup(self) -> None:
         self.endpoints = {}

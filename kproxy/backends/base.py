@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from kproxy.plan.model import Plan
-from kproxy.state.model import Endpoint, IPFamily, ServicePortName
+from kproxy.state.model import IPFamily, ServicePortName
 
 
 class BackendError(Exception):
@@ -36,9 +36,12 @@ class Counts(msgspec.Struct, frozen=True):
     """New connections since the rules that count them were first written, as far as this backend's rules tell."""
 
     services: Mapping[ServicePortName, int]
-    endpoints: Mapping[tuple[ServicePortName, Endpoint], int]
+    endpoints: Mapping[tuple[ServicePortName, str], int]
+    """By service port and ``ip:port``."""
     rejected: Mapping[ServicePortName, int]
     dropped: Mapping[ServicePortName, int]
+    invalid_dropped: int | None = None
+    """Packets dropped because conntrack could not place them; None where no rule does so."""
 
 
 class Backend(Protocol):
@@ -59,6 +62,9 @@ class Backend(Protocol):
 
     def drifted(self) -> bool:
         """Tell, cheaply, whether somebody else has changed the tables since the last apply."""
+
+    def counts(self) -> Counts:
+        """Read from the kernel how many connections went where."""
 
     def cleanup(self) -> None:
         """Remove all that is kproxy's, and nothing else."""

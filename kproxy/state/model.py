@@ -104,7 +104,15 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     terminating: bool = False
     zone_hints: tuple[str, ...] = ()
     node_hints: tuple[str, ...] = ()
+    is_remote: bool = False
+    """Known to be on another node. Hand-written slices often say of no endpoint where it is: then neither this holds
+    nor `is_local`."""
 
     def __str__(self) -> str:
         """``ip:port``, with brackets around an IPv6 address: kube-proxy's spelling, and its sort key."""
-        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+        return endpoint_text(self.ip, self.port)
+
+
+def endpoint_text(ip: str, port: int) -> str:
+    """Return address and port as one text, with brackets where they are needed."""
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"

@@ -8,9 +8,10 @@ import errno
 import logging
 from collections.abc import Sequence, Set
 
-from kproxy.backends.base import BackendError, Refused, SyncReport
+from kproxy.backends.base import BackendError, Counts, Refused, SyncReport
 from kproxy.backends.iptables.applier import Applier, ApplyResult
 from kproxy.backends.iptables.compile import Compiler, choose_layout
+from kproxy.backends.iptables.counts import count_connections
 from kproxy.backends.iptables.diff import RuleSetChange, diff
 from kproxy.backends.iptables.errors import KernelRefusedError, TableBusyError, UnencodableRuleError
 from kproxy.backends.iptables.lists import Layout
@@ -59,6 +60,12 @@ class IptablesBackend:
     def drifted(self) -> bool:
         """See `kproxy.backends.base.Backend.drifted`."""
         return self._applier.drifted()
+
+    def counts(self) -> Counts:
+        """See `kproxy.backends.base.Backend.counts`."""
+        if self._compiler is None:
+            return Counts({}, {}, {}, {})
+        return count_connections(self._compiler.services, self._compiler.ruleset, self._applier.counters())
 
     def cleanup(self) -> None:
         """See `kproxy.backends.base.Backend.cleanup`."""

@@ -64,9 +64,10 @@ class Compiler:
             nat=Table(self._chains[TableName.NAT], NAT_HOOKS),
         )
 
-    def rules_of(self, name: ServicePortName) -> ServiceRules | None:
-        """Return the rules of one service port, None if there is no such service."""
-        return self._services.get(name)
+    @property
+    def services(self) -> Mapping[ServicePortName, ServiceRules]:
+        """The rules of each service port; live, not a copy."""
+        return self._services
 
     def update(self, plans: Mapping[ServicePortName, ServicePlan | None]) -> RuleSetChange:
         """Compile the services given, None for those that are gone; return what became different."""

@@ -4,6 +4,7 @@ Used where people read (``kproxy render``), where the golden recordings are comp
 nft-variant's iptables-restore.
 """
 
+import re
 from collections.abc import Iterator
 
 from kproxy.backends.iptables.ruleset import (
@@ -33,7 +34,7 @@ from kproxy.backends.iptables.ruleset import (
     TableName,
     TargetTerm,
 )
-from kproxy.state.model import IPFamily
+from kproxy.state.model import IPFamily, endpoint_text
 
 BUILTIN_CHAINS = {
     TableName.FILTER: ("INPUT", "FORWARD", "OUTPUT"),
@@ -132,11 +133,15 @@ def render_match(match: Match, family: IPFamily) -> str:
             return f" -m recent --set --name {name} --mask {_RECENT_MASK[family]} --rsource"
 
 
+_PLAIN = re.compile(r"[-_0-9A-Za-z]+")
+_TO_ESCAPE = re.compile(r"""(["\\'])""")
+
+
 def _quoted(text: str) -> str:
-    """Quote as iptables-save does: only where needed, with backslashes before quotes and backslashes."""
-    if text and all(character.isalnum() or character in "_-./" for character in text):
+    """Quote as iptables-save does (xtables_save_string): only where needed, with backslashes before quotes."""
+    if _PLAIN.fullmatch(text):
         return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + _TO_ESCAPE.sub(r"\\\1", text) + '"'
 
 
 def render_target(target: TargetTerm, family: IPFamily) -> str:
@@ -157,4 +162,4 @@ def render_target(target: TargetTerm, family: IPFamily) -> str:
         case MasqueradeSource():
             return " -j MASQUERADE --random-fully"
         case DestinationNat(ip, port):
-            return f" -j DNAT --to-destination {f'[{ip}]' if ':' in ip else ip}:{port}"
+            return f" -j DNAT --to-destination {endpoint_text(ip, port)}"
