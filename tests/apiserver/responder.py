@@ -78,7 +78,8 @@ class Responder:
     def send_bookmarks(self) -> None:
         """Queue a bookmark at the present version on every watch that wants them."""
         for stream in self._streams:
-            stream.pending += stream.watch.bookmark()
+            with contextlib.suppress(ExpiredError):  # the stream will find out by itself, and say so
+                stream.pending += stream.watch.bookmark()
             stream.woken.set()
 
     def end_watches(self) -> None:
