@@ -37,9 +37,10 @@ class Host:
         self.addresses = list(seat.address)
         self.processes: list[Process] = []
         self.servers: list[Server] = []
+        self.xtables_lock = seat.folder / "xtables.lock"  # what its programs see as /run/xtables.lock
         self._folder = seat.folder
-        self._run_folder = self._folder / "run"
-        self._run_folder.mkdir(parents=True)
+        self._folder.mkdir()
+        self.xtables_lock.touch(mode=0o600)
         self._thread = seat.thread
 
     # Answering.
@@ -106,7 +107,7 @@ class Host:
 
     def run(self, command: Sequence[str], text: str = "", *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a program on this host to its end. With `check`, a failure raises LabError in the program's words."""
-        wrapped = inside(self.namespace.name, self._run_folder, command)
+        wrapped = inside(self.namespace.name, self.xtables_lock, command)
         done = subprocess.run(wrapped, input=text, capture_output=True, text=True, check=False, cwd=REPOSITORY)
         if check and done.returncode != 0:
             raise LabError(f"{self.name}: {' '.join(command)}: exit code {done.returncode}: {done.stderr.strip()}")
@@ -115,15 +116,10 @@ class Host:
     def start(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> Process:
         """Start a program on this host that keeps running, till the lab ends. `env` is added to the environment."""
         log_file = self._folder / f"{len(self.processes)}.log"
-        wrapped = inside(self.namespace.name, self._run_folder, command)
+        wrapped = inside(self.namespace.name, self.xtables_lock, command)
         process = Process(command, wrapped, log_file, {**os.environ, **(env or {})})
         self.processes.append(process)
         return process
-
-    @property
-    def xtables_lock(self) -> Path:
-        """Where the programs of this host find /run/xtables.lock, as seen from outside: to hold it in a test."""
-        return self._run_folder / "xtables.lock"
 
     def close(self) -> None:
         """End all servers and programs of this host."""

@@ -1,9 +1,9 @@
 """Programs inside a namespace: kproxy on its node, iptables, tcpdump in a pod.
 
-`ip netns exec` puts a program into the namespace and shows it that namespace's /sys. On top of that each host of the
-lab has a /run of its own, a folder mounted over the machine's in the program's private mount namespace: iptables'
-lock, /run/xtables.lock, then is one per *node*, as it is in a cluster. Otherwise every lab would queue for the lock of
-the machine, and a test that holds the lock on purpose would stop all others, and the machine's own iptables with them.
+`ip netns exec` puts a program into the namespace, and into a mount namespace where /sys is that namespace's. There each
+host of the lab also gets an iptables lock of its own: a file of the lab, mounted over /run/xtables.lock. So the lock is
+one per *node*, as it is in a cluster. Otherwise every lab would queue for the lock of the machine, and a test that
+holds the lock on purpose would stop all others, and the machine's own iptables with them.
 """
 
 import subprocess
@@ -13,13 +13,15 @@ from pathlib import Path
 from hack.lab.errors import LabError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+XTABLES_LOCK = Path("/run/xtables.lock")
 STOP_TIMEOUT = 5.0
 
 
-def inside(namespace: str, run_folder: Path, command: Sequence[str]) -> list[str]:
-    """The command line that becomes `command`, in a namespace and with `run_folder` as /run."""
-    mount_then_become = 'mount --bind "$0" /run && exec "$@"'
-    return ["ip", "netns", "exec", namespace, "sh", "-c", mount_then_become, str(run_folder), *command]
+def inside(namespace: str, lock: Path, command: Sequence[str]) -> list[str]:
+    """The command line that becomes `command`, in a namespace and with the file `lock` as iptables' lock."""
+    XTABLES_LOCK.touch(mode=0o600)  # there must be a file to mount over; iptables would make it too
+    mount_then_become = f'mount --bind "$0" {XTABLES_LOCK} && exec "$@"'
+    return ["ip", "netns", "exec", namespace, "sh", "-c", mount_then_become, str(lock), *command]
 
 
 class Process:
