@@ -4,7 +4,7 @@
 count.
 """
 
-from kproxy.metrics.counters import ConnectionCounters, EndpointName, Reading, Store
+from kproxy.metrics.counters import ConnectionCounters, Reading, Store
 from kproxy.metrics.registry import CONTENT_TYPE, Metrics
 
-__all__ = ["CONTENT_TYPE", "ConnectionCounters", "EndpointName", "Metrics", "Reading", "Store"]
+__all__ = ["CONTENT_TYPE", "ConnectionCounters", "Metrics", "Reading", "Store"]

@@ -6,7 +6,7 @@ here, so this text is put together by hand.
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from kproxy.metrics.counters import ConnectionCounters, EndpointName
+from kproxy.metrics.counters import ConnectionCounters, EndpointKey
 from kproxy.state.model import ServicePortName
 
 _SERVICE_FAMILIES = (
@@ -73,8 +73,9 @@ def _service(name: ServicePortName) -> str:
     return f"{{{_service_labels(name)}}}"
 
 
-def _endpoint(key: EndpointName) -> str:
-    return f'{{{_service_labels(key.service)},endpoint="{_escape(key.endpoint)}"}}'
+def _endpoint(key: EndpointKey) -> str:
+    service, endpoint = key
+    return f'{{{_service_labels(service)},endpoint="{_escape(endpoint)}"}}'
 
 
 def _service_labels(name: ServicePortName) -> str:

@@ -10,7 +10,7 @@ Pure but for `Store`, which keeps the totals in a file.
 import heapq
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -18,26 +18,20 @@ from kproxy.backends.base import Counts
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
 
 K = TypeVar("K", bound=Hashable)
-
-
-class EndpointName(NamedTuple):
-    """An endpoint as a metric names it: the service port it belongs to, and ``ip:port``."""
-
-    service: ServicePortName
-    endpoint: str
+EndpointKey: TypeAlias = tuple[ServicePortName, str]
+"""An endpoint as a metric names it: the service port it belongs to, and ``ip:port``."""
 
 
 class Reading(NamedTuple):
     """What the rules of one family count at some moment.
 
     ``live`` are the service ports that exist, counted or not: the totals of all others are dropped, so that a deleted
-    service's series end. The two single counters are None where no rule counts such packets.
+    service's series end. ``localhost_accepted`` is None where no rule counts such packets.
     """
 
     family: IPFamily
     counts: Counts
     live: Collection[ServicePortName]
-    invalid_dropped: int | None = None
     localhost_accepted: int | None = None
 
 
@@ -119,7 +113,7 @@ class _Family:
         self.services = Ledger[ServicePortName]()
         self.rejected = Ledger[ServicePortName]()
         self.dropped = Ledger[ServicePortName]()
-        self.endpoints = Ledger[EndpointName]()
+        self.endpoints = Ledger[EndpointKey]()
         self.packets = Ledger[str]()
 
 
@@ -146,13 +140,10 @@ class ConnectionCounters:
         ):
             ledger.read(raw.items())
             ledger.keep(live.__contains__)
-        family.endpoints.read(
-            (EndpointName(name, str(endpoint)), value)
-            for (name, endpoint), value in (reading.counts.endpoints if self._max_endpoints else {}).items()
-        )
-        family.endpoints.keep(lambda key: key.service in live)
+        family.endpoints.read(reading.counts.endpoints.items() if self._max_endpoints else ())
+        family.endpoints.keep(lambda key: key[0] in live)
         family.endpoints.shrink(2 * self._max_endpoints)
-        singles = {"invalid_dropped": reading.invalid_dropped, "localhost_accepted": reading.localhost_accepted}
+        singles = {"invalid_dropped": reading.counts.invalid_dropped, "localhost_accepted": reading.localhost_accepted}
         family.packets.read((name, value) for name, value in singles.items() if value is not None)
 
     @property
@@ -171,7 +162,7 @@ class ConnectionCounters:
         return _busiest([family.dropped for family in self._families.values()], self._max_services)
 
     @property
-    def endpoints(self) -> Mapping[EndpointName, int]:
+    def endpoints(self) -> Mapping[EndpointKey, int]:
         """New connections by endpoint."""
         return _busiest([family.endpoints for family in self._families.values()], self._max_endpoints)
 
@@ -187,10 +178,9 @@ class ConnectionCounters:
         }
 
     def packets(self, name: str) -> int | None:
-        """Return the total of a single counter of `Reading`, by its name; None where nothing ever counted it."""
-        totals = [
-            total for family in self._families.values() for key, total in family.packets.totals.items() if key == name
-        ]
+        """Return the total of ``invalid_dropped`` or ``localhost_accepted``; None where nothing ever counted it."""
+        found = [family.packets.totals.get(name) for family in self._families.values()]
+        totals = [total for total in found if total is not None]
         return sum(totals) if totals else None
 
     def dump(self, boot: str) -> bytes:
@@ -218,9 +208,7 @@ class ConnectionCounters:
                 (family.dropped, saved.dropped),
             ):
                 ledger.restore((ServicePortName(*row[:4]), *row[4:]) for row in rows)
-            family.endpoints.restore(
-                (EndpointName(ServicePortName(*row[:4]), row[4]), *row[5:]) for row in saved.endpoints
-            )
+            family.endpoints.restore(((ServicePortName(*row[:4]), row[4]), *row[5:]) for row in saved.endpoints)
             family.packets.restore(saved.packets)
         return True
 
@@ -261,7 +249,9 @@ def _dump(family: _Family) -> _FamilyState:
         services=[(*key, total, last) for key, total, last in family.services.entries()],
         rejected=[(*key, total, last) for key, total, last in family.rejected.entries()],
         dropped=[(*key, total, last) for key, total, last in family.dropped.entries()],
-        endpoints=[(*key.service, key.endpoint, total, last) for key, total, last in family.endpoints.entries()],
+        endpoints=[
+            (*service, endpoint, total, last) for (service, endpoint), total, last in family.endpoints.entries()
+        ],
         packets=family.packets.entries(),
     )
 
