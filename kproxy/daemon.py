@@ -6,9 +6,14 @@ from pathlib import Path
 from types import FrameType
 
 from kproxy import __version__, interfaces, logs, sysctl
+from kproxy.api.access import AccessError, AccessOptions
+from kproxy.api.client import ApiClient
+from kproxy.api.credentials import Credentials
 from kproxy.api.folder import ManifestSource
+from kproxy.api.listwatch import Timing
 from kproxy.api.manifests import ManifestError
 from kproxy.api.sink import Sink, Source
+from kproxy.api.source import ApiSource
 from kproxy.api.types import Node
 from kproxy.backends.base import Backend, BackendError
 from kproxy.backends.iptables.backend import IptablesBackend
@@ -17,6 +22,7 @@ from kproxy.backends.iptables.lists import Layout
 from kproxy.config import Config
 from kproxy.facts import node_facts, proxy_settings
 from kproxy.inbox import Inbox
+from kproxy.metrics import Metrics
 from kproxy.pacing import Pacer
 from kproxy.plan.settings import NodeFacts
 from kproxy.proxier import Proxier
@@ -34,12 +40,13 @@ def run(config: Config) -> int:
         log.warning(warning)
     try:
         backends = _backends(config)
+        metrics = Metrics(config.mode)
         inbox = Inbox()
-        source = _source(config, inbox)
-        proxier = _proxier(config, backends, inbox)
+        source = _source(config, inbox, metrics)
+        proxier = _proxier(config, backends, inbox, Reporter(metrics))
         _set_sysctls(config)
         source.start()
-    except (BackendError, ManifestError) as error:
+    except (AccessError, BackendError, ManifestError) as error:
         log.error(str(error))
         return 1
     _stop_on_signals(proxier)
@@ -69,11 +76,32 @@ def _backends(config: Config) -> Sequence[Backend]:
     return [IptablesBackend(family, LegacyApplier(family), layout) for family in IPFamily]
 
 
-def _source(config: Config, sink: Sink) -> Source:
-    return ManifestSource(Path(config.options.manifests), sink, config.node_name)
+class _Requests:
+    """Puts the API client's requests into the metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def finished(self, verb: str, host: str, code: str, seconds: float) -> None:
+        """See `kproxy.api.client.Observer`."""
+        status = int(code) if code.isdecimal() else None
+        self._metrics.request_finished(method=verb, verb=verb, host=host, code=status, seconds=seconds)
 
 
-def _proxier(config: Config, backends: Sequence[Backend], inbox: Inbox) -> Proxier:
+def _source(config: Config, sink: Sink, metrics: Metrics) -> Source:
+    """Return where objects come from. Raises ManifestError or AccessError where waiting can't help."""
+    if config.options.manifests:
+        return ManifestSource(Path(config.options.manifests), sink, config.node_name)
+    options = AccessOptions(
+        kubeconfig=config.proxy.client_connection.kubeconfig,
+        master=config.options.master,
+        fallbacks=config.kproxy.api_servers,
+    )
+    client = ApiClient(Credentials(options), _Requests(metrics))
+    return ApiSource(client, sink, config.node_name, timing=Timing(idle=config.kproxy.watch_idle_timeout))
+
+
+def _proxier(config: Config, backends: Sequence[Backend], inbox: Inbox, reporter: Reporter) -> Proxier:
     settings = proxy_settings(config)
     by_prefix = bool(config.proxy.node_port_addresses) and not config.node_ports_on_primary
 
@@ -87,7 +115,7 @@ def _proxier(config: Config, backends: Sequence[Backend], inbox: Inbox) -> Proxi
 
     pacer = Pacer(config.kproxy.cpu_share, config.rules.min_sync_period)
     resync = config.kproxy.resync_period
-    return Proxier(backends, settings, facts, inbox, pacer, Reporter(), resync_seconds=resync)
+    return Proxier(backends, settings, facts, inbox, pacer, reporter, resync_seconds=resync)
 
 
 def _set_sysctls(config: Config) -> None:

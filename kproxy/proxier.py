@@ -32,8 +32,8 @@ NODE_WAIT_SECONDS = 5.0
 class Observer(Protocol):
     """Hears what the loop does. Called from the loop's thread; must not raise."""
 
-    def received(self, family: IPFamily, services: int, slices: int) -> None:
-        """Objects came that changed something."""
+    def received(self, services: int, slices: int) -> None:
+        """So many objects came that changed something."""
 
     def queued(self, since: float) -> None:
         """Changes wait for a sync since the monotonic time ``since``."""
@@ -41,7 +41,7 @@ class Observer(Protocol):
     def synced(self, family: IPFamily, report: SyncReport, plan: Plan, seconds: float) -> None:
         """A family's rules are in the kernel as planned."""
 
-    def sync_failed(self, family: IPFamily, error: BackendError, *, full: bool) -> None:
+    def sync_failed(self, family: IPFamily, error: BackendError, *, full: bool, seconds: float) -> None:
         """A family's rules could not be applied; what was in force before still is."""
 
     def programmed(self, trigger_times: Sequence[str]) -> None:
@@ -181,8 +181,7 @@ class Proxier:
             self._take_complete(kind, objects, counts)
         for (kind, key), obj in batch.changes.items():
             self._take_one(kind, key, obj, counts)
-        for family in self._families:
-            self._observer.received(family.backend.family, counts[Kind.SERVICE], counts[Kind.ENDPOINT_SLICE])
+        self._observer.received(counts[Kind.SERVICE], counts[Kind.ENDPOINT_SLICE])
         if self._queued_since is None and any(family.needs_sync for family in self._families):
             self._queued_since = batch.since
             self._observer.queued(batch.since or time.monotonic())
@@ -284,7 +283,8 @@ class Proxier:
         try:
             report = family.backend.apply(plan, family.unapplied, full=family.full)
         except BackendError as error:
-            self._observer.sync_failed(family.backend.family, error, full=family.full)
+            seconds = time.monotonic() - started
+            self._observer.sync_failed(family.backend.family, error, full=family.full, seconds=seconds)
             return None
         family.tracker.applied(pending)
         changed = frozenset(family.unapplied)
