@@ -11,6 +11,7 @@ again. The vocabulary is small on purpose:
 
 import enum
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -59,6 +60,14 @@ class Frontend(msgspec.Struct, frozen=True, gc=False):
     """CIDRs that may connect here; all others are dropped. Empty: anyone may."""
 
 
+class Destination(NamedTuple):
+    """Where packets are sent to, without what it means: all that is left of a frontend when its service is gone."""
+
+    ip: str | None
+    """None for any address that answers at node ports."""
+    port: int
+
+
 class Route(msgspec.Struct, frozen=True, gc=False):
     """What becomes of a connection, depending on whether it came by the ClusterIP or from outside."""
 
@@ -81,6 +90,9 @@ class ServicePlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The route of connections to any other frontend; None where there are none."""
     cluster_endpoints: tuple[Endpoint, ...] = ()
     local_endpoints: tuple[Endpoint, ...] = ()
+    serving_endpoints: tuple[Endpoint, ...] = ()
+    """Where flows that exist already may stay, beyond where new ones go: also endpoints that terminate but still serve,
+    or that hints would not pick any more. Told for UDP alone, whose flows have no end that anybody could see."""
     affinity_seconds: int = 0
     """How long a client keeps its endpoint after its last new connection; 0 for no affinity."""
     health_check_node_port: int = 0
@@ -95,6 +107,14 @@ class ServicePlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         if self.external is None:
             raise ValueError(f"{self.name}: {frontend.kind.value} frontend without an external route")
         return self.external
+
+    def may_hairpin(self, endpoint: Endpoint) -> bool:
+        """Tell whether this node can come to send ``endpoint`` a connection of its own, which must be masqueraded then.
+
+        What a pod of another node sends to a Service is proxied there. It gets here only if it is meant for an address
+        of this very node, and under policy Local the short cut may then send it to any endpoint.
+        """
+        return not endpoint.is_remote or (self.external is not None and self.external.short_cut)
 
     @property
     def reachable_endpoints(self) -> tuple[Endpoint, ...]:

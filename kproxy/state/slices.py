@@ -80,4 +80,5 @@ def _endpoint(ip: str, port: int, place: SliceEndpoint, node_name: str) -> Endpo
         terminating=conditions is not None and conditions.terminating is True,
         zone_hints=tuple(zone.name for zone in (hints.for_zones or ())) if hints else (),
         node_hints=tuple(node.name for node in (hints.for_nodes or ())) if hints else (),
+        is_remote=bool(place.node_name) and place.node_name != node_name,
     )

@@ -179,10 +179,9 @@ class _ServiceCompiler:
     def _needs_chain(self, endpoint: Endpoint) -> bool:
         """Tell whether an endpoint gets a chain of its own.
 
-        It is there for pods that connect to themselves and for affinity. Only a pod on this node can come to itself
-        through this node, so the large layout does without for all others.
+        It is there for pods that connect to themselves and for affinity; the large layout does without for all others.
         """
-        return self.layout is Layout.CLASSIC or endpoint.is_local or bool(self.plan.affinity_seconds)
+        return self.layout is Layout.CLASSIC or bool(self.plan.affinity_seconds) or self.plan.may_hairpin(endpoint)
 
     def _endpoint_rules(self, endpoint: Endpoint) -> Chain:
         comment = self._comment(str(self.name))

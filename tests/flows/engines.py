@@ -1,0 +1,37 @@
+"""The ways of carrying out a Plan that must all pass the table of flows."""
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import NamedTuple, TypeAlias
+
+from kproxy.backends.iptables.compile import compile_plan
+from kproxy.backends.iptables.lists import Layout
+from kproxy.plan.model import Plan
+from tests.simulator import Branch, Packet, World
+from tests.simulator import iptables as iptables_simulator
+
+Follow: TypeAlias = Callable[[Packet, World], Mapping[Branch, Fraction]]
+
+
+class Engine(NamedTuple):
+    """A backend in one of its layouts."""
+
+    name: str
+    mode: str
+    """kube-proxy's word for it, which decides where modes differ on purpose."""
+    load: Callable[[Plan], Follow]
+    """Carries out a plan; returns what follows packets through the result."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _iptables(layout: Layout) -> Callable[[Plan], Follow]:
+    def load(plan: Plan) -> Follow:
+        ruleset = compile_plan(plan, layout)
+        return lambda packet, world: iptables_simulator.branches(ruleset, packet, world)
+
+    return load
+
+
+ENGINES = tuple(Engine(f"iptables-{layout}", "iptables", _iptables(layout)) for layout in Layout)
