@@ -52,3 +52,6 @@ class Applier(Protocol):
 
     def counters(self) -> Mapping[TableName, ChainCounters]:
         """Read the counters of all rules in kproxy's own chains."""
+
+    def close(self) -> None:
+        """Let go of what was opened; the rules stay in force."""

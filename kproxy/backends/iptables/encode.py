@@ -146,10 +146,11 @@ def _mark(match: Mark) -> bytes:
 
 @lru_cache(maxsize=8192)
 def _random(match: Random) -> bytes:
-    # xt_statistic_info: mode random (0), flags, threshold, eight bytes of the other mode's, eight the kernel's own.
+    # xt_statistic_info: mode random (0), flags, threshold, the other mode's packet and count, eight bytes that are the
+    # kernel's own. The count says nothing here, but iptables derives one all the same: as if threshold were "every".
     if not 0 <= match.threshold <= Random.ONE:
         raise UnencodableError(f"random threshold {match.threshold}: not within 0 to {Random.ONE}")
-    return _module(b"statistic", 0, struct.pack("=HHI8x8x", 0, 0, match.threshold))
+    return _module(b"statistic", 0, struct.pack("=HHIII8x", 0, 0, match.threshold, 0, match.threshold))
 
 
 _RECENT_CHECK = 1 | 32  # XT_RECENT_CHECK | XT_RECENT_REAP

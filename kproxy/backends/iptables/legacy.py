@@ -55,6 +55,10 @@ class LegacyApplier:
         """The tables' outlines after the last commit; empty while what the kernel holds is not certain."""
         self._rule_counts = dict.fromkeys(TableName, 0)
 
+    def close(self) -> None:
+        """Let go of the socket; the rules stay in force."""
+        self._reader.close()
+
     @property
     def rule_counts(self) -> Mapping[TableName, int]:
         """How many rules of kproxy's are in force, hooks included."""

@@ -45,6 +45,7 @@ _RECENT_MASK = {
     IPFamily.IPV4: "255.255.255.255",
     IPFamily.IPV6: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
 }
+_ALL_BITS = 0xFFFFFFFF
 _REJECT_WITH = {IPFamily.IPV4: "icmp-port-unreachable", IPFamily.IPV6: "icmp6-port-unreachable"}
 _STATES = (  # in the order iptables-save prints them
     (ConnectionState.INVALID, "INVALID"),
@@ -123,7 +124,7 @@ def render_match(match: Match, family: IPFamily) -> str:
         case LocalAddress(side):
             return f" -m addrtype --{side}-type LOCAL"
         case Mark(value, bits, inverted):
-            return f" -m mark {_not(inverted)}--mark {value:#x}/{bits:#x}"
+            return f" -m mark {_not(inverted)}--mark {value:#x}{'' if bits == _ALL_BITS else f'/{bits:#x}'}"
         case Random(threshold):
             return f" -m statistic --mode random --probability {threshold / Random.ONE:.11f}"
         case RecentCheck(name, seconds):
