@@ -36,7 +36,7 @@ has which), `topology` (the wires, from veth to Service address), `servers` and 
 from hack.lab.clients import Answer, Connection, Flow, Load, Outcome, Tally
 from hack.lab.errors import LabError
 from hack.lab.hosts import Host, Node, Pod
-from hack.lab.kproxy import Kproxy
+from hack.lab.kproxy import Kproxy, select
 from hack.lab.lab import Lab
 from hack.lab.processes import Process
 from hack.lab.servers import Server
@@ -44,5 +44,5 @@ from hack.lab.waiting import until
 
 __all__ = [
     "Answer", "Connection", "Flow", "Host", "Kproxy", "Lab", "LabError", "Load", "Node", "Outcome", "Pod", "Process",
-    "Server", "Tally", "until",
+    "Server", "Tally", "select", "until",
 ]  # fmt: skip

@@ -1,8 +1,9 @@
 """kproxy as a process on a node of the lab: how it is started, and what it tells over HTTP."""
 
 import http.client
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hack.lab.addresses import CLUSTER_CIDR, CLUSTER_CIDR6
@@ -26,6 +27,16 @@ def run_command(node: str, node_ip: str, source: Sequence[str], args: Sequence[s
         "--metrics-bind-address", f"{node_ip}:{METRICS_PORT}",
         *args,
     ]  # fmt: skip
+
+
+def select(samples: Mapping[str, float], name: str, **labels: str) -> dict[str, float]:
+    """The samples of the metric `name` that bear these labels, whatever others they bear."""
+    wanted = [re.compile(rf'[{{,]{label}="{re.escape(value)}"[,}}]') for label, value in labels.items()]
+    return {
+        sample: value
+        for sample, value in samples.items()
+        if sample.partition("{")[0] == name and all(one.search(sample) for one in wanted)
+    }
 
 
 def source_flags(manifests: Path | None, kubeconfig: Path | None, master: str | None) -> list[str]:
@@ -74,9 +85,7 @@ class Kproxy:
             raise LabError(f"kproxy ended with exit code {self.process.exit_code}")
         try:
             status, _ = self.get("/healthz")
-            return status == http.client.OK and any(
-                value > 0 for name, value in self.metrics().items() if name.startswith(LAST_SYNC)
-            )
+            return status == http.client.OK and any(select(self.metrics(), LAST_SYNC).values())
         except OSError:
             return False
 

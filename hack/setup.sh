@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# Puts in place what kproxy needs on Debian 12+ or Ubuntu 24.04+, and nothing twice: Debian packages that are missing,
+# and a virtual environment in .venv of this checkout. A second run takes no time.
+#
+#   hack/setup.sh run     what running kproxy and hack/demo.sh takes
+#   hack/setup.sh test    that, and what the linters and all the tests take
+#
+# Needs root only where a Debian package is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+run_packages=(
+    iptables      # libiptc and libxtables, through which kproxy writes rules; the lab loads and lists rules with it
+    iproute2      # ip, by which the lab builds its network
+    kmod          # modprobe: the lab needs br_netfilter, which most kernels have as a module
+    python3 python3-venv
+    gcc libc6-dev python3-dev  # python-iptables comes as source
+)
+test_packages=(
+    "${run_packages[@]}"
+    prometheus    # promtool, to check metrics
+)
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "hack/setup.sh: $*"; exit 1; }
+
+# Run a command quietly; show what it said only if it fails.
+quietly() {
+    local log
+    log=$(mktemp)
+    if ! "$@" >"$log" 2>&1; then
+        tail -n 25 "$log" >&2
+        rm -f "$log"
+        return 1
+    fi
+    rm -f "$log"
+}
+
+is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+install_packages() {
+    local missing=() package
+    command -v dpkg-query >/dev/null || fail "this is neither Debian nor Ubuntu; install these by hand: $*"
+    for package in "$@"; do
+        is_installed "$package" || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    [ "$(id -u)" = 0 ] || fail "Debian packages are missing; as root: apt-get install ${missing[*]}"
+    say "Installing Debian packages: ${missing[*]}"
+    start_no_services
+    quietly apt-get update || fail "apt-get update failed, see above: is there a network, and are the sources right?"
+    quietly env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" ||
+        fail "apt-get could not install ${missing[*]}, see above"
+}
+
+# Programs are wanted, not services: Debian would start prometheus on this machine. A policy that is there already stays.
+start_no_services() {
+    local policy=/usr/sbin/policy-rc.d
+    [ ! -e "$policy" ] || return 0
+    trap "rm -f '$policy'" EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+}
+
+# The first Python that is new enough: the one on PATH, or Debian's own.
+find_python() {
+    local candidate
+    for candidate in python3 /usr/bin/python3 python3.13 python3.12 python3.11; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            printf '%s\n' "$candidate"
+            return
+        fi
+    done
+    fail "kproxy needs Python 3.11 or newer, and python3 here is $(python3 --version 2>&1);" \
+        "Debian 12 and Ubuntu 24.04 have a newer one"
+}
+
+# A virtual environment with kproxy in it, editable. The stamp says for which state of the project it was made.
+install_python_packages() {
+    local what=$1 project=$2 python stamp state
+    state="$(cksum <pyproject.toml) $PWD"
+    # What the tests take includes all else, hence the first.
+    for stamp in .venv/.set-up-for-test ".venv/.set-up-for-$what"; do
+        if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$state" ]; then
+            return
+        fi
+    done
+    python=$(find_python)
+    if [ -e .venv ] && [ ! -w .venv ]; then
+        fail ".venv belongs to $(stat -c %U .venv); run this once as that user, or remove .venv"
+    fi
+    if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        say "Making a virtual environment in .venv with $("$python" --version)"
+        quietly "$python" -m venv --clear .venv || fail "$python -m venv failed, see above"
+    fi
+    say "Installing Python packages into .venv"
+    quietly .venv/bin/python -m pip install -e "$project" || fail "pip could not install kproxy, see above"
+    printf '%s\n' "$state" >"$stamp"
+    [ -z "${SUDO_UID:-}" ] || chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" .venv
+}
+
+case "${1:-}" in
+run)
+    install_packages "${run_packages[@]}"
+    install_python_packages run .
+    ;;
+test)
+    install_packages "${test_packages[@]}"
+    install_python_packages test '.[dev]'
+    ;;
+*)
+    fail "say what for: run or test"
+    ;;
+esac
