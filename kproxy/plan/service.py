@@ -10,7 +10,7 @@ from kproxy.plan.model import Frontend, FrontendKind, Masquerade, NodePlan, Rout
 from kproxy.plan.settings import NodeFacts, ProxySettings
 from kproxy.plan.topology import Usable, usable_endpoints
 from kproxy.state.addresses import cidr_contains
-from kproxy.state.model import Endpoint, ServicePort
+from kproxy.state.model import Endpoint, Protocol, ServicePort
 
 
 def plan_service(
@@ -26,10 +26,23 @@ def plan_service(
         external=_external_route(port, usable),
         cluster_endpoints=usable.cluster,
         local_endpoints=usable.local,
+        serving_endpoints=_serving(port, endpoints, usable),
         affinity_seconds=port.affinity_seconds,
         health_check_node_port=port.health_check_node_port,
         local_ready=sum(endpoint.is_local and endpoint.ready for endpoint in endpoints),
     )
+
+
+def _serving(port: ServicePort, endpoints: Sequence[Endpoint], usable: Usable) -> tuple[Endpoint, ...]:
+    """Return the endpoints that a UDP flow may stay with.
+
+    Serving is enough for that, as for kube-proxy. Being ready is, too, even without serving: where a Service publishes
+    addresses that aren't ready, new flows go there, so old ones must not be taken away.
+    """
+    if port.name.protocol is not Protocol.UDP:
+        return ()
+    serving = tuple(endpoint for endpoint in endpoints if endpoint.serving or endpoint.ready)
+    return usable.cluster if serving == usable.cluster else serving
 
 
 def _frontends(port: ServicePort, node_ip: str | None) -> tuple[Frontend, ...]:
