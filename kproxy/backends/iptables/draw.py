@@ -5,6 +5,7 @@ rules takes 1/n, the second 1/(n-1) of what is left, and the last takes all. Tha
 among many endpoints the large layout first draws a group, then within it, with a chance proportional to its size.
 """
 
+import functools
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -18,6 +19,7 @@ GROUP = 16
 """Most rules of a draw in one chain of the large layout; also the number of groups a draw is split into."""
 
 
+@functools.lru_cache(maxsize=4096)
 def chance(part: int, whole: int) -> tuple[Match, ...]:
     """Return the match that is true with a chance of ``part`` / ``whole``, none if that is certain."""
     if part == whole:

@@ -41,8 +41,8 @@ def is_ours(table: TableName, chain: str) -> bool:
 
 
 def short_hash(text: str, length: int = 16) -> str:
-    """Return the first characters of base32(sha256(text))."""
-    return base64.b32encode(hashlib.sha256(text.encode()).digest())[:length].decode()
+    """Return the first characters, 16 at most, of base32(sha256(text))."""
+    return base64.b32encode(hashlib.sha256(text.encode()).digest()[:10])[:length].decode()
 
 
 @functools.lru_cache(maxsize=1024)

@@ -81,6 +81,8 @@ class DispatchTree:
         self._family = family
         self._address_digits = (8 if family is IPFamily.IPV4 else 32) if by_address else 0
         self._items: list[Item] = []
+        self._digits: list[str] = []  # of the items, for quick searching
+        self._splits: dict[str, str | None] = {}  # what `_split` has found since the items last changed
         self._rules: dict[Item, Rule] = {}
         self._chains: dict[str, Chain] = {"": ()}
         self._children: dict[str, tuple[str, ...]] = {"": ()}
@@ -107,28 +109,37 @@ class DispatchTree:
         for item in removed:
             del self._rules[item]
         self._rules.update(added)
+        self._splits.clear()
         if len(removed) + len(added) > 64:  # sorting what is nearly sorted beats many insertions
             self._items = sorted(self._rules)
+            self._digits = [item.digits for item in self._items]
             return
         for item in removed:
-            del self._items[bisect.bisect_left(self._items, item)]
+            index = bisect.bisect_left(self._items, item)
+            del self._items[index], self._digits[index]
         for item in added:
-            bisect.insort(self._items, item)
+            index = bisect.bisect_left(self._items, item)
+            self._items.insert(index, item)
+            self._digits.insert(index, item.digits)
 
     def _range(self, path: str) -> tuple[int, int]:
         """Return where in the sorted items those below ``path`` begin and end."""
         if not path:
-            return 0, len(self._items)
-        first = bisect.bisect_left(self._items, path, key=lambda item: item.digits)
-        return first, bisect.bisect_left(self._items, path + "~", lo=first, key=lambda item: item.digits)
+            return 0, len(self._digits)
+        first = bisect.bisect_left(self._digits, path)
+        return first, bisect.bisect_left(self._digits, path + "~", lo=first)
 
     def _split(self, path: str) -> str | None:
         """Return the digits all items below ``path`` begin with if its chain is split after them, else None."""
-        first, last = self._range(path)
+        if path not in self._splits:
+            self._splits[path] = self._find_split(*self._range(path))
+        return self._splits[path]
+
+    def _find_split(self, first: int, last: int) -> str | None:
         if last - first <= LEAF:
             return None
-        common = _common_prefix(self._items[first].digits, self._items[last - 1].digits)
-        return None if common == self._items[first].digits else common
+        common = _common_prefix(self._digits[first], self._digits[last - 1])
+        return None if common == self._digits[first] else common
 
     def _way_to(self, digits: str) -> Iterator[str]:
         """Yield the paths of the chains that a packet with these digits comes through."""
@@ -139,9 +150,10 @@ class DispatchTree:
             if common is None or not digits.startswith(common):
                 return
             path = digits[: len(common) + 1]
-            first, last = self._range(path)
-            if last - first < 2:
-                return
+            if path not in self._splits:
+                first, last = self._range(path)
+                if last - first < 2:
+                    return
 
     def _build(self, path: str, fresh: dict[str, Chain]) -> None:
         """Write the chain at ``path``, and those below it that are not there yet."""
@@ -153,7 +165,7 @@ class DispatchTree:
         else:
             rules = []
             while first < last:
-                child = self._items[first].digits[: len(common) + 1]
+                child = self._digits[first][: len(common) + 1]
                 _, end = self._range(child)
                 if end - first == 1:  # one entry needs no chain of its own
                     rules.append(self._rules[self._items[first]])
@@ -182,7 +194,7 @@ class DispatchTree:
 
     def _is_alive(self, path: str) -> bool:
         first, last = self._range(path)
-        return last - first > 1 and path in self._way_to(self._items[first].digits)
+        return last - first > 1 and path in self._way_to(self._digits[first])
 
     def _name(self, path: str) -> str:
         room = _MAX_CHAIN_NAME - len(self._prefix)
@@ -206,5 +218,9 @@ class DispatchTree:
 
 
 def _common_prefix(one: str, other: str) -> str:
-    pairs = enumerate(zip(one, other, strict=False))
-    return one[: next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))]
+    length = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        length += 1
+    return one[:length]
