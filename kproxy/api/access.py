@@ -60,8 +60,10 @@ class Access:
 def tls_context(access: Access) -> ssl.SSLContext:
     """Make the TLS settings for connections to the server. Raises `AccessError` where the files are no use."""
     tls = access.tls
+    if tls.authority is not None and not tls.authority.strip():  # nothing must not come to mean the system's
+        raise AccessError(f"{access.whose}: its certificate authority is empty")
     try:
-        context = ssl.create_default_context(cadata=tls.authority.decode() if tls.authority else None)
+        context = ssl.create_default_context(cadata=None if tls.authority is None else tls.authority.decode())
     except (ssl.SSLError, UnicodeDecodeError) as error:
         raise AccessError(f"{access.whose}: its certificate authority is not a PEM certificate") from error
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -69,7 +71,7 @@ def tls_context(access: Access) -> ssl.SSLContext:
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if tls.certificate:
+    if tls.certificate is not None:
         try:
             _load_client_certificate(context, tls)
         except ssl.SSLError as error:
