@@ -45,9 +45,9 @@ class Applier(Protocol):
         """Remove all that is kproxy's or kube-proxy's, and nothing else."""
 
     def drifted(self) -> bool:
-        """Tell, for some microseconds, whether the tables are not as the last call left them.
+        """Tell, for some microseconds, whether the tables may not be as the last call left them.
 
-        Edits that leave a table's outline as it was may pass unseen until the next `reconcile`.
+        It may cry wolf, when others changed what is theirs. What it can't see, `reconcile` repairs: see the variants.
         """
 
     def counters(self) -> Mapping[TableName, ChainCounters]:

@@ -5,7 +5,7 @@ in whatever form the variant compares them in: bytes of the legacy kernel interf
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -64,7 +64,11 @@ class TableEdit(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         return TableEdit(fill=self.fill, hunks=growth), TableEdit(hunks=shrinkage, remove=self.remove)
 
 
-def commit_order(edits: Mapping[TableName, TableEdit[T]]) -> list[tuple[TableName, TableEdit[T]]]:
+Steps: TypeAlias = Sequence[tuple[TableName, TableEdit[T]]]
+"""Commits, one after the other."""
+
+
+def commit_order(edits: Mapping[TableName, TableEdit[T]]) -> Steps[T]:
     """Return the commits that make these edits, such that no packet falls between two tables.
 
     A table is replaced at once, but nat and filter one after the other. A service that loses its last endpoint moves
@@ -133,19 +137,16 @@ class TableContent(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 def edit_for_repair(
     found: TableContent[T],
     wanted: Mapping[str, Sequence[T]],
-    hooks: Sequence[tuple[str, T]],
+    hooks: Mapping[str, Sequence[T]],
     is_ours: Callable[[str], bool],
 ) -> TableEdit[T]:
     """Return the edit that makes our part of a table as wanted and leaves all the rest alone.
 
-    ``hooks`` are (built-in chain, rule) in the order in which they shall stand at the top. A wanted chain that is not
-    ours is shared: it only gets what it lacks.
+    ``hooks`` are by built-in chain, in the order in which they shall stand at its top. A wanted chain that is not ours
+    is shared: it only gets what it lacks.
     """
     kernel = found.chains
-    hunks = {
-        builtin: _see_to_hooks(found, builtin, [rule for at, rule in hooks if at == builtin], is_ours)
-        for builtin in found.builtins
-    }
+    hunks = {builtin: _see_to_hooks(found, builtin, hooks.get(builtin, ()), is_ours) for builtin in found.builtins}
     fill = {}
     for chain, rules in wanted.items():
         if chain not in kernel:

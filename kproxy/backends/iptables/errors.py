@@ -27,8 +27,8 @@ class UnencodableRuleError(BackendError):
 class KernelRefusedError(BackendError):
     """The kernel would not take a table; what was in force before still is."""
 
-    def __init__(self, table: str, code: int, text: str, step: str) -> None:
-        remedy = _REMEDIES.get(code)
+    def __init__(self, table: str, code: int, text: str, step: str, *, remedy: str = "") -> None:
+        remedy = remedy or _REMEDIES.get(code, "")
         super().__init__(f"table {table}: {step}: {text}" + (f"; {remedy}" if remedy else ""))
         self.table = table
         self.code = code
