@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from kproxy.config.decode import choose
-from kproxy.config.load import Draft, draft_file, field_type, finish, with_field
+from kproxy.config.load import Draft, draft_file, field_type, field_value, finish, with_field
 from kproxy.config.model import Config
 from kproxy.config.values import Duration, nearest, quote, split_list
 
@@ -311,6 +311,22 @@ def from_flags(namespace: argparse.Namespace) -> Config:
 def _flag_value(flag: Flag, value: Any) -> Any:
     """Turn an empty address, by which kube-proxy's flags mean "no such server", into one that says so in a file too."""
     return ":0" if flag.name.endswith("s-bind-address") and value == "" else value
+
+
+def flag_values(config: Config) -> dict[str, str]:
+    """Return the value of every flag that amounts to the configuration in force, wherever it was set."""
+    return {name: _written(field_value(config, flag.field)) for name, flag in sorted(FLAGS.items())}
+
+
+def _written(value: Any) -> str:
+    """Write a value as a flag takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={str(on).lower()}" for name, on in value.items())
+    return str(value)
 
 
 def load(args: Sequence[str]) -> Config:

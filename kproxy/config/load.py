@@ -140,6 +140,17 @@ def field_type(path: str) -> Any:
     return kind
 
 
+def field_value(config: Config, path: str) -> Any:
+    """Return the value of the field at a dotted path."""
+    names = path.split(".")
+    roots: tuple[Section, ...] = (config.proxy, config.kproxy, config.options)
+    value: Any = next(root for root in roots if names[0] in fields_of(type(root)))
+    for name in names:
+        kind: type[Section] = type(value)
+        value = getattr(value, fields_of(kind)[name].attribute)
+    return value
+
+
 def with_field(draft: Draft, path: str, value: object, origin: str) -> Draft:
     """Set one field, as a flag does; None leaves it as it is."""
     if value is None:

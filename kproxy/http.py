@@ -1,0 +1,261 @@
+"""The one HTTP server of kproxy: aiohttp, in one background thread, with any number of addresses.
+
+What is served is said in plain values: `Routes` map a path to a function that returns a `Response`. All of it is
+read-only and small, so requests have no body, answers are made whole, and GET and HEAD are all there is.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from aiohttp import web
+
+from kproxy import logs
+from kproxy.config import BindAddress
+
+log = logs.get("http")
+
+RETRY_SECONDS = 5.0
+"""How long to wait before trying again to open a port: kube-proxy's interval."""
+_BACKLOG = 128
+_IDLE_SECONDS = 30.0
+_STOP_SECONDS = 0.5
+"""How long answers under way may take when the servers stop: all of kproxy is to end within a second."""
+
+T = TypeVar("T")
+
+
+class Request(NamedTuple):
+    """What a page may want to know of a request."""
+
+    path: str
+    port: int
+    """The local port it came in by."""
+    accept: str = ""
+    """The Accept header."""
+
+
+class Response(NamedTuple):
+    """An answer."""
+
+    status: int
+    body: str | bytes
+    content_type: str = "text/plain; charset=utf-8"
+    headers: Mapping[str, str] = {}
+    close: bool = False
+    """Whether to end the connection after it."""
+
+
+Page: TypeAlias = Callable[[Request], Response]
+Routes: TypeAlias = Mapping[str, Page]
+
+
+class BindError(Exception):
+    """A port could not be opened; the text says which one, why, and what to do."""
+
+
+def open_socket(bind: BindAddress) -> socket.socket:
+    """Listen at an address. The empty host means every address of both families, as far as the machine has them.
+
+    Raises BindError.
+    """
+    if bind.host:
+        family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+        return _listen(family, bind.host, bind)
+    try:
+        return _listen(socket.AF_INET6, "::", bind, both_families=True)
+    except BindError as error:
+        if getattr(error.__cause__, "errno", None) not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+    return _listen(socket.AF_INET, "0.0.0.0", bind)  # noqa: S104 - the machine has no IPv6
+
+
+def _listen(family: int, host: str, bind: BindAddress, *, both_families: bool = False) -> socket.socket:
+    listener: socket.socket | None = None
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not both_families))
+        listener.bind((host, bind.port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        raise BindError(_explain(bind, error)) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _explain(bind: BindAddress, error: OSError) -> str:
+    remedy = {
+        errno.EADDRINUSE: f"already in use; see who has it with: ss -ltnp sport = :{bind.port}",
+        errno.EADDRNOTAVAIL: "the machine does not have this address",
+        errno.EACCES: "not permitted; ports below 1024 need CAP_NET_BIND_SERVICE",
+    }.get(error.errno or 0, error.strerror or str(error))
+    return f"can't listen at {bind}: {remedy}"
+
+
+class HttpServers:
+    """All listeners, on one event loop in one thread. Methods may be called from any other thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._protocols: list[web.Server] = []
+        self._listeners: set[asyncio.Server] = set()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close all listeners and connections, and end the thread."""
+        if not self._thread.is_alive():
+            return
+        with contextlib.suppress(TimeoutError):  # a page that hangs must not keep kproxy from ending
+            self.submit(self._shut_down()).result(_STOP_SECONDS * 2)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_STOP_SECONDS)
+
+    def serve(
+        self,
+        name: str,
+        bind: BindAddress | None,
+        routes: Routes,
+        *,
+        hard_fail: bool = False,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        """Serve pages at an address; None serves nothing.
+
+        Where the port can't be opened: raises BindError with ``hard_fail``, else says so in the log and tries again
+        until it can.
+        """
+        if bind is None:
+            return
+        protocol = self.protocol(routes_handler(routes), inline=False)
+        try:
+            self.call(self._open(name, bind, protocol))
+        except BindError as error:
+            if hard_fail:
+                raise
+            log.warning("a port could not be opened; trying again", server=name, problem=error, seconds=retry_seconds)
+            self.submit(self._keep_trying(name, bind, protocol, retry_seconds))
+
+    def protocol(self, page: Page, *, inline: bool) -> web.Server:
+        """Return what speaks HTTP on the connections of any listener and answers all requests with ``page``.
+
+        ``inline`` pages are asked on the loop itself and must answer at once; others get a thread.
+        """
+        server = self.call(_make_server(page, inline=inline))
+        self._protocols.append(server)
+        return server
+
+    async def listen(self, protocol: web.Server, bind: BindAddress) -> asyncio.Server:
+        """Listen at an address, with a protocol made before. To be awaited on the loop (see `submit`).
+
+        Raises BindError.
+        """
+        listener = await self._loop.create_server(protocol, sock=open_socket(bind))
+        self._listeners.add(listener)
+        return listener
+
+    def close(self, listener: asyncio.Server) -> None:
+        """Stop listening. To be called on the loop."""
+        listener.close()
+        self._listeners.discard(listener)
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Run a coroutine on the loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a short coroutine on the loop and wait for its result."""
+        return self.submit(work).result(10.0)
+
+    async def _open(self, name: str, bind: BindAddress, protocol: web.Server) -> None:
+        await self.listen(protocol, bind)
+        log.info("serving", server=name, address=bind)
+
+    async def _keep_trying(self, name: str, bind: BindAddress, protocol: web.Server, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await self._open(name, bind, protocol)
+            except BindError as error:
+                log.warning("a port still can't be opened", server=name, problem=error)
+            else:
+                return
+
+    async def _shut_down(self) -> None:
+        for listener in list(self._listeners):
+            self.close(listener)
+        for protocol in self._protocols:
+            protocol.pre_shutdown()  # ends idle connections, which the next step would wait for
+            await protocol.shutdown(_STOP_SECONDS)
+        current = asyncio.current_task()
+        others = [task for task in asyncio.all_tasks() if task is not current]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+
+async def _make_server(page: Page, *, inline: bool) -> web.Server:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method not in ("GET", "HEAD"):
+            return _answer(Response(405, "only GET and HEAD\n", headers={"Allow": "GET, HEAD"}))
+        socket_name = request.transport.get_extra_info("sockname") if request.transport else None
+        port = socket_name[1] if socket_name else 0
+        asked = Request(request.path, port, request.headers.get("Accept", ""))
+        if inline:
+            return _answer(page(asked))
+        # Making the metrics of a large cluster takes a while, and health checks can't wait.
+        return _answer(await asyncio.get_running_loop().run_in_executor(None, page, asked))
+
+    return web.Server(handle, access_log=None, keepalive_timeout=_IDLE_SECONDS)
+
+
+def _answer(response: Response) -> web.Response:
+    body = response.body.encode() if isinstance(response.body, str) else response.body
+    answer = web.Response(
+        status=response.status,
+        body=body,
+        headers={
+            "Content-Type": response.content_type,
+            "X-Content-Type-Options": "nosniff",
+            "Server": "kproxy",
+            **response.headers,
+        },
+    )
+    if response.close:
+        answer.force_close()
+    return answer
+
+
+def routes_handler(routes: Routes) -> Page:
+    """Return the page that passes each request on to the one that its path names, or answers 404."""
+
+    def handle(request: Request) -> Response:
+        page = routes.get(request.path)
+        if page is None:
+            return Response(404, f"no such page; there are: {' '.join(_listed(routes))}\n")
+        return page(request)
+
+    return handle
+
+
+def _listed(routes: Iterable[str]) -> list[str]:
+    return sorted(routes)
