@@ -17,6 +17,7 @@ from kproxy.api.decode import DecodeError, Page, decode_page
 from kproxy.api.failures import RefusedError, UnreachableError
 from kproxy.api.kinds import Kind
 from kproxy.api.selection import field_selector, label_selector
+from kproxy.api.status import WatchStatus
 
 PAGE_SIZE = 500
 _PAGE_SECONDS = 300.0
@@ -49,10 +50,12 @@ class Client(Protocol):
 
 
 class ListWatch:
-    """The requests for one kind."""
+    """The requests for the kind that ``status`` is of; what comes in answer to them is counted there."""
 
-    def __init__(self, kind: Kind, client: Client, node_name: str, timing: Timing) -> None:
+    def __init__(self, client: Client, node_name: str, timing: Timing, status: WatchStatus) -> None:
+        kind = status.kind
         self.kind = kind
+        self._status = status
         self.streams_lists = True
         self._client = client
         self._timing = timing
@@ -106,6 +109,7 @@ class ListWatch:
         with closing(self._client.get(self.kind.path, query, self._timing.idle)) as answer:
             for chunk in answer.chunks():
                 chunks.append(chunk)
+                self._status.bytes_received += len(chunk)
                 if time.monotonic() > deadline:
                     raise UnreachableError(
                         f"API server {answer.server}: a page of {self.kind.resource} takes longer than"

@@ -76,7 +76,7 @@ class Reflector:
         self._node_name = node_name
         self._timing = timing
         self._optional = optional
-        self._server = ListWatch(kind, client, node_name, timing)
+        self._server = ListWatch(client, node_name, timing, self.status)
         self._backoff = Backoff(timing.first_retry, timing.last_retry)
         self._stopping = threading.Event()
         self._place: str | None = None
