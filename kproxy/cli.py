@@ -52,7 +52,7 @@ def _dispatch(options: argparse.Namespace, config: Config) -> int:
 
     if options.command == "cleanup" or config.options.cleanup:
         return daemon.cleanup(config)
-    return daemon.run(config)
+    return daemon.run(config, lambda: from_flags(options))
 
 
 def _parser() -> ArgumentParser:

@@ -1,7 +1,12 @@
 """The composition root: the one place that knows all the parts, wires them up, and handles signals."""
 
+import contextlib
+import os
 import signal
-from collections.abc import Sequence
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -19,11 +24,18 @@ from kproxy.backends.base import Backend, BackendError
 from kproxy.backends.iptables.backend import IptablesBackend
 from kproxy.backends.iptables.legacy import LegacyApplier
 from kproxy.backends.iptables.lists import Layout
-from kproxy.config import Config
+from kproxy.config import Config, to_yaml
+from kproxy.configwatch import ConfigWatch
+from kproxy.connections import ConnectionReader
+from kproxy.conntrack.reconciler import Reconciler
 from kproxy.facts import node_facts, proxy_settings
+from kproxy.health import HealthState
+from kproxy.healthcheck import HealthCheckServers
+from kproxy.http import BindError, HttpServers
 from kproxy.inbox import Inbox
-from kproxy.metrics import Metrics
+from kproxy.metrics import ConnectionCounters, Metrics, Store
 from kproxy.pacing import Pacer
+from kproxy.pages import health_routes, metrics_routes
 from kproxy.plan.settings import NodeFacts
 from kproxy.proxier import Proxier
 from kproxy.reporter import Reporter
@@ -31,31 +43,31 @@ from kproxy.state.model import IPFamily
 
 log = logs.get("daemon")
 
+_STOP_SECONDS = 0.9
 
-def run(config: Config) -> int:
-    """Run until a signal comes; return the exit code."""
-    logs.setup(config.proxy.logging.format, config.proxy.logging.verbosity)
-    log.info("starting", version=__version__, node=config.node_name)
-    for warning in config.warnings:
-        log.warning(warning)
-    try:
-        backends = _backends(config)
-        metrics = Metrics(config.mode)
-        inbox = Inbox()
-        source = _source(config, inbox, metrics)
-        proxier = _proxier(config, backends, inbox, Reporter(metrics))
-        _set_sysctls(config)
-        source.start()
-    except (AccessError, BackendError, ManifestError) as error:
-        log.error(str(error))
-        return 1
-    _stop_on_signals(proxier)
-    try:
-        proxier.run()
-    finally:
-        source.stop()
-    log.info("stopped; the rules stay in force until 'kproxy cleanup' or a restart")
-    return 0
+
+def run(config: Config, read_config: Callable[[], Config]) -> int:
+    """Run until a signal comes; return the exit code. A configuration that changes on disk is taken up on the way."""
+    started = time.time()
+    while True:
+        logs.setup(config.proxy.logging.format, config.proxy.logging.verbosity)
+        for warning in config.warnings:
+            log.warning(warning)
+        if config.options.write_config_to:
+            return _write_config(config)
+        if config.options.init_only:
+            _set_sysctls(config)
+            return 0
+        try:
+            new = _serve(config, read_config, started)
+        except (AccessError, BackendError, BindError, ManifestError) as error:
+            log.error(str(error))
+            return 1
+        if new is None:
+            log.info("stopped; the rules stay in force until 'kproxy cleanup' or a restart")
+            return 0
+        log.info("the configuration has changed; taking it up")
+        config = new
 
 
 def cleanup(config: Config) -> int:
@@ -69,6 +81,41 @@ def cleanup(config: Config) -> int:
         return 1
     log.info("removed all rules of kproxy's")
     return 0
+
+
+def _serve(config: Config, read_config: Callable[[], Config], started: float) -> Config | None:
+    """Work until told to stop (None), or until there is a new configuration."""
+    log.info("starting", version=__version__, node=config.node_name)
+    if problem := sysctl.set_oom_score_adj(config.proxy.oom_score_adj):
+        log.routine(problem)
+    families = tuple(IPFamily)
+    metrics = Metrics(config.mode, families)
+    metrics.config_warnings(len(config.warnings))
+    health = HealthState(
+        families,
+        sync_timeout=2 * config.rules.sync_period,
+        watch_timeout=2 * config.kproxy.watch_idle_timeout,
+    )
+    inbox = Inbox()
+    backends = _backends(config)
+    source = _source(config, inbox, metrics)
+    metrics.watch_statuses(lambda: source.statuses)
+    health.watch_statuses(lambda: source.statuses)
+    with _http(config, health, metrics, started) as servers:
+        checks = HealthCheckServers(
+            servers,
+            health.proxy_healthy,
+            counted=lambda serving, failed: metrics.health_check_node_ports(serving=serving, failed=failed),
+        )
+        # route_localnet lets the network at 127.0.0.1 until the rule that keeps it out is there: so, after the rules.
+        reporter = Reporter(metrics, health, checks, Reconciler(), after_first_sync=lambda: _set_sysctls(config))
+        proxier = _proxier(config, backends, inbox, reporter)
+        reader = _connections(config, proxier, metrics)
+        watch = ConfigWatch(config, read_config, proxier.stop)
+        with _running(source, watch, proxier):
+            proxier.run()
+        reader.save()
+        return watch.new
 
 
 def _backends(config: Config) -> Sequence[Backend]:
@@ -101,8 +148,22 @@ def _source(config: Config, sink: Sink, metrics: Metrics) -> Source:
     return ApiSource(client, sink, config.node_name, timing=Timing(idle=config.kproxy.watch_idle_timeout))
 
 
+@contextlib.contextmanager
+def _http(config: Config, health: HealthState, metrics: Metrics, started: float) -> Iterator[HttpServers]:
+    """Serve health and metrics."""
+    servers = HttpServers()
+    servers.start()
+    hard_fail = config.proxy.bind_address_hard_fail
+    try:
+        servers.serve("health", config.healthz_bind, health_routes(health, metrics), hard_fail=hard_fail)
+        pages = metrics_routes(metrics, config, config.mode, started)
+        servers.serve("metrics", config.metrics_bind, pages, hard_fail=hard_fail)
+        yield servers
+    finally:
+        servers.stop()
+
+
 def _proxier(config: Config, backends: Sequence[Backend], inbox: Inbox, reporter: Reporter) -> Proxier:
-    settings = proxy_settings(config)
     by_prefix = bool(config.proxy.node_port_addresses) and not config.node_ports_on_primary
 
     def facts(node: Node | None) -> NodeFacts:
@@ -114,8 +175,42 @@ def _proxier(config: Config, backends: Sequence[Backend], inbox: Inbox, reporter
         )
 
     pacer = Pacer(config.kproxy.cpu_share, config.rules.min_sync_period)
-    resync = config.kproxy.resync_period
-    return Proxier(backends, settings, facts, inbox, pacer, reporter, resync_seconds=resync)
+    settings = proxy_settings(config)
+    return Proxier(backends, settings, facts, inbox, pacer, reporter, resync_seconds=config.kproxy.resync_period)
+
+
+def _connections(config: Config, proxier: Proxier, metrics: Metrics) -> ConnectionReader:
+    own = config.kproxy
+    counters = ConnectionCounters(own.max_service_series, own.max_endpoint_series if own.endpoint_metrics else 0)
+    store = Store(own.state_directory) if own.state_directory else None
+    reader = ConnectionReader(proxier, counters, store)
+    metrics.connection_counters(reader.read, endpoints=own.endpoint_metrics)
+    return reader
+
+
+@contextlib.contextmanager
+def _running(source: Source, watch: ConfigWatch, proxier: Proxier) -> Iterator[None]:
+    """Let objects and signals come in."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        log.info("stopping", signal=signal.Signals(number).name)
+        proxier.stop()
+        # A first sync of a large cluster takes longer than whoever stops us wants to wait. It can be left at any point:
+        # each table is either as before or as it shall be, and the next start does the rest.
+        impatience = threading.Timer(_STOP_SECONDS, os._exit, (0,))
+        impatience.daemon = True
+        impatience.start()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    source.start()
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.stop()
+        source.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _set_sysctls(config: Config) -> None:
@@ -126,10 +221,14 @@ def _set_sysctls(config: Config) -> None:
             log.info("set a sysctl", name=outcome.setting.name, before=outcome.found, now=outcome.setting.value)
 
 
-def _stop_on_signals(proxier: Proxier) -> None:
-    def stop(number: int, _frame: FrameType | None) -> None:
-        log.info("stopping", signal=signal.Signals(number).name)
-        proxier.stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+def _write_config(config: Config) -> int:
+    text = to_yaml(config)
+    if config.options.write_config_to == "-":
+        sys.stdout.write(text)
+        return 0
+    try:
+        Path(config.options.write_config_to).write_text(text)
+    except OSError as error:
+        log.error("the configuration can't be written", file=config.options.write_config_to, problem=error.strerror)
+        return 1
+    return 0

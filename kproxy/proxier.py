@@ -53,6 +53,9 @@ class Observer(Protocol):
     def all_synced(self, plans: Sequence[Plan], changed: Mapping[IPFamily, frozenset[ServicePortName]]) -> None:
         """All families are in the kernel as planned; ``changed`` are the services whose plans are different now."""
 
+    def idle(self) -> None:
+        """A round of the loop is over; there is one at least every second."""
+
     def node_changed(self, node: Node | None) -> None:
         """The Node object came, changed, or is gone."""
 
@@ -149,6 +152,7 @@ class Proxier:
                 self._look_around()
                 if self._may_sync():
                     self.sync()
+            self._observer.idle()
 
     def _seconds_to_wait(self) -> float:
         if self._ready and any(family.needs_sync for family in self._families):

@@ -1,10 +1,19 @@
-"""Tells the world what the loop does: in the log, in metrics, in health checks, and to those who act on it."""
+"""Tells the world what the loop does: in the log, in metrics and in health checks.
 
-from collections.abc import Mapping, Sequence
+It also does what has to follow a sync: health-check node ports are opened and closed, and conntrack is relieved of
+flows that no longer lead anywhere.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from kproxy import logs
 from kproxy.api.types import Node, Problem
 from kproxy.backends.base import BackendError, SyncReport
+from kproxy.conntrack.flows import ConntrackError
+from kproxy.conntrack.reconciler import Reconciler
+from kproxy.health import HealthState
+from kproxy.healthcheck import HealthCheck, HealthCheckServers
 from kproxy.metrics import Metrics
 from kproxy.plan.model import Plan, Target
 from kproxy.state.model import IPFamily, ServicePortName
@@ -15,13 +24,25 @@ log = logs.get("proxier")
 class Reporter:
     """A `kproxy.proxier.Observer`."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        health: HealthState,
+        checks: HealthCheckServers,
+        conntrack: Reconciler,
+        after_first_sync: Callable[[], None] = lambda: None,
+    ) -> None:
         self._metrics = metrics
+        self._health = health
+        self._checks = _Checks(checks)
+        self._conntrack = conntrack
+        self._after_first_sync: Callable[[], None] | None = after_first_sync
         self._refused: dict[tuple[IPFamily, ServicePortName], str] = {}
         self._synced_once: set[IPFamily] = set()
         self._pending_services = 0
         self._pending_slices = 0
-        self._queued_since: float | None = None
+        self._unreconciled: dict[IPFamily, Plan] = {}
+        """Plans that conntrack could not be brought in line with."""
 
     def received(self, services: int, slices: int) -> None:
         """See `kproxy.proxier.Observer`."""
@@ -33,10 +54,11 @@ class Reporter:
     def queued(self, since: float) -> None:
         """See `kproxy.proxier.Observer`."""
         self._metrics.queued()
-        self._queued_since = since
+        self._health.queued(since=since)
 
     def synced(self, family: IPFamily, report: SyncReport, plan: Plan, seconds: float) -> None:
         """See `kproxy.proxier.Observer`."""
+        self._health.synced(family)
         first = family not in self._synced_once
         self._synced_once.add(family)
         say = log.info if first else log.routine
@@ -77,11 +99,25 @@ class Reporter:
         self._pending_services = self._pending_slices = 0
         self._metrics.changes_pending(0, 0)
         for plan in plans:
-            if changed[plan.node.family]:
+            family = plan.node.family
+            self._health.synced(family)
+            self._checks.update(plan, changed[family])
+            if changed[family]:
                 self._count_no_local_endpoints(plan)
+            self._reconcile_conntrack(plan, changed[family])
+        self._checks.apply(plans)
+        if self._after_first_sync is not None:
+            self._after_first_sync()
+            self._after_first_sync = None
+
+    def idle(self) -> None:
+        """See `kproxy.proxier.Observer`."""
+        for plan in list(self._unreconciled.values()):
+            self._reconcile_conntrack(plan, None)
 
     def node_changed(self, node: Node | None) -> None:
         """See `kproxy.proxier.Observer`."""
+        self._health.node_changed(node)
 
     def skipped(self, problems: Sequence[Problem]) -> None:
         """See `kproxy.proxier.Observer`."""
@@ -101,3 +137,55 @@ class Reporter:
             service.external is not None and service.external.to is Target.DROP for service in plan.services.values()
         )
         self._metrics.no_local_endpoints(plan.node.family, internal=internal, external=external)
+
+    def _reconcile_conntrack(self, plan: Plan, changed: frozenset[ServicePortName] | None) -> None:
+        family = plan.node.family
+        started = time.monotonic()
+        try:
+            released = self._conntrack.reconcile(plan, changed)
+        except ConntrackError as error:
+            log.warning("stale UDP flows could not be released; trying again", family=family, error=error)
+            self._unreconciled[family] = plan
+            return
+        self._unreconciled.pop(family, None)
+        if released is None:
+            return
+        self._metrics.conntrack_reconciled(family, seconds=time.monotonic() - started, released=released)
+        if released:
+            log.info("released UDP flows that led to the wrong place", family=family, flows=released)
+
+
+class _Checks:
+    """Keeps the health-check node ports in line with the plans."""
+
+    def __init__(self, servers: HealthCheckServers) -> None:
+        self._servers = servers
+        self._wanted: dict[int, dict[tuple[IPFamily, ServicePortName], HealthCheck]] = {}
+        self._ports: dict[tuple[IPFamily, ServicePortName], int] = {}
+        self._applied: tuple[object, object] = ({}, None)
+
+    def update(self, plan: Plan, changed: frozenset[ServicePortName]) -> None:
+        """Take note of what changed in one family."""
+        for name in changed:
+            key = (plan.node.family, name)
+            if port := self._ports.pop(key, 0):
+                del self._wanted[port][key]
+            service = plan.services.get(name)
+            if service is not None and service.health_check_node_port:
+                port = self._ports[key] = service.health_check_node_port
+                self._wanted.setdefault(port, {})[key] = HealthCheck(name.service, service.local_ready)
+
+    def apply(self, plans: Sequence[Plan]) -> None:
+        """Open, close and change what is different from before."""
+        self._wanted = {port: found for port, found in self._wanted.items() if found}
+        # All ports of a Service, and both families, share its health-check node port; the best of them counts.
+        checks = {
+            port: max(found.values(), key=lambda check: check.local_endpoints) for port, found in self._wanted.items()
+        }
+        addresses: set[str] | None = set()
+        for plan in plans:
+            ips = plan.node.node_port_ips
+            addresses = None if ips is None or addresses is None else addresses | set(ips)
+        if (checks, addresses) != self._applied:
+            self._applied = (checks, addresses)
+            self._servers.sync(checks, addresses)

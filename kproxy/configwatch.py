@@ -1,0 +1,55 @@
+"""Notices that the configuration file has changed.
+
+kube-proxy exits then and counts on being restarted. kproxy takes the new configuration up by itself, because it may run
+where nobody restarts it; and one that can't be used changes nothing but the log.
+"""
+
+import threading
+from collections.abc import Callable
+
+from kproxy import logs
+from kproxy.config import Config, ConfigError
+
+log = logs.get("config")
+
+LOOK_SECONDS = 1.0
+
+
+class ConfigWatch:
+    """Reads the configuration again and again, in a thread of its own, until it is another one."""
+
+    def __init__(self, current: Config, read: Callable[[], Config], changed: Callable[[], None]) -> None:
+        """Watch for ``read`` to return something else than ``current``; then call ``changed``, once."""
+        self.new: Config | None = None
+        """The new configuration, once there is one."""
+        self._current = current
+        self._read = read
+        self._changed = changed
+        self._problem = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="config-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End watching."""
+        self._stop.set()
+        self._thread.join(LOOK_SECONDS)
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            try:
+                config = self._read()
+            except ConfigError as error:
+                if str(error) != self._problem:
+                    self._problem = str(error)
+                    for line in error.problems:
+                        log.error("the new configuration can't be used; the one in force stays", problem=line)
+                continue
+            self._problem = ""
+            if config != self._current:
+                self.new = config
+                self._changed()
+                return

@@ -1,0 +1,42 @@
+"""Connections per service and endpoint, for /metrics: read from the kernel when asked for, kept over restarts."""
+
+import threading
+
+from kproxy import logs
+from kproxy.metrics import ConnectionCounters, Reading, Store
+from kproxy.proxier import Proxier
+
+log = logs.get("connections")
+
+
+class ConnectionReader:
+    """Adds up what the rules count. May be asked from any thread."""
+
+    def __init__(self, proxier: Proxier, counters: ConnectionCounters, store: Store | None) -> None:
+        self._proxier = proxier
+        self._counters = counters
+        self._store = store
+        self._lock = threading.Lock()
+        if store is not None:
+            try:
+                store.load(counters)
+            except (OSError, ValueError) as error:
+                log.warning("the totals of before can't be read; counting begins anew", problem=error)
+
+    def read(self) -> ConnectionCounters:
+        """Return the totals as of now."""
+        with self._lock:
+            for family, counts in self._proxier.counts().items():
+                reading = Reading(family, counts, counts.services.keys())
+                self._counters.fold(reading)
+            return self._counters
+
+    def save(self) -> None:
+        """Read once more and keep the totals for the next start."""
+        counters = self.read()
+        if self._store is None:
+            return
+        try:
+            self._store.save(counters)
+        except OSError as error:
+            log.warning("the totals can't be kept for the next start", problem=error)
