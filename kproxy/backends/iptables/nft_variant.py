@@ -57,6 +57,10 @@ class NftTools:
             raise KernelRefusedError(table, errno.EINVAL, text, "reading it", remedy="remove them with the nft tool")
         return done.stdout.splitlines()
 
+    def chains(self, table: str) -> frozenset[str]:
+        """Return the names of a table's chains."""
+        return frozenset(line[1:].partition(" ")[0] for line in self.save(table) if line.startswith(":"))
+
     def restore(self, steps: Steps[str]) -> None:
         """Make edits, table by table. Raises KernelRefusedError; tables before the one it names are done."""
         lines: list[str] = []
@@ -157,8 +161,7 @@ class NftApplier(Engine[str]):
         return True
 
     def _has_kubelet(self) -> bool:
-        chains = {line[1:].partition(" ")[0] for line in self._tools.save("mangle") if line.startswith(":")}
-        return not KUBELET_CHAINS.isdisjoint(chains)
+        return not KUBELET_CHAINS.isdisjoint(self._tools.chains("mangle"))
 
     def _is_certain(self) -> bool:
         return not self._watch.changed
