@@ -3,3 +3,6 @@
 from tests.apiserver.fixtures import api_server as api_server
 from tests.apiserver.fixtures import kubeconfig as kubeconfig
 from tests.labfixtures import lab as lab
+from tests.worldfixtures import idle_world as idle_world
+from tests.worldfixtures import kproxy_args as kproxy_args
+from tests.worldfixtures import world as world
