@@ -210,6 +210,14 @@ def test_feature_gates_that_say_what_kproxy_does_anyway_pass() -> None:
             "metricsBindAddress: 0.0.0.0:99999",
             "f:3: metricsBindAddress: '0.0.0.0:99999' has no valid port; ports are 0 to 65535",
         ),
+        (
+            "hostnameOverride: $(NODE_NAME)",
+            "f:3: hostnameOverride: '$(NODE_NAME)' can't be the name of a Node; leave it out to use the host name",
+        ),
+        (
+            'hostnameOverride: " "',
+            "f:3: hostnameOverride: ' ' can't be the name of a Node; leave it out to use the host name",
+        ),
         ("bindAddress: x", "f:3: bindAddress: 'x' is not an IP address; leave it out to use the Node object's"),
         ("showHiddenMetricsForVersion: v1", "f:3: showHiddenMetricsForVersion: 'v1' is not a version such as 1.35"),
         ("hostnameOverride: 12", "f:3: hostnameOverride: must be a text, not '12'; put it in quotes"),

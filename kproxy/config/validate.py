@@ -74,6 +74,8 @@ def _mode_errors(mode: ProxyMode) -> Iterator[Finding]:
 
 def _address_errors(proxy: KubeProxyConfiguration) -> Iterator[Finding]:
     yield from _attempt("bindAddress", _parse_ip, proxy.bind_address)
+    if proxy.hostname_override:
+        yield from _attempt("hostnameOverride", _parse_node_name, proxy.hostname_override)
     for path, text, port in (
         ("healthzBindAddress", proxy.healthz_bind_address, HEALTHZ_PORT),
         ("metricsBindAddress", proxy.metrics_bind_address, METRICS_PORT),
@@ -91,6 +93,13 @@ def _parse_ip(text: str) -> None:
         ipaddress.ip_address(text)
     except ValueError:
         raise ValueError(f"{quote(text)} is not an IP address; leave it out to use the Node object's") from None
+
+
+def _parse_node_name(text: str) -> None:
+    label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+    name = text.strip().lower()
+    if not re.fullmatch(rf"{label}(\.{label})*", name) or len(name) > 253:
+        raise ValueError(f"{quote(text)} can't be the name of a Node; leave it out to use the host name")
 
 
 def _local_errors(proxy: KubeProxyConfiguration) -> Iterator[Finding]:
