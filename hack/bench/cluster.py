@@ -1,0 +1,160 @@
+"""A node of the lab under kproxy, beside a cluster of made-up services at the test API server.
+
+Among the made-up services, which lead nowhere, there is one probe: a service whose endpoint is moved from one real pod
+to another and back, while a third pod asks it. What is measured is what a user would see: an answer from the new pod.
+"""
+
+import contextlib
+import itertools
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hack.lab import Kproxy, Lab
+from tests.apiserver.objects import endpoint, make_node, make_service, make_slice, service_port, slice_port
+from tests.apiserver.process import ApiServerProcess
+
+PROBE_IP = "10.111.255.254"  # after all made-up services
+PROBE_PORT = 80
+POD_PORT = 8080
+_ASK_SECONDS = 0.05
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Size(NamedTuple):
+    """How large a made-up cluster is."""
+
+    services: int
+    endpoints: int
+    """Of each service."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Size":
+        """Read ``1000x5``."""
+        services, _, endpoints = text.partition("x")
+        return cls(int(services), int(endpoints))
+
+    def __str__(self) -> str:
+        return f"{self.services:,} x {self.endpoints}"
+
+
+class Bench:
+    """A lab, an API server and a kproxy, and what is measured with them."""
+
+    def __init__(self, size: Size, lab: Lab, server: ApiServerProcess) -> None:
+        self.size = size
+        self.lab = lab
+        self.server = server
+        self.kproxy: Kproxy
+        self._asker = lab.add_pod("asker")
+        for name in ("left", "right"):
+            lab.add_pod(name).serve(POD_PORT)
+        self._turns = itertools.cycle(("left", "right"))
+        self._put_probe()
+
+    def _put_probe(self) -> None:
+        ports = [service_port(PROBE_PORT, name="http", target_port=POD_PORT)]
+        service = make_service("probe", "bench", cluster_ip=PROBE_IP, ports=ports)
+        node = make_node("node-a", addresses=["10.0.0.1", "fd00:a::1"])
+        self.server.control.put(service, node, self._probe_slice(next(self._turns)))
+
+    def _probe_slice(self, pod: str) -> dict[str, Any]:
+        ends = [endpoint(self.lab.pod(pod).ip, node="node-a")]
+        return make_slice("probe", "bench", endpoints=ends, ports=[slice_port(POD_PORT, name="http")])
+
+    def cold_start(self, args: list[str]) -> float:
+        """Start kproxy; return the seconds from exec to the first answer through the probe's address."""
+        began = time.perf_counter()
+        self.kproxy = self.lab.node.start_kproxy(kubeconfig=self.server.kubeconfig, args=args)
+        self._wait_for(None)
+        return time.perf_counter() - began
+
+    def move(self) -> float:
+        """Move the probe's endpoint; return the seconds from the API server's answer to the first from the new pod."""
+        pod = next(self._turns)
+        self.server.control.put(self._probe_slice(pod))
+        began = time.perf_counter()
+        self._wait_for(pod)
+        return time.perf_counter() - began
+
+    def _wait_for(self, pod: str | None) -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            server = self._asker.ask(PROBE_IP, PROBE_PORT, timeout=_ASK_SECONDS).server
+            if server and pod in (None, server):
+                return
+            if not server:
+                time.sleep(0.001)  # before the first sync, or between two rules: don't spin
+        raise TimeoutError(f"the probe never answered from {pod or 'any pod'}\n{self.kproxy.log()}")
+
+    @contextlib.contextmanager
+    def churn(self, per_second: float) -> Iterator[None]:
+        """Change that many slices of other services a second, spread over all of them, meanwhile."""
+        with Churn(self.server, self.size, per_second):
+            yield
+
+    def cpu_seconds(self) -> float:
+        """Processor time that kproxy has used so far, user and system."""
+        fields = Path(f"/proc/{self.kproxy.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def rss_mib(self) -> float:
+        """Memory that kproxy has resident."""
+        status = Path(f"/proc/{self.kproxy.process.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+
+
+@contextlib.contextmanager
+def bench(size: Size) -> Iterator[Bench]:
+    """Build all of it but kproxy, which `Bench.cold_start` starts."""
+    with Lab() as lab:
+        arguments = ["--cluster", f"{size.services}x{size.endpoints}"]
+        with ApiServerProcess(netns=lab.node.namespace.name, arguments=arguments) as server:
+            yield Bench(size, lab, server)
+
+
+class Churn:
+    """A thread that moves one endpoint of one made-up service after another."""
+
+    def __init__(self, server: ApiServerProcess, size: Size, per_second: float) -> None:
+        self._server = server
+        self._size = size
+        self._pause = 1 / per_second
+        self.done = 0
+
+    def changes(self) -> Iterator[dict[str, Any]]:
+        """Yield slices, each one different from what the server has."""
+        for number in itertools.count():
+            service = number * 7919 % self._size.services
+            yield self.slice_of(service, number)
+
+    def slice_of(self, service: int, number: int) -> dict[str, Any]:
+        """Return a made-up service's slice with endpoints that depend on ``number``."""
+        name = f"svc-{service:05}"
+        ends = [
+            endpoint(f"10.200.{(number + index) // 250 % 250}.{(number + index) % 250 + 1}", node="node-7")
+            for index in range(self._size.endpoints)
+        ]
+        return make_slice(name, "bench", endpoints=ends, ports=[slice_port(8080, name="http")])
+
+    def __enter__(self) -> "Churn":
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        control = self._server.connect()
+        for change in self.changes():
+            if self._stop.wait(self._pause):
+                break
+            control.put(change)
+            self.done += 1
+        control.close()
