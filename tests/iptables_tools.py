@@ -23,9 +23,9 @@ def run(family: IPFamily, variant: str, arguments: str) -> None:
     subprocess.run([program(family, variant), *arguments.split()], check=True)
 
 
-def restore(family: IPFamily, variant: str, text: str) -> None:
+def restore(family: IPFamily, variant: str, text: str, *options: str) -> None:
     """Add to the tables what the text says, keeping all else."""
-    subprocess.run([program(family, variant, "-restore"), "--noflush"], input=text, text=True, check=True)
+    subprocess.run([program(family, variant, "-restore"), "--noflush", *options], input=text, text=True, check=True)
 
 
 def saved(family: IPFamily, variant: str, table: TableName, *, counters: bool = False) -> list[str]:

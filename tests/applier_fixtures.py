@@ -1,0 +1,65 @@
+"""An applier of each variant and family, in a network namespace of its own."""
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from kproxy.backends.iptables.applier import Applier
+from kproxy.backends.iptables.names import is_ours
+from kproxy.backends.iptables.render import render_ruleset
+from kproxy.backends.iptables.ruleset import RuleSet, TableName
+from kproxy.backends.iptables.variant import Variant, open_applier
+from kproxy.state.model import IPFamily
+from tests.iptables_tools import restore, run, saved
+from tests.netns import network_namespace
+
+ALL_KINDS = [(variant, family) for variant in Variant for family in IPFamily]
+
+
+class Node(NamedTuple):
+    """A node with an applier; what stands in its tables is seen with iptables' own programs."""
+
+    variant: Variant
+    family: IPFamily
+    applier: Applier
+
+    def run(self, arguments: str) -> None:
+        run(self.family, self.variant, arguments)
+
+    def restore(self, text: str, *options: str) -> None:
+        restore(self.family, self.variant, text, *options)
+
+    def saved(self, *, counters: bool = False) -> list[str]:
+        """Return both tables' listing, filter first."""
+        return [line for name in TableName for line in saved(self.family, self.variant, name, counters=counters)]
+
+    def rendered(self, ruleset: RuleSet) -> list[str]:
+        return render_ruleset(ruleset, self.family).splitlines()
+
+
+@pytest.fixture(params=ALL_KINDS, ids=lambda kind: "-".join(kind))
+def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Node]:
+    variant, family = request.param
+    with network_namespace(tmp_path), closing(open_applier(family, variant)) as applier:
+        yield Node(variant, family, applier)
+
+
+_CHAIN = re.compile(r"(?:\[\d+:\d+\] )?(?::|-A )(\S+)(?:.* -[jg] (\S+))?")
+
+
+def of_others(lines: list[str]) -> list[str]:
+    """Return the lines of a listing that are neither in a chain of ours nor jump to one from a built-in chain."""
+    kept = []
+    table = TableName.FILTER
+    for line in lines:
+        if line.startswith("*"):
+            table = TableName(line[1:])
+        found = _CHAIN.match(line)
+        if found and (is_ours(table, found[1]) or (found[2] and is_ours(table, found[2]) and found[1].isupper())):
+            continue
+        kept.append(line)
+    return kept
