@@ -11,7 +11,8 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
@@ -251,6 +252,17 @@ def config_file(lab: Lab, **fields: Any) -> list[str]:
     head = {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration"}
     path.write_text(json.dumps(head | fields))
     return ["--config", str(path)]
+
+
+@contextmanager
+def carried(host: Host, ip: str) -> Iterator[None]:
+    """The host has one more address on its network card for as long as the block lasts."""
+    where = f"{ip}/{128 if ':' in ip else 32} dev eth0"
+    host.namespace.ip([f"address add {where} preferred_lft 0"])
+    try:
+        yield
+    finally:
+        host.namespace.ip([f"address delete {where}"])
 
 
 # What tests say about what they saw.
