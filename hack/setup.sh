@@ -96,7 +96,7 @@ install_python_packages() {
     say "Installing Python packages into .venv"
     quietly .venv/bin/python -m pip install -e "$project" || fail "pip could not install kproxy, see above"
     printf '%s\n' "$state" >"$stamp"
-    [ -z "${SUDO_UID:-}" ] || chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" .venv
+    [ "$(id -u)" != 0 ] || chown -R --reference=. .venv  # sudo hack/demo.sh must not lock the checkout's owner out
 }
 
 case "${1:-}" in

@@ -22,6 +22,10 @@ if [ "$fast" = no ] && [ "$(id -u)" != 0 ]; then
     exit 1
 fi
 
+if [ "$(id -u)" = 0 ]; then  # under sudo, leave no cache behind that the checkout's owner cannot write
+    trap 'chown -R --reference=. .*_cache .hypothesis 2>/dev/null || true' EXIT
+fi
+
 hack/setup.sh test
 export PATH="$PWD/.venv/bin:$PATH"
 

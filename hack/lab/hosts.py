@@ -1,18 +1,23 @@
 """The machines of the lab as a test sees them: hosts that serve, ask and run programs; among them nodes and pods."""
 
+import functools
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from hack.lab import clients, kproxy, servers, topology
 from hack.lab.addresses import Pair
-from hack.lab.clients import DEFAULT_TIMEOUT, Answer, Connection, Flow, Load, Tally
+from hack.lab.clients import Load
 from hack.lab.errors import LabError
 from hack.lab.namespaces import Namespace
 from hack.lab.processes import REPOSITORY, Process, inside
 from hack.lab.servers import Server, ServerThread
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 IPTABLES = {"ipv4": "iptables", "ipv6": "ip6tables"}
 
@@ -25,6 +30,17 @@ class Seat(NamedTuple):
     address: Pair
     folder: Path
     thread: ServerThread
+
+
+def _inside_the_host(function: Callable[P, T]) -> "Callable[Concatenate[Host, P], T]":
+    """Make a method of a function: the sockets that it opens are the host's."""
+
+    @functools.wraps(function, updated=())
+    def method(host: "Host", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with host.namespace.entered():
+            return function(*args, **kwargs)
+
+    return method
 
 
 class Host:
@@ -48,8 +64,11 @@ class Host:
     def serve(self, port: int, protocol: str = "TCP", name: str = "") -> Server:
         """Start a server on all of this host's addresses; it answers with the host's name, or with `name`."""
         server = Server(name or self.name, port, self._thread)
-        with self.namespace.entered():
-            sockets = [servers.bound_socket(address, port, protocol) for address in self.addresses]
+        with self.namespace.entered(), ExitStack() as on_failure:
+            sockets = [
+                on_failure.enter_context(servers.bound_socket(address, port, protocol)) for address in self.addresses
+            ]
+            on_failure.pop_all()
         server.listen(sockets, protocol)
         self.servers.append(server)
         return server
@@ -59,45 +78,12 @@ class Host:
         self.namespace.ip([topology.spare_address(f"{address}/{128 if ':' in address else 32}")])
         self.addresses.append(address)
 
-    # Asking.
+    # Asking. Arguments and results are those of the functions and classes of `clients`.
 
-    def ask(
-        self,
-        address: str,
-        port: int,
-        protocol: str = "TCP",
-        *,
-        timeout: float = DEFAULT_TIMEOUT,
-        source: str = "",
-        source_port: int = 0,
-    ) -> Answer:
-        """See `clients.ask`."""
-        with self.namespace.entered():
-            return clients.ask(address, port, protocol, timeout=timeout, source=source, source_port=source_port)
-
-    def ask_many(
-        self,
-        address: str,
-        port: int,
-        protocol: str = "TCP",
-        *,
-        times: int = 100,
-        timeout: float = DEFAULT_TIMEOUT,
-        source: str = "",
-    ) -> Tally:
-        """See `clients.ask_many`."""
-        with self.namespace.entered():
-            return clients.ask_many(address, port, protocol, times=times, timeout=timeout, source=source)
-
-    def connect(self, address: str, port: int, *, source: str = "") -> Connection:
-        """A TCP connection that stays open."""
-        with self.namespace.entered():
-            return Connection(address, port, source=source)
-
-    def flow(self, address: str, port: int, *, source: str = "", source_port: int = 0) -> Flow:
-        """A UDP client that keeps its port."""
-        with self.namespace.entered():
-            return Flow(address, port, source=source, source_port=source_port)
+    ask = _inside_the_host(clients.ask)
+    ask_many = _inside_the_host(clients.ask_many)
+    connect = _inside_the_host(clients.Connection)
+    flow = _inside_the_host(clients.Flow)
 
     def load(self, address: str, port: int, protocol: str = "TCP", *, every: float = 0.005) -> Load:
         """A client in a thread of its own that asks again `every` seconds after each answer."""

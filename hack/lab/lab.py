@@ -1,6 +1,7 @@
 """The lab put together: what is made in which order, and how all of it goes again."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -111,10 +112,11 @@ class Lab:
 
     def close(self) -> None:
         """End all that runs in the lab and remove it."""
-        for host in (*self.pods.values(), *self._hosts):
-            host.close()
-        self._thread.close()
-        self._lease.release()
+        with ExitStack() as last_to_first:  # each is called whatever becomes of the others
+            last_to_first.callback(self._lease.release)
+            last_to_first.callback(self._thread.close)
+            for host in (*self._hosts, *self.pods.values()):
+                last_to_first.callback(host.close)
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,34 @@
+"""The demo: it keeps its word, and does not claim what is not so."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hack.demo import __main__ as demo
+from hack.demo import shop
+
+pytestmark = pytest.mark.kernel
+
+
+def test_everything_the_demo_claims_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert demo.main() == 0, capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "✗" not in shown
+    assert shown.count("✓") > 20
+
+
+def test_a_shop_that_is_not_as_claimed_fails_the_demo(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    changed = Path(shutil.copytree(shop.MANIFESTS, tmp_path / "shop"))
+    cart = changed / "cart.yaml"
+    before, found, after = cart.read_text().rpartition("ready: true")  # cart-2, by IPv6
+    cart.write_text(f"{before}ready: false{after}")
+    assert found
+    monkeypatch.setattr(shop, "MANIFESTS", changed)
+    assert demo.main() == 1
+    shown = capsys.readouterr().out
+    assert "✗ each of 2 pods got its fair share" in shown
+    assert "seen:     {'cart-1': 300}" in shown
+    assert "\n1 of " in shown
