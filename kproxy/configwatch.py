@@ -4,8 +4,9 @@ kube-proxy exits then and counts on being restarted. kproxy takes the new config
 where nobody restarts it; and one that can't be used changes nothing but the log.
 """
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from kproxy import logs
 from kproxy.config import Config, ConfigError
@@ -29,14 +30,15 @@ class ConfigWatch:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="config-watch", daemon=True)
 
-    def start(self) -> None:
-        """Begin to watch."""
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Watch while the block runs."""
         self._thread.start()
-
-    def stop(self) -> None:
-        """End watching."""
-        self._stop.set()
-        self._thread.join(LOOK_SECONDS)
+        try:
+            yield
+        finally:
+            self._stop.set()
+            self._thread.join(LOOK_SECONDS)
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):

@@ -22,9 +22,10 @@ from kproxy.api.source import ApiSource
 from kproxy.api.types import Node
 from kproxy.backends.base import Backend, BackendError
 from kproxy.backends.iptables.backend import IptablesBackend
-from kproxy.backends.iptables.legacy import LegacyApplier
+from kproxy.backends.iptables.errors import NoIptablesError
 from kproxy.backends.iptables.lists import Layout
-from kproxy.config import Config, to_yaml
+from kproxy.backends.iptables.variant import Variant, detect_variant, foreign_rules, open_applier
+from kproxy.config import Config, IPTablesVariant, to_yaml
 from kproxy.configwatch import ConfigWatch
 from kproxy.connections import ConnectionReader
 from kproxy.conntrack.reconciler import Reconciler
@@ -71,11 +72,13 @@ def run(config: Config, read_config: Callable[[], Config]) -> int:
 
 
 def cleanup(config: Config) -> int:
-    """Remove all rules; return the exit code."""
+    """Remove all rules, of both variants of iptables unless one is asked for; return the exit code."""
     logs.setup(config.proxy.logging.format, config.proxy.logging.verbosity)
+    wanted = config.kproxy.iptables_variant
     try:
-        for backend in _backends(config):
-            backend.cleanup()
+        for variant in Variant if wanted is IPTablesVariant.AUTO else [Variant(wanted)]:
+            for backend in _iptables_backends(config, variant):
+                backend.cleanup()
     except BackendError as error:
         log.error(str(error))
         return 1
@@ -88,20 +91,22 @@ def _serve(config: Config, read_config: Callable[[], Config], started: float) ->
     log.info("starting", version=__version__, node=config.node_name)
     if problem := sysctl.set_oom_score_adj(config.proxy.oom_score_adj):
         log.routine(problem)
-    families = tuple(IPFamily)
-    metrics = Metrics(config.mode, families)
+    metrics = Metrics(config.mode)
     metrics.config_warnings(len(config.warnings))
-    health = HealthState(
-        families,
-        sync_timeout=2 * config.rules.sync_period,
-        watch_timeout=2 * config.kproxy.watch_idle_timeout,
-    )
     inbox = Inbox()
-    backends = _backends(config)
     source = _source(config, inbox, metrics)
-    metrics.watch_statuses(lambda: source.statuses)
-    health.watch_statuses(lambda: source.statuses)
-    with _http(config, health, metrics, started) as servers:
+    with contextlib.ExitStack() as stack:
+        source.start()  # first of all: while objects are under way, the rest is made ready
+        stack.callback(source.stop)
+        backends = _backends(config)
+        health = HealthState(
+            [backend.family for backend in backends],
+            sync_timeout=2 * config.rules.sync_period,
+            watch_timeout=2 * config.kproxy.watch_idle_timeout,
+        )
+        metrics.watch_statuses(lambda: source.statuses)
+        health.watch_statuses(lambda: source.statuses)
+        servers = stack.enter_context(_http(config, health, metrics, started))
         checks = HealthCheckServers(
             servers,
             health.proxy_healthy,
@@ -112,15 +117,34 @@ def _serve(config: Config, read_config: Callable[[], Config], started: float) ->
         proxier = _proxier(config, backends, inbox, reporter)
         reader = _connections(config, proxier, metrics)
         watch = ConfigWatch(config, read_config, proxier.stop)
-        with _running(source, watch, proxier):
+        with _signals(proxier.stop), watch.running():
             proxier.run()
         reader.save()
         return watch.new
 
 
 def _backends(config: Config) -> Sequence[Backend]:
+    """Return a backend for each address family that this node can serve. Raises BackendError if there is none."""
+    wanted = config.kproxy.iptables_variant
+    variant = detect_variant() if wanted is IPTablesVariant.AUTO else Variant(wanted)
+    log.info("using iptables", variant=variant)
+    for warning in foreign_rules(variant):
+        log.warning(warning)
+    return list(_iptables_backends(config, variant))
+
+
+def _iptables_backends(config: Config, variant: Variant) -> Iterator[Backend]:
     layout = None if config.kproxy.layout == "auto" else Layout(config.kproxy.layout)
-    return [IptablesBackend(family, LegacyApplier(family), layout) for family in IPFamily]
+    missing: list[tuple[IPFamily, NoIptablesError]] = []
+    for family in IPFamily:
+        try:
+            yield IptablesBackend(family, open_applier(family, variant), layout)
+        except NoIptablesError as error:
+            missing.append((family, error))
+    if len(missing) == len(IPFamily):
+        raise missing[0][1]
+    for family, reason in missing:
+        log.warning("one address family can't be served on this node", family=family, reason=reason)
 
 
 class _Requests:
@@ -189,26 +213,22 @@ def _connections(config: Config, proxier: Proxier, metrics: Metrics) -> Connecti
 
 
 @contextlib.contextmanager
-def _running(source: Source, watch: ConfigWatch, proxier: Proxier) -> Iterator[None]:
-    """Let objects and signals come in."""
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Let SIGTERM and SIGINT stop kproxy, within a second."""
 
-    def stop(number: int, _frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
         log.info("stopping", signal=signal.Signals(number).name)
-        proxier.stop()
+        stop()
         # A first sync of a large cluster takes longer than whoever stops us wants to wait. It can be left at any point:
         # each table is either as before or as it shall be, and the next start does the rest.
         impatience = threading.Timer(_STOP_SECONDS, os._exit, (0,))
         impatience.daemon = True
         impatience.start()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    source.start()
-    watch.start()
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        watch.stop()
-        source.stop()
         for number, handler in before.items():
             signal.signal(number, handler)
 

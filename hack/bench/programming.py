@@ -153,8 +153,8 @@ def _percentile(values: list[float], percent: int) -> float:
 
 def table(rows: Sequence[Row]) -> str:
     """Return the rows as Markdown."""
-    head = ("services x endpoints", "start", "quiet p50 / p99", "churn p50 / p99", "CPU per update")
-    head += ("RSS at start / after updates", "iptables-legacy-restore")
+    head = ["services x endpoints", "start", "quiet p50 / p99", "churn p50 / p99", "CPU per update"]
+    head += ["RSS at start / after updates", "iptables-legacy-restore"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     lines += [
         f"| {row.size} | {row.start_s:.1f} s | {row.quiet_p50:.0f} / {row.quiet_p99:.0f} ms "
