@@ -10,7 +10,7 @@ import pytest
 
 from kproxy.backends.iptables.applier import Applier
 from kproxy.backends.iptables.names import is_ours
-from kproxy.backends.iptables.render import render_ruleset
+from kproxy.backends.iptables.render import BUILTIN_CHAINS, render_ruleset
 from kproxy.backends.iptables.ruleset import RuleSet, TableName
 from kproxy.backends.iptables.variant import Variant, open_applier
 from kproxy.state.model import IPFamily
@@ -48,18 +48,18 @@ def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Node]:
         yield Node(variant, family, applier)
 
 
-_CHAIN = re.compile(r"(?:\[\d+:\d+\] )?(?::|-A )(\S+)(?:.* -[jg] (\S+))?")
+_LINE = re.compile(r"(?:\[\d+:\d+\] )?(?::|-A )(\S+)(?:.* -[jg] (\S+))?")
 
 
 def of_others(lines: list[str]) -> list[str]:
-    """Return the lines of a listing that are neither in a chain of ours nor jump to one from a built-in chain."""
+    """Return the lines of a listing without our chains and without jumps to them from built-in chains."""
     kept = []
     table = TableName.FILTER
     for line in lines:
         if line.startswith("*"):
             table = TableName(line[1:])
-        found = _CHAIN.match(line)
-        if found and (is_ours(table, found[1]) or (found[2] and is_ours(table, found[2]) and found[1].isupper())):
-            continue
-        kept.append(line)
+        found = _LINE.match(line)
+        is_hook = found and found[1] in BUILTIN_CHAINS[table] and found[2] and is_ours(table, found[2])
+        if not (found and is_ours(table, found[1])) and not is_hook:
+            kept.append(line)
     return kept
