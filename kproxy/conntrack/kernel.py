@@ -6,7 +6,7 @@ pyroute2 is imported with the first use only: it is 12 MiB that a node without U
 import errno
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -24,6 +24,8 @@ _DATAGRAM = 65536
 """Twice what the kernel puts into one datagram of a dump."""
 _BATCH = 128
 """Flows released with one system call; the answers to all of them must fit the socket's buffer."""
+_MOST_SEPARATE_LOOKS = 8
+"""For each, the kernel walks its whole table; for more, one look at everything is cheaper."""
 _SEQUENCE = 1
 _REQUEST_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
 _GET = 1 << 8 | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
@@ -61,16 +63,28 @@ class KernelConntrack:
         if self._routes is not None:
             self._routes.close()
 
-    def flows(self, destination: Destination | None = None) -> Iterator[Flow]:
-        """Yield UDP flows: all, or those that were sent to ``destination``.
+    def flows(self, destinations: Collection[Destination] | None = None) -> Iterator[Flow]:
+        """Yield UDP flows: all, or those that were sent to ``destinations`` and perhaps some more.
 
-        The kernel does the choosing, and is thirty times as quick at it; one before 5.8 doesn't know how and tells of
-        all flows, of every protocol. Read to the end before you ask anything else.
+        The kernel does the choosing, and is many times as quick at it; one before 5.8 doesn't know how and tells of all
+        flows, of every protocol. Read to the end before you ask anything else.
         """
-        self._send(self._dump_request(destination))
-        dump = Dump(self._family)
-        while not dump.done:
-            yield from dump.flows(self._receive())
+        for destination in self._looks(destinations):
+            self._send(self._dump_request(destination))
+            dump = Dump(self._family)
+            while not dump.done:
+                yield from dump.flows(self._receive())
+
+    def _looks(self, destinations: Collection[Destination] | None) -> Collection[Destination | None]:
+        """Return what to ask for: destinations one by one if they are few, else for everything."""
+        if destinations is None:
+            return (None,)
+        # Kernels (6.18 among them) take an IPv6 address in a filter for the one *not* wanted: ctnetlink_filter_match_
+        # tuple() has ipv6_addr_cmp() the wrong way round. So there the port must do.
+        by_port = {port for ip, port in destinations if ip is None or self._family is IPFamily.IPV6}
+        looks = {Destination(None, port) for port in by_port}
+        looks |= {destination for destination in destinations if destination.port not in by_port}
+        return looks if len(looks) <= _MOST_SEPARATE_LOOKS else (None,)
 
     def release(self, flows: Sequence[Flow]) -> int:
         """Delete flows; return how many of them there were left to delete."""

@@ -9,7 +9,7 @@ net/netfilter/nf_conntrack_netlink.c, which always writes a tuple's attributes i
     CTA_TUPLE_REPLY    the answers': likewise
     CTA_ZONE           only if it is not the default one
     …                  status, timeout, counters
-    CTA_ID             tells an entry from a later one with the same addresses and ports
+    CTA_ID             tells an entry from most later ones with the same addresses and ports
 """
 
 import errno
@@ -151,8 +151,7 @@ class Dump:
 def release_request(family: IPFamily, flows: Sequence[Flow]) -> bytes:
     """Return one datagram that asks for the deletion of flows; the last is acknowledged, the others only if refused.
 
-    Sequence numbers count from 1. An entry is named by the very attributes that the kernel gave for it, with its id, so
-    that a later flow of the same client is not hit.
+    Sequence numbers count from 1. An entry is named by the very attributes that the kernel gave for it.
     """
     head = _FAMILY_HEADER.pack(LAYOUTS[family].address_family, 0, 0)
     size = _HEADER.size + len(head)

@@ -9,25 +9,22 @@ service is gone, so the frontends that have gone must be known: those of this pr
 are released, those of the process before it stand in the rules that it left in the kernel (`remember`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from typing import Protocol as Interface
 
 from kproxy.conntrack.expected import Expected, udp_destinations
-from kproxy.conntrack.flows import ConntrackError, Flow
+from kproxy.conntrack.flows import Flow
 from kproxy.conntrack.kernel import KernelConntrack
 from kproxy.plan.model import Destination, NodePlan, Plan
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
-
-_MOST_SEPARATE_LOOKS = 8
-"""Frontends to look at one by one; for more, one look at everything is cheaper. Each lets the kernel walk its table."""
 
 
 class Table(Interface):
     """One family's conntrack table; see `KernelConntrack`."""
 
-    def flows(self, destination: Destination | None = None) -> Iterator[Flow]:
-        """Yield UDP flows: all, or at least those that were sent to ``destination``."""
+    def flows(self, destinations: Collection[Destination] | None = None) -> Iterator[Flow]:
+        """Yield UDP flows: all, or at least those that were sent to ``destinations``."""
 
     def release(self, flows: Sequence[Flow]) -> int:
         """Delete flows; return how many of them there were left to delete."""
@@ -77,41 +74,29 @@ class Reconciler:
         """
         self._families[family].former.update(frontends)
 
-    def reconcile(self, plans: Iterable[Plan], changed: Set[ServicePortName] | None) -> Mapping[IPFamily, int]:
-        """Release the flows that are not as ``plans`` want them; return how many, by family.
+    def reconcile(self, plan: Plan, changed: Set[ServicePortName] | None) -> int | None:
+        """Release the flows of one family that are not as ``plan`` wants them; return how many, None if none mattered.
 
         Call it when the rules are in the kernel, lest a flow that was released starts anew by the old ones.
-        ``changed`` names the services whose plans are new since the last call, or that are gone; None looks at
-        everything.
+        ``changed`` names the services whose plans are new since the last call for this family, or that are gone; None
+        looks at everything.
 
         Raises:
             ConntrackError: conntrack could not be read or changed. Nothing is lost: the next call, whatever it names,
-                looks at everything in the family concerned.
+                looks at everything.
         """
-        released = {}
-        errors = []
-        for plan in plans:
-            try:
-                released[plan.node.family] = self._reconcile(plan, changed)
-            except ConntrackError as error:
-                errors.append(f"{plan.node.family}: {error}")
-        if errors:
-            raise ConntrackError("; ".join(errors))
-        return released
-
-    def _reconcile(self, plan: Plan, changed: Set[ServicePortName] | None) -> int:
         family = self._families[plan.node.family]
         everything = changed is None or family.node != plan.node
         names = {*plan.services, *family.known} if changed is None or everything else changed
         concerned = family.update(plan, (name for name in names if name.protocol is Protocol.UDP))
         if not concerned and not (everything and family.former):
             family.node = plan.node
-            return 0
+            return None
         family.node = None
-        looks = [None] if everything or len(concerned) > _MOST_SEPARATE_LOOKS else sorted(concerned, key=str)
         expected = Expected(plan, family.former)
         with self._open_table(plan.node.family) as table:
-            stale = [flow for look in looks for flow in table.flows(look) if expected.stale(flow, table.is_local)]
+            flows = table.flows(None if everything else concerned)
+            stale = [flow for flow in flows if expected.stale(flow, table.is_local)]
             released = table.release(stale) if stale else 0
         family.former.clear()
         family.node = plan.node
