@@ -255,14 +255,14 @@ def config_file(lab: Lab, **fields: Any) -> list[str]:
 
 
 @contextmanager
-def carried(host: Host, ip: str) -> Iterator[None]:
-    """The host has one more address on its network card for as long as the block lasts."""
-    where = f"{ip}/{128 if ':' in ip else 32} dev eth0"
-    host.namespace.ip([f"address add {where} preferred_lft 0"])
+def carried(host: Host, *ips: str) -> Iterator[None]:
+    """The host has more addresses on its network card for as long as the block lasts."""
+    places = [f"{ip}/{128 if ':' in ip else 32} dev eth0" for ip in ips]
+    host.namespace.ip([f"address add {place} preferred_lft 0" for place in places])
     try:
         yield
     finally:
-        host.namespace.ip([f"address delete {where}"])
+        host.namespace.ip([f"address delete {place}" for place in places])
 
 
 # What tests say about what they saw.
