@@ -17,6 +17,7 @@ from typing import Any, Self
 from kproxy.backends.iptables.entry import OFFSETS, entry_layout
 from kproxy.backends.iptables.errors import KernelRefusedError, NoIptablesError
 from kproxy.backends.iptables.image import normal_form
+from kproxy.backends.iptables.render import BUILTIN_CHAINS
 from kproxy.backends.iptables.ruleset import TableName
 from kproxy.state.model import IPFamily
 
@@ -25,6 +26,7 @@ _NAME = ctypes.c_char_p
 _ENTRY = ctypes.c_char_p  # a bytes object passes as it is; libiptc copies what it keeps
 _NUMBER = ctypes.c_uint
 _YES_OR_NO = ctypes.c_int
+_Counters = ctypes.c_uint64 * 2  # struct xt_counters: packets, bytes
 
 _errno_location = ctypes.PYFUNCTYPE(ctypes.POINTER(ctypes.c_int))(("__errno_location", ctypes.CDLL(None)))
 
@@ -54,6 +56,8 @@ class LibIPTC:
         self.insert_entry = quick("insert_entry", _YES_OR_NO, _NAME, _ENTRY, _NUMBER, _HANDLE)
         self.delete_num_entry = quick("delete_num_entry", _YES_OR_NO, _NAME, _NUMBER, _HANDLE)
         self.read_counter = quick("read_counter", ctypes.c_void_p, _NAME, _NUMBER, _HANDLE)
+        self.get_policy = quick("get_policy", ctypes.c_char_p, _NAME, ctypes.POINTER(_Counters), _HANDLE)
+        self.set_policy = quick("set_policy", _YES_OR_NO, _NAME, _NAME, ctypes.POINTER(_Counters), _HANDLE)
         self.get_target = quick("get_target", ctypes.c_char_p, ctypes.c_void_p, _HANDLE)
         self.strerror = quick("strerror", ctypes.c_char_p, ctypes.c_int)
 
@@ -154,9 +158,19 @@ class TableHandle:
         return normal_form(layout, ctypes.string_at(address, size), target)
 
     def commit(self) -> None:
-        """Replace the kernel's table by this one, at once; rules that stayed keep their counters."""
+        """Replace the kernel's table by this one, at once. Rules that stay keep their counters, and so do policies."""
+        self._keep_policies_counters()
         if not self._library.commit(self._handle):
             self._fail("the kernel refused it", ctypes.get_errno())
+
+    def _keep_policies_counters(self) -> None:
+        """Give the policies the counters they were read with; by itself libiptc zeroes them."""
+        counters = _Counters()
+        for chain in BUILTIN_CHAINS[self._table]:
+            name = chain.encode()
+            policy = self._library.get_policy(name, ctypes.byref(counters), self._handle)
+            if policy is not None:
+                self._library.set_policy(name, policy, ctypes.byref(counters), self._handle)
 
     def _fail(self, step: str, code: int | None = None) -> None:
         code = _errno_location()[0] if code is None else code
