@@ -36,8 +36,8 @@ class LegacyApplier(Engine[bytes]):
         super().__init__(family)
         self._layout = entry_layout(family)
         self._lock = lock or XtablesLock()
+        self._reader = TableReader(self._layout)  # before the library, as it says best what is wrong without privileges
         self._library = LibIPTC(family)
-        self._reader = TableReader(self._layout)
         self._encoder = Encoder(family)
         self._outlines: dict[TableName, TableInfo] = {}
         """Of the tables as they were read or left last; none while that is not certain."""

@@ -52,11 +52,18 @@ class TableInfo(NamedTuple):
 
 
 def existing_tables(family: IPFamily, proc_net: Path = Path("/proc/net")) -> frozenset[str]:
-    """Return the legacy tables that exist in this network namespace, without creating any."""
+    """Return the legacy tables that exist in this network namespace, without creating any.
+
+    Raises NoIptablesError where kproxy may not know.
+    """
     try:
         return frozenset((proc_net / _NAMES_FILES[family]).read_text().split())
     except FileNotFoundError:
         return frozenset()
+    except PermissionError:
+        raise NoIptablesError(
+            "only root may look at iptables: run kproxy as root, with the capabilities NET_ADMIN and NET_RAW"
+        ) from None
 
 
 class TableReader:
