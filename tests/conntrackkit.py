@@ -44,6 +44,8 @@ class Entry(NamedTuple):
 
     goes_to: str
     id: int
+    packets: int
+    """How many it has counted: ids return, counters of a new entry begin anew."""
 
 
 class Kproxy:
@@ -87,7 +89,7 @@ class Kproxy:
                 changed = self.planners[family].update(pending)
                 self.trackers[family].applied(pending)
                 plan = self.planners[family].plan
-                self.backends[family].apply(plan, changed, full=self.first)
+                self.backends[family].apply(plan, changed, full=self.first or everything)
                 released += self.reconciler.reconcile(plan, None if everything else changed) or 0
         self.first = False
         return released
@@ -138,7 +140,8 @@ class Net:
                 original = NFCTAttrTuple.from_netlink(address_family, message.get_attr("CTA_TUPLE_ORIG"))
                 reply = NFCTAttrTuple.from_netlink(address_family, message.get_attr("CTA_TUPLE_REPLY"))
                 if (original.daddr, original.dport) == (address, port):
-                    found.append(Entry(reply.saddr, message.get_attr("CTA_ID")))
+                    packets = message.get_attr("CTA_COUNTERS_ORIG").get_attr("CTA_COUNTERS_PACKETS")
+                    found.append(Entry(reply.saddr, message.get_attr("CTA_ID"), packets))
         return found
 
 
@@ -190,6 +193,7 @@ def net(lab: Lab) -> Iterator[Net]:
         pod = lab.add_pod(name, node)
         pod.serve(TARGET, "UDP")
         pod.serve(TARGET + 1, "UDP", name=f"{name}-moved")
+    lab.node.namespace.sysctl("net.netfilter.nf_conntrack_acct", 1)
     made = Net(lab)
     made.kproxy.sync()
     yield made

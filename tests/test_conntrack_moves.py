@@ -43,6 +43,18 @@ def test_flow_from_before_the_service_finds_it(net: Net, dns: Dns, family: IPFam
         assert answers(flow).server == "here-2"
 
 
+def test_flow_from_a_gap_in_the_rules_finds_its_service(net: Net, dns: Dns, family: IPFamily) -> None:
+    """Somebody flushes the tables, and kproxy puts its rules back: the plan has not changed, but flows went astray."""
+    address = dns.cluster_ips[family]
+    dns.put("here-1")
+    net.kproxy.sync()
+    net.lab.node.iptables_restore("*nat\n-F KUBE-SERVICES\nCOMMIT\n", family)
+    with net.flow(net.lab.pod("asking"), address) as flow:
+        assert answers(flow).outcome in NOBODY
+        assert net.kproxy.sync(everything=True) == 1
+        assert answers(flow).server == "here-1"
+
+
 def test_flow_of_a_deleted_service_ends(net: Net, dns: Dns, family: IPFamily) -> None:
     dns.put("here-1")
     net.kproxy.sync()

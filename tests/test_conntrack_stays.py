@@ -140,8 +140,8 @@ def test_what_changed_while_nobody_looked_is_seen_after_a_restart(net: Net, dns:
         dns.put("there")
         stays.put("here-2")
         assert net.kproxy.sync() == 1
-        assert [answers(flow).server for flow in (moving, staying)] == ["there", "here-2"]
         assert net.entries(family, stays.cluster_ips[family]) == before
+        assert [answers(flow).server for flow in (moving, staying)] == ["there", "here-2"]
     net.kproxy.delete(stays.name)
 
 
