@@ -216,31 +216,32 @@ class _Kernel:
         misses: Spread = {}
         for skb, chance in alive.items():
             odds = self._odds(rule, skb)
-            if odds:
+            if odds == 1:
+                _add(hits, self._remember(rule, skb), chance)
+            elif odds == 0:
+                _add(misses, skb, chance)
+            else:
                 _add(hits, self._remember(rule, skb), chance * odds)
-            if odds != 1:
                 _add(misses, skb, chance * (1 - odds))
         return hits, misses
 
-    def _odds(self, rule: Rule, skb: Skb) -> Fraction:
+    def _odds(self, rule: Rule, skb: Skb) -> Fraction | int:
         """Return how likely a rule matches."""
         packet = self.packet
         if (
             (rule.protocol is not None and rule.protocol is not packet.protocol)
-            or not _within(packet.source, rule.source)
             or not _within(skb.destination, rule.destination)
+            or not _within(packet.source, rule.source)
             or not _came_by(packet.in_interface, rule.in_interface)
         ):
-            return Fraction(0)
-        odds = Fraction(1)
+            return 0
+        odds: Fraction | int = 1
         for match in rule.matches:
-            odds *= self._match(rule, match, skb)
+            if isinstance(match, Random):
+                odds *= Fraction(match.threshold, Random.ONE)
+            elif not self._is(rule, match, skb):
+                return 0
         return odds
-
-    def _match(self, rule: Rule, match: Match, skb: Skb) -> Fraction:
-        if isinstance(match, Random):
-            return Fraction(match.threshold, Random.ONE)
-        return Fraction(self._is(rule, match, skb))
 
     def _is(self, rule: Rule, match: Match, skb: Skb) -> bool:
         packet = self.packet
@@ -278,7 +279,8 @@ def _masqueraded(skb: Skb) -> Skb:
 
 
 def _add(spread: Spread, skb: Skb, chance: Fraction) -> None:
-    spread[skb] = spread.get(skb, Fraction(0)) + chance
+    before = spread.get(skb)
+    spread[skb] = chance if before is None else before + chance
 
 
 def _sum(one: Spread, other: Spread) -> Spread:
