@@ -5,6 +5,8 @@ import errno
 from kproxy.backends.base import BackendError
 from kproxy.backends.iptables.ruleset import TableName
 
+NEEDED_PRIVILEGE = "kproxy needs the capabilities NET_ADMIN and NET_RAW (run it as root or privileged)"
+
 
 class NoIptablesError(BackendError):
     """Something that iptables needs is not there: the library, the kernel's support, a tool, a privilege."""
@@ -41,8 +43,8 @@ class TableBusyError(KernelRefusedError):
 
 
 _REMEDIES = {
-    errno.EPERM: "kproxy needs the capabilities NET_ADMIN and NET_RAW (run it as root or privileged)",
-    errno.EACCES: "kproxy needs the capabilities NET_ADMIN and NET_RAW (run it as root or privileged)",
+    errno.EPERM: NEEDED_PRIVILEGE,
+    errno.EACCES: NEEDED_PRIVILEGE,
     errno.ENOMEM: "the kernel has no memory for a table of this size; raise the node's or the cgroup's limit",
     errno.ENOENT: "a kernel module is missing (xt_comment, xt_conntrack, xt_addrtype, xt_mark, xt_statistic, "
     "xt_recent, xt_nat, xt_MASQUERADE, ipt_REJECT or ip6t_REJECT); load it on the node",

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kproxy.backends.iptables.errors import LockTimeoutError, NoIptablesError
+from kproxy.backends.iptables.errors import NEEDED_PRIVILEGE, LockTimeoutError, NoIptablesError
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class XtablesLock:
         try:
             return os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except PermissionError as err:
-            raise NoIptablesError(f"no permission to open {self.path}: run kproxy as root") from err
+            raise NoIptablesError(f"no permission to open {self.path}: {NEEDED_PRIVILEGE}") from err
         except OSError as err:
             # A read-only file system, or no such directory: then no iptables on this side of the mount can take the
             # lock either, and a proxy that serves nothing is worse than one that may have to repair a race.

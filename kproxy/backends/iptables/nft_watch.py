@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kproxy.backends.iptables.errors import NoIptablesError
+from kproxy.backends.iptables.errors import NEEDED_PRIVILEGE, NoIptablesError
 from kproxy.backends.iptables.names import KUBE_FIREWALL, is_ours
 from kproxy.backends.iptables.render import BUILTIN_CHAINS
 from kproxy.backends.iptables.ruleset import TableName
@@ -54,7 +54,7 @@ class NftWatch:
             self._requests = _open()
             self._events = _open()
         except OSError as err:
-            raise NoIptablesError(f"no netlink to the kernel's netfilter: {err.strerror}; run kproxy as root") from err
+            raise NoIptablesError(f"no netlink to the kernel's nftables: {err.strerror}") from err
         self._generation()
 
     def close(self) -> None:
@@ -101,7 +101,8 @@ class NftWatch:
                 return int.from_bytes(_attributes(message)[_GENERATION], "big")
             if kind == _NLMSG_ERROR:
                 code = -int.from_bytes(message[:4], "little", signed=True)
-                raise NoIptablesError(f"the kernel's nftables does not answer: {os.strerror(code)}")
+                hint = f"; {NEEDED_PRIVILEGE}" if code == errno.EPERM else ""
+                raise NoIptablesError(f"the kernel's nftables does not answer: {os.strerror(code)}{hint}")
         raise NoIptablesError("the kernel's nftables does not answer")
 
     def _listen(self) -> None:

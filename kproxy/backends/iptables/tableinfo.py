@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kproxy.backends.iptables.entry import EntryLayout
-from kproxy.backends.iptables.errors import KernelRefusedError, NoIptablesError
+from kproxy.backends.iptables.errors import NEEDED_PRIVILEGE, KernelRefusedError, NoIptablesError
 from kproxy.state.model import IPFamily
 
 _GET_INFO = 64  # IPT_SO_GET_INFO, IP6T_SO_GET_INFO
@@ -75,10 +75,7 @@ class TableReader:
         try:
             self._socket = socket.socket(layout.address_family, socket.SOCK_RAW, socket.IPPROTO_RAW)
         except PermissionError as err:
-            raise NoIptablesError(
-                "no permission to read the kernel's tables: kproxy needs the capabilities NET_ADMIN and NET_RAW "
-                "(run it as root or privileged)"
-            ) from err
+            raise NoIptablesError(f"no permission to read the kernel's tables: {NEEDED_PRIVILEGE}") from err
         except OSError as err:
             raise NoIptablesError(f"{layout.family}: this kernel does not have the family: {err.strerror}") from err
 
