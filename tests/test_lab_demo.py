@@ -7,6 +7,7 @@ import pytest
 
 from hack.demo import __main__ as demo
 from hack.demo import shop
+from hack.lab import Lab
 
 pytestmark = pytest.mark.kernel
 
@@ -32,3 +33,16 @@ def test_a_shop_that_is_not_as_claimed_fails_the_demo(
     assert "✗ each of 2 pods got its fair share" in shown
     assert "seen:     {'cart-1': 300}" in shown
     assert "\n1 of " in shown
+
+
+def test_a_kproxy_that_dies_is_told_with_its_last_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(screen: object, lab: Lab) -> None:  # noqa: ARG001
+        lab.node.processes[-1].kill()
+
+    monkeypatch.setattr(demo, "rules", killed)
+    assert demo.main() == 1
+    told = capsys.readouterr().err
+    assert "hack/demo.sh: [Errno 111] Connection refused; the end of kproxy's log:\n" in told
+    assert "synced family=ipv4" in told

@@ -12,6 +12,7 @@ from hack.demo.screen import Screen
 from hack.lab import Connection, Host, Kproxy, Lab, LabError, Outcome, Tally, select, until
 
 REQUESTS = 300
+LAST_LINES = 15  # of kproxy's log, when it fails
 MOVED_AFTER = 40  # requests in a row that must not meet the removed pod: by chance, once in ten million tries
 
 PICTURE = """
@@ -174,16 +175,20 @@ def leave(screen: Screen, lab: Lab, kproxy: Kproxy) -> None:
 
 
 def tell(screen: Screen, lab: Lab) -> None:
-    """The whole story."""
+    """The whole story. Raises LabError where it cannot go on, with the last that kproxy said."""
     manifests = build(screen, lab)
     kproxy = start(screen, lab, manifests)
-    from_a_pod(screen, lab)
-    from_outside(screen, lab)
-    without_endpoints(screen, lab)
-    pod_removed(screen, lab, manifests)
-    rules(screen, lab)
-    metrics(screen, kproxy)
-    leave(screen, lab, kproxy)
+    try:
+        from_a_pod(screen, lab)
+        from_outside(screen, lab)
+        without_endpoints(screen, lab)
+        pod_removed(screen, lab, manifests)
+        rules(screen, lab)
+        metrics(screen, kproxy)
+        leave(screen, lab, kproxy)
+    except (LabError, OSError) as error:
+        last_words = kproxy.log().splitlines()[-LAST_LINES:]
+        raise LabError("\n  ".join([f"{error}; the end of kproxy's log:", *last_words])) from None
 
 
 def main() -> int:
