@@ -30,6 +30,7 @@ TCP, UDP, SCTP = Protocol
     [
         (Comment("x" * 256), "comment"),
         (Comment("ä" * 128), "at most 255 bytes"),
+        (Comment("x\0y"), "no NUL"),
         (DestinationPort(TCP, -1, 80), "ports -1 to 80"),
         (DestinationPort(UDP, 80, 65_536), "ports 80 to 65536"),
         (DestinationPort(SCTP, 1, 65_536), "not within 0 to 65535"),

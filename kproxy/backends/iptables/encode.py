@@ -84,8 +84,8 @@ _COMMENT_SIZE = padded(_COMMENT.size)
 def _comment(match: Comment) -> bytes:
     # xt_comment_info. Comments are nearly all different, so there is nothing to gain from a cache.
     text = match.text.encode()
-    if len(text) > _MAX_COMMENT:
-        raise UnencodableError(f"comment {match.text!r}: at most {_MAX_COMMENT} bytes fit")
+    if len(text) > _MAX_COMMENT or 0 in text:
+        raise UnencodableError(f"comment {match.text!r}: at most {_MAX_COMMENT} bytes and no NUL fit")
     return _COMMENT.pack(_COMMENT_SIZE, b"comment", 0, text)
 
 

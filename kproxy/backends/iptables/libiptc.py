@@ -9,8 +9,10 @@ Its `Rule`, `Match` and `Target` are not used: too slow, and broken with libxtab
 """
 
 import ctypes
+import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -70,8 +72,7 @@ def _address(binding: Any, name: str) -> int:
 
 def _binding(family: IPFamily) -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its regular expressions and distutils make newer Pythons complain
+        with _quiet_and_light():
             if family is IPFamily.IPV4:
                 from iptc.ip4tc import iptc as binding
             else:
@@ -82,6 +83,32 @@ def _binding(family: IPFamily) -> Any:
             f"which the package iptables brings ({err})"
         ) from err
     return binding
+
+
+@contextmanager
+def _quiet_and_light() -> Iterator[None]:
+    """Import python-iptables without the warnings of newer Pythons, and without distutils.
+
+    It makes do with sysconfig where there is no distutils, as from Python 3.12 on; but setuptools, if installed, stands
+    in for it with 14 MiB of modules.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        absent = "distutils" not in sys.modules
+        if absent:
+            sys.modules["distutils"] = None  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            if absent:
+                del sys.modules["distutils"]
+
+
+def give_back_memory() -> None:
+    """Return to the system what libiptc's copies of tables have left behind in the C library's heap."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 class TableHandle:
