@@ -12,6 +12,8 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from kproxy.api.wording import printable
+
 LABEL_PROXY_NAME = "service.kubernetes.io/service-proxy-name"
 LABEL_HEADLESS = "service.kubernetes.io/headless"
 LABEL_SERVICE_NAME = "kubernetes.io/service-name"
@@ -242,4 +244,5 @@ class Problem(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.key}: {self.field}: {self.reason}"
+        """Say it all on one line, whatever the object calls itself."""
+        return printable(f"{self.kind} {self.key}: {self.field}: {self.reason}", limit=1000)
