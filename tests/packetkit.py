@@ -8,7 +8,6 @@ guesses about time, and can look for silence (a drop) at once.
 
 import itertools
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -161,14 +160,33 @@ class World:
         self.server = server
         self.control = server.control
         self.kproxy: Kproxy
+        self._settings: Mapping[str, Any] = {}
         self._generations = itertools.count(1)
         lab.nodes["node-b"].serve(_MARKER_SERVER_PORT, name="marker")
 
-    def start(self, *args: str) -> None:
-        """Start kproxy on node-a, and wait until it is at work."""
-        own_state = ["--state-directory", str(self.lab.folder / "state")]
-        self.kproxy = self.lab.node.start_kproxy(kubeconfig=self.server.kubeconfig, args=[*own_state, *args])
+    def start(self, *args: str, **settings: Any) -> None:
+        """Start kproxy on node-a, with these fields of KubeProxyConfiguration set, and wait until it is at work."""
+        self._write_config(settings)
+        folder = self.lab.folder
+        own = ["--config", str(folder / "config.json"), "--state-directory", str(folder / "state")]
+        self.kproxy = self.lab.node.start_kproxy(kubeconfig=self.server.kubeconfig, args=[*own, *args])
         self.settle()
+
+    def configure(self, **settings: Any) -> None:
+        """Have the running kproxy take up other settings, and wait until they are in force."""
+        if settings == self._settings:
+            return
+        starts = self.kproxy.log().count("starting")
+        self._write_config(settings)
+        until(lambda: self.kproxy.log().count("starting") > starts, PATIENCE, "kproxy to take up its new configuration")
+        self.settle()
+
+    def _write_config(self, settings: Mapping[str, Any]) -> None:
+        self._settings = settings
+        head = {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration"}
+        draft = self.lab.folder / "config.draft"
+        draft.write_text(json.dumps({**head, **settings}))
+        draft.rename(self.lab.folder / "config.json")
 
     def clean_up(self) -> None:
         """Remove kproxy's rules and all Services, so that another kproxy finds an empty field."""
@@ -244,14 +262,6 @@ class World:
             and node.ask(ip, 10_000 + generation, timeout=timeout).outcome is Outcome.REFUSED
             for ip in cluster_ips(_MARKER_HOST)
         )
-
-
-def config_file(lab: Lab, **fields: Any) -> list[str]:
-    """The flag for a configuration file with these fields of KubeProxyConfiguration."""
-    path = lab.folder / f"config-{os.urandom(4).hex()}.json"
-    head = {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration"}
-    path.write_text(json.dumps(head | fields))
-    return ["--config", str(path)]
 
 
 @contextmanager

@@ -177,6 +177,15 @@ def test_a_pod_reaches_itself_by_the_short_cut(world: World, family: str) -> Non
 
 
 @each_family
+def test_a_pod_of_another_node_reaches_itself_by_this_one(world: World, family: str) -> None:
+    """To ClusterCIDR it is a pod like those here, and by the short cut it may be sent back to itself."""
+    pod = world.lab.pod("web-3")
+    boomerang = world.expose("boomerang", 21, [pod], type="NodePort", spec={"externalTrafficPolicy": "Local"})
+    tally = pod.ask_many(address(world.lab.node, family), boomerang.node_port, times=10)
+    assert_all(tally, servers=["web-3"], source=address(world.lab.node, family))
+
+
+@each_family
 def test_policy_local_is_silent_where_it_finds_nobody_here(world: World, family: str) -> None:
     """A load balancer tries the next node when this one is silent; a refusal would be passed on to the client."""
     spec = {"externalTrafficPolicy": "Local", "externalIPs": list(external_ips(14))}
