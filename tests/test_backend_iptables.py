@@ -248,20 +248,20 @@ def test_the_layout_follows_the_number_of_endpoints() -> None:
     assert cluster_chain(first) in node.kernel.held.nat.chains
 
 
-def test_connections_are_counted_where_they_are_sent_to_an_endpoint() -> None:
-    for layout in Layout:
-        node = Node(layout)
-        web = node.serve(1, "10.244.0.1", "10.244.0.2")
-        empty = node.serve(2)
-        node.sync()
-        packets = {DestinationNat("10.244.0.1", 80): 5, DestinationNat("10.244.0.2", 80): 7, Reject(): 3}
-        node.kernel.packets = lambda rule: packets.get(rule.target, 0) if rule.target else 0
-        counts = node.backend.counts()
-        assert counts.services == {web: 12, empty: 0}
-        assert counts.endpoints == {(web, "10.244.0.1:80"): 5, (web, "10.244.0.2:80"): 7}
-        assert counts.rejected == {web: 0, empty: 3}
-        assert counts.dropped == {web: 0, empty: 0}
-        assert counts.invalid_dropped == 0
+@pytest.mark.parametrize("layout", list(Layout))
+def test_connections_are_counted_where_they_are_sent_to_an_endpoint(layout: Layout) -> None:
+    node = Node(layout)
+    web = node.serve(1, "10.244.0.1", "10.244.0.2")
+    empty = node.serve(2)
+    node.sync()
+    packets = {DestinationNat("10.244.0.1", 80): 5, DestinationNat("10.244.0.2", 80): 7, Reject(): 3}
+    node.kernel.packets = lambda rule: packets.get(rule.target, 0) if rule.target else 0
+    counts = node.backend.counts()
+    assert counts.services == {web: 12, empty: 0}
+    assert counts.endpoints == {(web, "10.244.0.1:80"): 5, (web, "10.244.0.2:80"): 7}
+    assert counts.rejected == {web: 0, empty: 3}
+    assert counts.dropped == {web: 0, empty: 0}
+    assert counts.invalid_dropped == 0
 
 
 def test_a_chain_that_is_not_ours_just_now_counts_for_nothing() -> None:
