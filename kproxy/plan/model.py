@@ -149,6 +149,9 @@ class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
     """Whether node ports also answer at 127.0.0.0/8 (IPv4 only)."""
     drop_invalid: bool = True
     """Drop packets conntrack can't place, lest the node answers a client with a RST (see the compilers)."""
+    service_cidrs: tuple[str, ...] = ()
+    """The ranges that ClusterIPs come from, where they are known: addresses in them that no Service has are nobody's.
+    Only the nftables backend asks, as in kube-proxy."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

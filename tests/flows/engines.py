@@ -6,9 +6,11 @@ from typing import NamedTuple, TypeAlias
 
 from kproxy.backends.iptables.compile import compile_plan
 from kproxy.backends.iptables.lists import Layout
+from kproxy.backends.nftables.compile import compile_plan as compile_nftables
 from kproxy.plan.model import Plan
 from tests.simulator import Branch, Packet, World
 from tests.simulator import iptables as iptables_simulator
+from tests.simulator import nftables as nftables_simulator
 
 Follow: TypeAlias = Callable[[Packet, World], Mapping[Branch, Fraction]]
 
@@ -34,4 +36,12 @@ def _iptables(layout: Layout) -> Callable[[Plan], Follow]:
     return load
 
 
-ENGINES = tuple(Engine(f"iptables-{layout}", "iptables", _iptables(layout)) for layout in Layout)
+def _nftables(plan: Plan) -> Follow:
+    ruleset = compile_nftables(plan)
+    return lambda packet, world: nftables_simulator.branches(ruleset, packet, world)
+
+
+ENGINES = (
+    *(Engine(f"iptables-{layout}", "iptables", _iptables(layout)) for layout in Layout),
+    Engine("nftables", "nftables", _nftables),
+)

@@ -1,0 +1,62 @@
+"""What things are called in kproxy's table.
+
+Names of nft may hold letters, digits, slashes, dots, hyphens and underscores, and must begin with a letter.
+"""
+
+import base64
+import hashlib
+import re
+
+from kproxy.state.model import ServicePortName
+
+TABLE = "kproxy"
+KUBE_PROXY_TABLE = "kube-proxy"
+"""kube-proxy's own, in both families."""
+
+# Base chains; `shared` says what each is for.
+NAT_PREROUTING = "nat-prerouting"
+NAT_OUTPUT = "nat-output"
+NAT_POSTROUTING = "nat-postrouting"
+FILTER_PREROUTING = "filter-prerouting"
+FILTER_INPUT = "filter-input"
+FILTER_FORWARD = "filter-forward"
+FILTER_OUTPUT = "filter-output"
+FILTER_OUTPUT_AFTER_NAT = "filter-output-after-nat"
+
+# Chains that are always there.
+SERVICES = "services"
+CHECK_SOURCE = "check-source"
+REFUSE = "refuse"
+REFUSE_NODE_PORTS = "refuse-node-ports"
+GUARD_CLUSTER_IPS = "guard-cluster-ips"
+
+# Sets that are always there.
+HAIRPIN = "hairpin"
+CLUSTER_IPS = "cluster-ips"
+REFUSED = "refused"
+DROPPED = "dropped"
+REFUSED_NODE_PORTS = "refused-node-ports"
+DROPPED_NODE_PORTS = "dropped-node-ports"
+GUARDED = "guarded"
+PERMITTED = "permitted"
+NOT_PERMITTED = "not-permitted"
+
+INVALID_DROPS = "invalid-drops"
+"""A counter."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9.-]{0,63}")
+
+
+def affinity_prefix(name: ServicePortName) -> str:
+    """Return what the names of all that belongs to one service port with affinity begin with."""
+    parts = (name.namespace, name.name, name.port)
+    if all(_PLAIN.fullmatch(part) for part in parts):
+        return f"affinity/{'/'.join(parts)}/{name.protocol}"
+    # Kubernetes has no such names; a hash of one cannot end the name it becomes part of.
+    digest = hashlib.sha256("\0".join((*parts, name.protocol)).encode("utf-8", "surrogatepass")).digest()
+    return f"affinity/{base64.b32encode(digest)[:32].decode()}"
+
+
+def affinity_set(prefix: str, ip: str, port: int) -> str:
+    """Return the name of the set of clients that stay with one endpoint, and of the counter of its connections."""
+    return f"{prefix}/{ip.replace(':', '.')}/{port}"
