@@ -117,7 +117,7 @@ def _serve(config: Config, read_config: Callable[[], Config], started: float) ->
         proxier = _proxier(config, backends, inbox, reporter)
         reader = _connections(config, proxier, metrics)
         watch = ConfigWatch(config, read_config, proxier.stop)
-        with _signals(proxier.stop), watch.running():
+        with _signals(proxier), watch.running():
             proxier.run()
         reader.save()
         return watch.new
@@ -213,19 +213,24 @@ def _connections(config: Config, proxier: Proxier, metrics: Metrics) -> Connecti
 
 
 @contextlib.contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Let SIGTERM and SIGINT stop kproxy, within a second."""
+def _signals(proxier: Proxier) -> Iterator[None]:
+    """Let SIGTERM and SIGINT stop kproxy, within a second, and SIGHUP have it compare all rules with the kernel's."""
 
-    def handle(number: int, _frame: FrameType | None) -> None:
+    def compare(_number: int, _frame: FrameType | None) -> None:
+        log.info("comparing all rules with the kernel's", signal="SIGHUP")
+        proxier.resync()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
         log.info("stopping", signal=signal.Signals(number).name)
-        stop()
+        proxier.stop()
         # A first sync of a large cluster takes longer than whoever stops us wants to wait. It can be left at any point:
         # each table is either as before or as it shall be, and the next start does the rest.
         impatience = threading.Timer(_STOP_SECONDS, os._exit, (0,))
         impatience.daemon = True
         impatience.start()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: compare}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

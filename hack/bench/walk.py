@@ -1,0 +1,61 @@
+"""How many rules a new connection walks through to its endpoint, on average, by the number of endpoints.
+
+    python -m hack.bench.walk
+
+Nothing is timed: the number follows from the compiled rules, weighed by the chance that a packet gets to each of them.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from kproxy.api.types import EndpointSlice, Service
+from kproxy.backends.iptables.compile import compile_plan
+from kproxy.backends.iptables.lists import Layout
+from kproxy.backends.iptables.names import cluster_chain
+from kproxy.backends.iptables.ruleset import Chain, Jump, Random
+from kproxy.facts import node_facts
+from kproxy.plan.planner import Planner
+from kproxy.plan.settings import ProxySettings
+from kproxy.state.model import IPFamily
+from kproxy.state.tracker import Tracker
+from tests.apiserver.objects import make_service, make_slice
+
+
+def main() -> None:
+    """Print a table."""
+    print("| endpoints | classic layout | large layout |\n|---|---|---|")
+    for endpoints in (1, 10, 100, 1_000, 5_000):
+        cells = " | ".join(f"{walk(endpoints, layout):.1f}" for layout in Layout)
+        print(f"| {endpoints:,} | {cells} |")
+
+
+def walk(endpoints: int, layout: Layout) -> float:
+    """Return the mean number of rules from the service's own chain to the endpoint's address."""
+    tracker = Tracker(IPFamily.IPV4, "node-a")
+    ips = [f"10.244.{number // 250}.{number % 250 + 1}" for number in range(endpoints)]
+    tracker.update_service(msgspec.convert(make_service("web"), Service))
+    tracker.update_slice(msgspec.convert(make_slice("web", endpoints=ips, node="node-b"), EndpointSlice))
+    planner = Planner(ProxySettings(), node_facts("node-a", None), tracker)
+    (name,) = planner.update(tracker.pending)
+    return _rules_walked(compile_plan(planner.plan, layout).nat.chains, cluster_chain(name))
+
+
+def _rules_walked(chains: Mapping[str, Chain], chain: str) -> float:
+    walked, here = 0.0, 1.0
+    for rule in chains[chain]:
+        walked += here
+        if rule.source is not None:  # the hairpin rule, which is for one client only
+            continue
+        taken = here
+        for match in rule.matches:
+            if isinstance(match, Random):
+                taken *= match.threshold / Random.ONE
+        if isinstance(rule.target, Jump):
+            walked += taken * _rules_walked(chains, rule.target.chain)
+        here -= taken
+    return walked
+
+
+if __name__ == "__main__":
+    main()
