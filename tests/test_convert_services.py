@@ -215,6 +215,24 @@ def test_a_bad_part_is_named(spec: dict[str, Any], field: str, reason: str) -> N
     assert found[field].startswith(reason)
 
 
+@pytest.mark.parametrize(
+    ("ingress", "vips", "field", "reason"),
+    [
+        ([{"hostname": "x"}, {"ip": "203.0.113"}], (), "ingress[1].ip", "'203.0.113': not an IP address"),
+        (
+            [{"ip": "203.0.113.1", "ipMode": "Vip"}, {"ip": "203.0.113.2"}],
+            ("203.0.113.2",),
+            "ingress[0].ipMode",
+            "'Vip' is not one of VIP, Proxy; taken as Proxy",
+        ),
+    ],
+)
+def test_a_bad_ingress_is_named(ingress: list[Any], vips: tuple[str, ...], field: str, reason: str) -> None:
+    found, said = service_ports(service(status={"loadBalancer": {"ingress": ingress}}), IPFamily.IPV4)
+    assert found[0].load_balancer_vips == vips
+    assert [(problem.field, problem.reason) for problem in said] == [(f"status.loadBalancer.{field}", reason)]
+
+
 def test_a_bad_part_costs_nothing_else() -> None:
     good = {"name": "good", "port": 443}
     bad: list[dict[str, Any]] = [

@@ -216,6 +216,14 @@ def test_problems_are_handed_on(tracker: Tracker) -> None:
     assert tracker.update_slice(endpoint_slice("nowhere")).problems[0].field == "endpoints[0].addresses[0]"
 
 
+def test_a_slice_of_an_unknown_type_is_named(tracker: Tracker) -> None:
+    change = tracker.update_slice(endpoint_slice("10.244.0.11", kind="IPv5"))
+    assert [str(problem) for problem in change.problems] == [
+        "EndpointSlice shop/web-1: addressType: 'IPv5' is not one of IPv4, IPv6, FQDN; the slice is ignored"
+    ]
+    assert tracker.update_slice(endpoint_slice("www.example.com", kind="FQDN")).problems == ()
+
+
 def test_everything_pending(tracker: Tracker) -> None:
     tracker.update_service(service("http", "admin"))
     settle(tracker)

@@ -9,10 +9,14 @@ object stays in force.
 
 import re
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from kproxy.api.types import ObjectKey, Problem
 from kproxy.state.addresses import NotAnAddress
 from kproxy.state.model import IPFamily, Protocol
+
+Parse: TypeAlias = Callable[[str], tuple[IPFamily, str]]
+"""Reads an address or prefix; raises `NotAnAddress`."""
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _PROTOCOLS = {None: Protocol.TCP, "": Protocol.TCP, "TCP": Protocol.TCP, "UDP": Protocol.UDP, "SCTP": Protocol.SCTP}
@@ -46,20 +50,19 @@ class Findings:
         """Note that ``field`` was skipped."""
         self.problems.append(Problem(self._kind, self._key, field, reason))
 
-    def parse(
-        self, field: str, texts: Iterable[str] | None, parse: Callable[[str], tuple[IPFamily, str]], family: IPFamily
-    ) -> tuple[str, ...]:
+    def address(self, field: str, text: str, parse: Parse, family: IPFamily) -> str | None:
+        """Return an address in canonical form; None if it is unsound, which is noted, or of the other family."""
+        try:
+            its_family, canonical = parse(text)
+        except NotAnAddress as error:
+            self.add(field, f"{quote(text)}: {error}")
+            return None
+        return canonical if its_family is family else None
+
+    def addresses(self, field: str, texts: Iterable[str] | None, parse: Parse, family: IPFamily) -> tuple[str, ...]:
         """Return the addresses among ``texts`` that are sound and of ``family``, each once."""
-        found: dict[str, None] = {}
-        for index, text in enumerate(texts or ()):
-            try:
-                its_family, canonical = parse(text)
-            except NotAnAddress as error:
-                self.add(f"{field}[{index}]", f"{quote(text)}: {error}")
-            else:
-                if its_family is family:
-                    found[canonical] = None
-        return tuple(found)
+        found = (self.address(f"{field}[{index}]", text, parse, family) for index, text in enumerate(texts or ()))
+        return tuple(dict.fromkeys(address for address in found if address))
 
     def protocol(self, field: str, text: str | None) -> Protocol | None:
         """Return the protocol that ``text`` names, TCP where nothing is said; None where kproxy knows no such one."""

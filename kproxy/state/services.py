@@ -54,7 +54,7 @@ def _cluster_ip(service: Service, family: IPFamily, findings: Findings) -> str |
     texts = spec.cluster_ips or ((spec.cluster_ip,) if spec.cluster_ip else ())
     if not texts:
         findings.add("spec.clusterIP", "missing; only an API server can allocate one, so give an address")
-    found = findings.parse("spec.clusterIPs", texts, parse_ip, family)
+    found = findings.addresses("spec.clusterIPs", texts, parse_ip, family)
     return found[0] if found else None
 
 
@@ -71,8 +71,8 @@ def _template(service: Service, family: IPFamily, cluster_ip: str, findings: Fin
         name=ServicePortName(key.namespace, key.name, "", Protocol.TCP),
         cluster_ip=cluster_ip,
         port=0,
-        external_ips=findings.parse("spec.externalIPs", spec.external_ips, parse_unicast_ip, family),
-        load_balancer_vips=findings.parse("status.loadBalancer.ingress", _vips(service), parse_ip, family),
+        external_ips=findings.addresses("spec.externalIPs", spec.external_ips, parse_unicast_ip, family),
+        load_balancer_vips=_load_balancer_vips(service, family, findings),
         source_ranges=_source_ranges(service, family, findings),
         internal_local=internal == "Local",
         external_local=external_local,
@@ -83,14 +83,21 @@ def _template(service: Service, family: IPFamily, cluster_ip: str, findings: Fin
     )
 
 
-def _vips(service: Service) -> list[str]:
+def _load_balancer_vips(service: Service, family: IPFamily, findings: Findings) -> tuple[str, ...]:
     """Return the addresses of load balancers that leave the destination as it is.
 
     One in mode Proxy has put the node's address there, and must see connections to its own address itself (KEP-1860).
+    So must one in a mode nobody knows: better a detour than to cut it out of the way.
     """
     balancer = service.status.load_balancer if service.status else None
-    ingress = (balancer.ingress or ()) if balancer else ()
-    return [entry.ip for entry in ingress if entry.ip and entry.ip_mode in (None, "", "VIP")]
+    found: dict[str | None, None] = {}
+    for index, entry in enumerate((balancer.ingress or ()) if balancer else ()):
+        field = f"status.loadBalancer.ingress[{index}]"
+        if entry.ip_mode not in (None, "", "VIP", "Proxy"):
+            findings.add(f"{field}.ipMode", f"{quote(entry.ip_mode)} is not one of VIP, Proxy; taken as Proxy")
+        elif entry.ip and entry.ip_mode != "Proxy":
+            found[findings.address(f"{field}.ip", entry.ip, parse_ip, family)] = None
+    return tuple(address for address in found if address)
 
 
 def _choice(field: str, value: str | None, allowed: tuple[str, ...], default: str, findings: Findings) -> str:
@@ -109,7 +116,7 @@ def _source_ranges(service: Service, family: IPFamily, findings: Findings) -> tu
     error must not open a service to the world. (kube-proxy opens it.)
     """
     texts = service.spec.load_balancer_source_ranges
-    found = findings.parse("spec.loadBalancerSourceRanges", texts, parse_cidr, family)
+    found = findings.addresses("spec.loadBalancerSourceRanges", texts, parse_cidr, family)
     bad = any(problem.field.startswith("spec.loadBalancerSourceRanges") for problem in findings.problems)
     if not found and bad:
         return (_NOBODY[family],)

@@ -22,6 +22,16 @@ def slice_family(endpoint_slice: EndpointSlice) -> IPFamily | None:
     return _ADDRESS_TYPES.get(endpoint_slice.address_type)
 
 
+def unknown_type(endpoint_slice: EndpointSlice) -> tuple[Problem, ...]:
+    """Return what to say of a slice whose address type does not exist; nothing if it does."""
+    kind = endpoint_slice.address_type
+    if kind in _ADDRESS_TYPES or kind == "FQDN":
+        return ()
+    findings = Findings("EndpointSlice", endpoint_slice.metadata.key)
+    findings.add("addressType", f"{quote(kind)} is not one of IPv4, IPv6, FQDN; the slice is ignored")
+    return tuple(findings.problems)
+
+
 def slice_endpoints(
     endpoint_slice: EndpointSlice, family: IPFamily, node_name: str
 ) -> tuple[SlicePorts, tuple[Problem, ...]]:

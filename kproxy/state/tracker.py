@@ -13,7 +13,7 @@ import msgspec
 from kproxy.api.types import EndpointSlice, ObjectKey, Problem, Service
 from kproxy.state.model import Endpoint, IPFamily, ServicePort, ServicePortName
 from kproxy.state.services import service_ports
-from kproxy.state.slices import SlicePorts, slice_endpoints, slice_family
+from kproxy.state.slices import SlicePorts, slice_endpoints, slice_family, unknown_type
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ class Tracker:
         labels = endpoint_slice.metadata.labels
         owner_name = labels.service_name if labels else None
         if slice_family(endpoint_slice) is not self.family or not owner_name:
-            return self.delete_slice(key)
+            return Change(self.delete_slice(key).changed, unknown_type(endpoint_slice))
         owner = ObjectKey(key.namespace, owner_name)
         moved = self._slice_owner.get(key, owner) != owner and self.delete_slice(key).changed
         ports, problems = slice_endpoints(endpoint_slice, self.family, self._node_name)
