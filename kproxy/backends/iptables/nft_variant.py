@@ -120,7 +120,7 @@ class NftApplier(Engine[str]):
 
     def drifted(self) -> bool:
         """Tell, for some microseconds, whether the tables may not be as the last call left them."""
-        return self._watch.changed
+        return self._watch.changed()
 
     def close(self) -> None:
         """Let go of the sockets; the rules stay in force."""
@@ -164,7 +164,7 @@ class NftApplier(Engine[str]):
         return not KUBELET_CHAINS.isdisjoint(self._tools.chains("mangle"))
 
     def _is_certain(self) -> bool:
-        return not self._watch.changed
+        return not self._watch.changed()
 
     def _forget(self) -> None:
         self._watch.forget()

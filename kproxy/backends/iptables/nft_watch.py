@@ -62,9 +62,8 @@ class NftWatch:
         self._requests.close()
         self._events.close()
 
-    @property
     def changed(self) -> bool:
-        """Whether anybody else has changed what concerns kproxy since `start`, or may have."""
+        """Tell whether anybody else has changed what concerns kproxy since `start`, or may have."""
         self._listen()
         return self._changed
 
