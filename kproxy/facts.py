@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from kproxy.api.types import Node
 from kproxy.config import Config
-from kproxy.plan.settings import PRIMARY, DetectLocalMode, NodeFacts, ProxySettings
+from kproxy.plan.settings import PRIMARY, NodeFacts, ProxySettings
 from kproxy.state.addresses import NotAnAddress, parse_cidr, parse_ip
 from kproxy.state.model import IPFamily
 
@@ -25,7 +25,7 @@ def proxy_settings(config: Config) -> ProxySettings:
         masquerade_all=config.rules.masquerade_all,
         masquerade_bit=config.rules.masquerade_bit,
         localhost_node_ports=config.localhost_node_ports,
-        detect_local_mode=DetectLocalMode(proxy.detect_local_mode),
+        detect_local_mode=proxy.detect_local_mode,
         cluster_cidrs=config.cluster_cidrs,
         bridge_interface=proxy.detect_local.bridge_interface,
         interface_name_prefix=proxy.detect_local.interface_name_prefix,

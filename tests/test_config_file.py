@@ -15,7 +15,6 @@ from kproxy.config import (
     Duration,
     IPTablesVariant,
     Layout,
-    LocalMode,
     LogFormat,
     ProxyMode,
     parse_config,
@@ -23,6 +22,7 @@ from kproxy.config import (
     to_yaml,
 )
 from kproxy.config.schema import KproxyConfiguration, KubeProxyConfiguration
+from kproxy.plan.settings import DetectLocalMode
 from kproxy.state.model import IPFamily
 
 SAMPLES = Path(__file__).parent / "config"
@@ -52,7 +52,7 @@ def test_the_config_maps_of_the_installers_pass_without_a_word(name: str) -> Non
     assert config.warnings == ()
     assert config.proxy.client_connection.kubeconfig == "/var/lib/kube-proxy/kubeconfig.conf"
     assert config.mode is ProxyMode.IPTABLES
-    assert config.proxy.detect_local_mode is LocalMode.CLUSTER_CIDR
+    assert config.proxy.detect_local_mode is DetectLocalMode.CLUSTER_CIDR
     assert config.rules.sync_period == Duration(30)
     assert config.masquerade_mark == 0x4000
     assert config.proxy.oom_score_adj == -999

@@ -7,7 +7,7 @@ from kproxy.config.errors import ConfigError
 from kproxy.config.flags import ArgumentParser, add_flags, from_flags, load
 from kproxy.config.load import parse_config, read_config_file
 from kproxy.config.model import Config, Options
-from kproxy.config.schema import IPTablesVariant, Layout, LocalMode, LogFormat, ProxyMode
+from kproxy.config.schema import IPTablesVariant, Layout, LogFormat, ProxyMode
 from kproxy.config.values import BindAddress, Duration
 from kproxy.config.write import as_document, to_yaml
 
@@ -19,7 +19,6 @@ __all__ = [
     "Duration",
     "IPTablesVariant",
     "Layout",
-    "LocalMode",
     "LogFormat",
     "Options",
     "ProxyMode",

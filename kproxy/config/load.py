@@ -14,7 +14,7 @@ import yaml
 from kproxy.config import validate
 from kproxy.config.decode import Decoder, compose, fields_of
 from kproxy.config.errors import ConfigError
-from kproxy.config.model import PRIMARY, Config, Options, default_bind_address
+from kproxy.config.model import Config, Options, default_bind_address
 from kproxy.config.schema import (
     DOCUMENTS,
     HEALTHZ_PORT,
@@ -24,6 +24,7 @@ from kproxy.config.schema import (
     Section,
 )
 from kproxy.config.values import parse_cidr, split_list
+from kproxy.plan.settings import PRIMARY
 
 S = TypeVar("S", bound=Section)
 MAX_BYTES = 1 << 20

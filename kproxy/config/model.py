@@ -16,10 +16,8 @@ from kproxy.config.schema import (
     Section,
 )
 from kproxy.config.values import BindAddress, cidr_family, split_list
+from kproxy.plan.settings import PRIMARY
 from kproxy.state.model import IPFamily
-
-PRIMARY = "primary"
-"""The word that stands for the node's own address of each family in nodePortAddresses."""
 
 
 class Options(Section, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from typing import ClassVar
 import msgspec
 
 from kproxy.config.values import Duration, FlushFrequency, Quantity
+from kproxy.plan.settings import DetectLocalMode
 
 SECOND = Duration(1)
 HEALTHZ_PORT = 10256
@@ -31,15 +32,6 @@ class ProxyMode(enum.StrEnum):
     IPVS = "ipvs"
     KERNELSPACE = "kernelspace"
     USERSPACE = "userspace"
-
-
-class LocalMode(enum.StrEnum):
-    """How traffic from this node's pods is told from other traffic."""
-
-    CLUSTER_CIDR = "ClusterCIDR"
-    NODE_CIDR = "NodeCIDR"
-    BRIDGE_INTERFACE = "BridgeInterface"
-    INTERFACE_NAME_PREFIX = "InterfaceNamePrefix"
 
 
 class LogFormat(enum.StrEnum):
@@ -196,7 +188,7 @@ class KubeProxyConfiguration(Section, frozen=True, kw_only=True):
     config_sync_period: Duration = Duration(15 * 60)
     conntrack: Conntrack = Conntrack()
     detect_local: DetectLocal = DetectLocal()
-    detect_local_mode: LocalMode = LocalMode.CLUSTER_CIDR
+    detect_local_mode: DetectLocalMode = DetectLocalMode.CLUSTER_CIDR
     enable_profiling: bool = False
     feature_gates: Mapping[str, bool] = msgspec.field(default_factory=dict)
     healthz_bind_address: str = ""

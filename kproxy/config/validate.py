@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TypeAlias
 
-from kproxy.config.model import PRIMARY, Options, default_bind_address
+from kproxy.config.model import Options, default_bind_address
 from kproxy.config.schema import (
     HEALTHZ_PORT,
     METRICS_PORT,
     KproxyConfiguration,
     KubeProxyConfiguration,
-    LocalMode,
     ProxyMode,
 )
 from kproxy.config.values import BindAddress, Duration, cidr_family, nearest, parse_cidr, quote, split_list
+from kproxy.plan.settings import PRIMARY, DetectLocalMode
 
 Finding: TypeAlias = tuple[str, str]
 """A field's path and what is to be said about it."""
@@ -112,9 +112,9 @@ def _local_errors(proxy: KubeProxyConfiguration) -> Iterator[Finding]:
             f"{quote(proxy.cluster_cidr)} has two ranges of one family; give one, or one of each family",
         )
     mode = proxy.detect_local_mode
-    if mode is LocalMode.BRIDGE_INTERFACE and not proxy.detect_local.bridge_interface:
+    if mode is DetectLocalMode.BRIDGE_INTERFACE and not proxy.detect_local.bridge_interface:
         yield "detectLocalMode", f"{mode} needs the bridge's name in detectLocal.bridgeInterface"
-    if mode is LocalMode.INTERFACE_NAME_PREFIX and not proxy.detect_local.interface_name_prefix:
+    if mode is DetectLocalMode.INTERFACE_NAME_PREFIX and not proxy.detect_local.interface_name_prefix:
         yield "detectLocalMode", f"{mode} needs detectLocal.interfaceNamePrefix"
     for path, name in (
         ("detectLocal.bridgeInterface", proxy.detect_local.bridge_interface),
