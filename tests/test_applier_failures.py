@@ -266,3 +266,19 @@ def test_handles_are_freed_whatever_happens(legacy_applier: LegacyApplier, monke
             legacy_applier.reconcile(with_filter_chain(good, "KUBE-FORWARD", rules))
     assert len(made) == 4
     assert freed == made
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (errno.EPERM, "run it as root or privileged"),
+        (errno.ENOMEM, "raise the node's or the cgroup's limit"),
+        (errno.ENOENT, "load it on the node"),
+        (errno.ENOPROTOOPT, "load the module or use the nft variant"),
+        (errno.EINVAL, ""),
+    ],
+)
+def test_an_errno_comes_with_its_remedy(code: int, remedy: str) -> None:
+    error = KernelRefusedError("nat", code, os.strerror(code), "the kernel refused it")
+    assert str(error).startswith(f"table nat: the kernel refused it: {os.strerror(code)}")
+    assert remedy in str(error)

@@ -6,6 +6,8 @@ import pytest
 
 from kproxy.api.manifests import combine, read_file
 from kproxy.backends.iptables.compile import compile_plan
+from kproxy.backends.iptables.firewall import LOCALNET_GUARD
+from kproxy.backends.iptables.names import KUBE_FIREWALL
 from kproxy.backends.iptables.ruleset import RuleSet
 from kproxy.backends.iptables.variant import Variant
 from kproxy.config import read_config_file
@@ -16,8 +18,6 @@ from tests.applier_fixtures import Node, node
 from tests.test_golden import GOLDEN, INTERFACES, SCENARIOS, SUFFIX
 
 __all__ = ["node"]
-
-pytestmark = pytest.mark.kernel
 
 _TO_LEAVE_OUT = re.compile(r" -m nfacct --nfacct-name +\S+| --mask 255\.255\.255\.255")
 _PER_SERVICE = re.compile(r"\[5:300\] -A KUBE-(SVC|SVL|SEP|EXT|FW)-")
@@ -44,6 +44,11 @@ def recording(scenario: str, family: IPFamily) -> str:
     return _TO_LEAVE_OUT.sub("", "\n".join([*counted, ""]))
 
 
+def test_the_guard_that_cleanup_knows_is_the_one_that_is_written() -> None:
+    assert compiled("nodeport-cluster", IPFamily.IPV4).filter.chains[KUBE_FIREWALL] == (LOCALNET_GUARD,)
+
+
+@pytest.mark.kernel
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_rules_that_are_right_already_stay_as_they_are(node: Node, scenario: str) -> None:
     node.restore(recording(scenario, node.family), "--counters")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kproxy.backends.iptables.encode import Encoder, UnencodableError
+from kproxy.backends.iptables.encode import Encoder
 from kproxy.backends.iptables.ruleset import (
     Comment,
     DestinationNat,
@@ -19,6 +19,7 @@ from kproxy.backends.iptables.ruleset import (
     SetMark,
     TargetTerm,
 )
+from kproxy.backends.iptables.terms import UnencodableError
 from kproxy.state.model import IPFamily, Protocol
 
 TCP, UDP, SCTP = Protocol

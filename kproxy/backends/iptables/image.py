@@ -8,7 +8,6 @@ fields) is blanked, so that an entry of ours equals what `encode` made of its ru
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 
-from kproxy.backends.iptables.encode import standard_target
 from kproxy.backends.iptables.entry import (
     COUNTERS,
     ERROR_TARGET_SIZE,
@@ -17,6 +16,7 @@ from kproxy.backends.iptables.entry import (
     EntryLayout,
 )
 from kproxy.backends.iptables.tableinfo import TableInfo
+from kproxy.backends.iptables.terms import standard_target
 
 _HOOK_CHAINS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")  # by hook number, netfilter.h
 _ERROR = b"ERROR"  # XT_ERROR_TARGET

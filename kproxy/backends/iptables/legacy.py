@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 from kproxy.backends.iptables.applier import ApplyResult, ChainCounters
 from kproxy.backends.iptables.edit import Lazily, Steps, TableContent, TableEdit
-from kproxy.backends.iptables.encode import Encoder, UnencodableError
+from kproxy.backends.iptables.encode import Encoder
 from kproxy.backends.iptables.engine import Engine, InterferedError, OutOfStepError
 from kproxy.backends.iptables.entry import entry_layout
 from kproxy.backends.iptables.errors import KernelRefusedError, UnencodableRuleError
@@ -21,6 +21,7 @@ from kproxy.backends.iptables.lock import XtablesLock
 from kproxy.backends.iptables.names import is_ours
 from kproxy.backends.iptables.ruleset import Chain, RuleSet, TableName
 from kproxy.backends.iptables.tableinfo import TableInfo, TableReader, existing_tables
+from kproxy.backends.iptables.terms import UnencodableError
 from kproxy.state.model import IPFamily
 
 
