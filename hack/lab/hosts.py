@@ -55,7 +55,7 @@ class Host:
         self.servers: list[Server] = []
         self.xtables_lock = seat.folder / "xtables.lock"  # what its programs see as /run/xtables.lock
         self._folder = seat.folder
-        self._folder.mkdir()
+        self._folder.mkdir(exist_ok=True)  # a pod may have had its name before
         self.xtables_lock.touch(mode=0o600)
         self._thread = seat.thread
 
