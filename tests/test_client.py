@@ -1,12 +1,15 @@
 """Requests: a failure is one line that names the server, and a dead server is not the end while there are others."""
 
 import re
+import select
+import socket
 import threading
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 
 from kproxy.api.access import AccessOptions
 from kproxy.api.client import ApiClient
@@ -217,3 +220,50 @@ def test_server_that_falls_silent_is_left(api_server: ApiServer, second: ApiServ
             api_server.end_watches()
             api_server.requests.wait("services", "watch", count=2)
             until(lambda: second.requests.open_watches("services") == 1, "a watch at the other server")
+
+
+def test_node_without_a_proxy_yet(api_server: ApiServer, tmp_path: Path) -> None:
+    """The service's address in the environment leads nowhere before kproxy has written its rules: go round it."""
+    environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "1"}
+    folder = api_server.service_account(tmp_path)
+    options = AccessOptions(service_account=folder, environ=environ, fallbacks=(api_server.url,))
+    assert ApiClient(Credentials(options)).get(LIST).server == api_server.url
+
+
+# Other ways through the network
+
+
+def test_ipv6(tmp_path: Path) -> None:
+    with ApiServer(address="::1") as server:
+        options = AccessOptions(kubeconfig=str(server.kubeconfig(tmp_path / "config")))
+        assert ApiClient(Credentials(options)).get(LIST).server == f"https://[::1]:{server.port}"
+
+
+def test_http_proxy(api_server: ApiServer, kubeconfig: Path) -> None:
+    """A proxy only passes bytes on: TLS is verified through it, with the server."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = yaml.safe_load(kubeconfig.read_text())
+        config["clusters"][0]["cluster"]["proxy-url"] = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        kubeconfig.write_text(yaml.safe_dump(config))
+        passing = threading.Thread(target=pass_on, args=(listener, ("127.0.0.1", api_server.port)))
+        passing.start()
+        api = ApiClient(Credentials(AccessOptions(kubeconfig=str(kubeconfig))))
+        assert b"ServiceList" in api.get(LIST).read()
+        api.close()
+        passing.join()
+
+
+def pass_on(listener: socket.socket, server: tuple[str, int]) -> None:
+    """Serve one CONNECT."""
+    client, _ = listener.accept()
+    request = client.recv(1 << 16)
+    assert request.startswith(b"CONNECT 127.0.0.1:%d " % server[1])
+    with client, socket.create_connection(server) as upstream:
+        client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        ends = {client: upstream, upstream: client}
+        while True:
+            for ready in select.select(list(ends), [], [])[0]:
+                data = ready.recv(1 << 16)
+                if not data:
+                    return
+                ends[ready].sendall(data)
