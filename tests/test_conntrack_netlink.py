@@ -7,17 +7,41 @@ import pytest
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 
 from kproxy.conntrack.flows import split
-from kproxy.conntrack.kernel import KernelConntrack
+from kproxy.conntrack.kernel import KernelConntrack, looks
 from kproxy.conntrack.message import LAYOUTS
 from kproxy.plan.model import Destination
 from kproxy.state.model import IPFamily
 from tests.conntrackkit import DNS, TARGET, Dns, Net, answers, ip
 from tests.netns import need
 
-pytestmark = pytest.mark.kernel
+kernel = pytest.mark.kernel
 both_families = pytest.mark.parametrize("family", list(IPFamily))
 
 
+V4, V6 = IPFamily.IPV4, IPFamily.IPV6
+ONE, OTHER = Destination("10.96.0.10", 53), Destination("10.96.0.11", 53)
+SIX = Destination("fd00:10:96::10", 53)
+NODE_PORT = Destination(None, 30053)
+
+
+@pytest.mark.parametrize(
+    ("family", "destinations", "asked_for"),
+    [
+        (V4, None, {None}),
+        (V4, {ONE, OTHER, NODE_PORT}, {ONE, OTHER, NODE_PORT}),
+        (V4, {ONE, Destination(None, 53)}, {Destination(None, 53)}),  # the one is among the others
+        (V4, {Destination("10.96.0.10", port) for port in range(8)}, {Destination("10.96.0.10", n) for n in range(8)}),
+        (V4, {Destination("10.96.0.10", port) for port in range(9)}, {None}),
+        (V6, {SIX, Destination("fd00:10:96::11", 53)}, {Destination(None, 53)}),
+    ],
+)
+def test_few_destinations_are_asked_for_one_by_one(
+    family: IPFamily, destinations: set[Destination] | None, asked_for: set[Destination | None]
+) -> None:
+    assert looks(family, destinations) == asked_for
+
+
+@kernel
 @both_families
 def test_local_addresses_are_what_the_kernel_says(net: Net, family: IPFamily) -> None:
     mine = ["10.0.0.1", "10.244.0.1", "127.0.0.1", "127.9.9.9"]
@@ -31,6 +55,7 @@ def test_local_addresses_are_what_the_kernel_says(net: Net, family: IPFamily) ->
         assert not conntrack.is_local(mine[0])
 
 
+@kernel
 @both_families
 def test_kernel_picks_flows_by_destination(net: Net, dns: Dns, family: IPFamily) -> None:
     dns.put("here-1")
@@ -52,6 +77,7 @@ def test_kernel_picks_flows_by_destination(net: Net, dns: Dns, family: IPFamily)
         assert answers(flow).server == "here-1"
 
 
+@kernel
 @both_families
 def test_thousands_of_flows_are_released_at_once(net: Net, dns: Dns, family: IPFamily) -> None:
     address, source = dns.cluster_ips[family], ip(net.lab.pod("asking"), family)
@@ -71,7 +97,7 @@ def test_thousands_of_flows_are_released_at_once(net: Net, dns: Dns, family: IPF
 
 WITHOUT_PERMISSION = """
 from kproxy.conntrack.flows import split
-from kproxy.conntrack.kernel import KernelConntrack
+from kproxy.conntrack.kernel import KernelConntrack, looks
 from kproxy.conntrack.flows import ConntrackError
 from kproxy.state.model import IPFamily
 try:
@@ -82,6 +108,7 @@ except ConntrackError as error:
 """
 
 
+@kernel
 def test_missing_permission_is_said_with_its_remedy(net: Net) -> None:
     need("setpriv")
     without = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]

@@ -36,6 +36,18 @@ _NOT_RELEASED = {
 }
 
 
+def looks(family: IPFamily, destinations: Collection[Destination] | None) -> Collection[Destination | None]:
+    """Return what to ask for, to learn of all flows to ``destinations``; None stands for everything."""
+    if destinations is None:
+        return {None}
+    # Kernels (6.18 among them) take an IPv6 address in a filter for the one that is *not* wanted: in ctnetlink_filter_
+    # match_tuple(), ipv6_addr_cmp() is the wrong way round. So there the port must do.
+    by_port = {port for ip, port in destinations if ip is None or family is IPFamily.IPV6}
+    separate: set[Destination | None] = {Destination(None, port) for port in by_port}
+    separate |= {destination for destination in destinations if destination.port not in by_port}
+    return separate if len(separate) <= _MOST_SEPARATE_LOOKS else {None}
+
+
 class KernelConntrack:
     """One family's conntrack table in the calling thread's network namespace; open between ``with`` and its end.
 
@@ -69,22 +81,11 @@ class KernelConntrack:
         The kernel does the choosing, and is many times as quick at it; one before 5.8 doesn't know how and tells of all
         flows, of every protocol. Read to the end before you ask anything else.
         """
-        for destination in self._looks(destinations):
+        for destination in looks(self._family, destinations):
             self._send(self._dump_request(destination))
             dump = Dump(self._family)
             while not dump.done:
                 yield from dump.flows(self._receive())
-
-    def _looks(self, destinations: Collection[Destination] | None) -> Collection[Destination | None]:
-        """Return what to ask for: destinations one by one if they are few, else for everything."""
-        if destinations is None:
-            return (None,)
-        # Kernels (6.18 among them) take an IPv6 address in a filter for the one *not* wanted: ctnetlink_filter_match_
-        # tuple() has ipv6_addr_cmp() the wrong way round. So there the port must do.
-        by_port = {port for ip, port in destinations if ip is None or self._family is IPFamily.IPV6}
-        looks = {Destination(None, port) for port in by_port}
-        looks |= {destination for destination in destinations if destination.port not in by_port}
-        return looks if len(looks) <= _MOST_SEPARATE_LOOKS else (None,)
 
     def release(self, flows: Sequence[Flow]) -> int:
         """Delete flows; return how many of them there were left to delete."""
