@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kproxy.api import tolerant
@@ -105,6 +105,7 @@ def assert_equal_but_at(path: Sequence[str | int], before: Any, after: Any) -> N
         assert before[:step] + before[step + 1 :] == after
 
 
+@settings(deadline=None)  # other tests may be running
 @given(st.sampled_from(CASES), any_json)
 def test_one_odd_value_touches_nothing_else(case: tuple[Kind, dict[str, Any], Path], value: object) -> None:
     kind, example, path = case
@@ -119,6 +120,7 @@ def test_one_odd_value_touches_nothing_else(case: tuple[Kind, dict[str, Any], Pa
     assert all(str(problem).isprintable() for problem in decoded.problems)
 
 
+@settings(deadline=None)  # other tests may be running
 @given(st.sampled_from(CASES), any_json)
 def test_one_odd_object_touches_no_other(case: tuple[Kind, dict[str, Any], Path], value: object) -> None:
     kind, example, path = case
@@ -131,6 +133,7 @@ def test_one_odd_object_touches_no_other(case: tuple[Kind, dict[str, Any], Path]
     assert page.problems == middle.problems
 
 
+@settings(deadline=None)  # other tests may be running
 @given(st.sampled_from(CASES), any_json)
 def test_every_way_in_gives_the_same(case: tuple[Kind, dict[str, Any], Path], value: object) -> None:
     kind, example, path = case
@@ -142,12 +145,14 @@ def test_every_way_in_gives_the_same(case: tuple[Kind, dict[str, Any], Path], va
         assert convert_object(kind, odd) == decoded
 
 
+@settings(deadline=None)  # other tests may be running
 @given(st.sampled_from(list(Kind)), any_json)
 def test_anything_at_all(kind: Kind, value: object) -> None:
     decoded = decode_object(kind, json.dumps(value).encode())
     assert decoded.object is not None or decoded.problems
 
 
+@settings(deadline=None)  # other tests may be running
 @given(st.sampled_from(CASES), any_json)
 def test_the_tolerant_walk_agrees_with_msgspec(case: tuple[Kind, dict[str, Any], Path], value: object) -> None:
     kind, example, path = case

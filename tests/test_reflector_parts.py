@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kproxy.api import lines as lines_module
@@ -12,6 +12,7 @@ from kproxy.api.lines import split_lines
 from kproxy.api.versions import is_older
 
 
+@settings(deadline=None)  # other tests may be running
 @given(st.lists(st.binary(min_size=1).filter(lambda line: b"\n" not in line)), st.lists(st.integers(0, 200)))
 def test_lines_are_the_same_however_they_are_cut(lines: list[bytes], cuts: list[int]) -> None:
     data = b"".join(line + b"\n" for line in lines)
@@ -57,6 +58,7 @@ def test_backoff_waits_as_long_as_asked_within_reason(asked: float, delay: float
     assert Backoff(0.8, rand=lambda: 0.0).next(asked) == delay
 
 
+@settings(deadline=None)  # other tests may be running
 @given(st.floats(0, 1, exclude_max=True), st.floats(0, 100))
 def test_backoff_is_spread_but_never_shorter_than_asked(share: float, asked: float) -> None:
     assert asked <= Backoff(rand=lambda: share).next(asked) <= max(1.6, asked + 0.8)
