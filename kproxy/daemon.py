@@ -29,6 +29,7 @@ from kproxy.config import Config, IPTablesVariant, to_yaml
 from kproxy.configwatch import ConfigWatch
 from kproxy.connections import ConnectionReader
 from kproxy.conntrack.reconciler import Reconciler
+from kproxy.events import EventRecorder
 from kproxy.facts import node_facts, proxy_settings
 from kproxy.health import HealthState
 from kproxy.healthcheck import HealthCheckServers
@@ -94,10 +95,14 @@ def _serve(config: Config, read_config: Callable[[], Config], started: float) ->
     metrics = Metrics(config.mode)
     metrics.config_warnings(len(config.warnings))
     inbox = Inbox()
-    source = _source(config, inbox, metrics)
+    client = _client(config, metrics)
+    events = EventRecorder(None if client is None else client.post, config.node_name)
+    source = _source(config, client, inbox)
     with contextlib.ExitStack() as stack:
         source.start()  # first of all: while objects are under way, the rest is made ready
         stack.callback(source.stop)
+        stack.enter_context(events.running())
+        events.started(__version__)
         backends = _backends(config)
         health = HealthState(
             [backend.family for backend in backends],
@@ -106,10 +111,11 @@ def _serve(config: Config, read_config: Callable[[], Config], started: float) ->
         )
         metrics.watch_statuses(lambda: source.statuses)
         health.watch_statuses(lambda: source.statuses)
-        servers = stack.enter_context(_http(config, health, metrics, started))
+        servers = stack.enter_context(_http(config, health, metrics, events, started))
         checks = HealthCheckServers(
             servers,
             health.proxy_healthy,
+            failed=events.health_check_failed,
             counted=lambda serving, failed: metrics.health_check_node_ports(serving=serving, failed=failed),
         )
         # route_localnet lets the network at 127.0.0.1 until the rule that keeps it out is there: so, after the rules.
@@ -159,27 +165,37 @@ class _Requests:
         self._metrics.request_finished(method=verb, verb=verb, host=host, code=status, seconds=seconds)
 
 
-def _source(config: Config, sink: Sink, metrics: Metrics) -> Source:
-    """Return where objects come from. Raises ManifestError or AccessError where waiting can't help."""
+def _client(config: Config, metrics: Metrics) -> ApiClient | None:
+    """Return the way to the API server, if there is to be one. Raises AccessError where waiting can't help."""
     if config.options.manifests:
-        return ManifestSource(Path(config.options.manifests), sink, config.node_name)
+        return None
     options = AccessOptions(
         kubeconfig=config.proxy.client_connection.kubeconfig,
         master=config.options.master,
         fallbacks=config.kproxy.api_servers,
     )
-    client = ApiClient(Credentials(options), _Requests(metrics))
+    return ApiClient(Credentials(options), _Requests(metrics))
+
+
+def _source(config: Config, client: ApiClient | None, sink: Sink) -> Source:
+    """Return where objects come from. Raises ManifestError where waiting can't help."""
+    if client is None:
+        return ManifestSource(Path(config.options.manifests), sink, config.node_name)
     return ApiSource(client, sink, config.node_name, timing=Timing(idle=config.kproxy.watch_idle_timeout))
 
 
 @contextlib.contextmanager
-def _http(config: Config, health: HealthState, metrics: Metrics, started: float) -> Iterator[HttpServers]:
+def _http(
+    config: Config, health: HealthState, metrics: Metrics, events: EventRecorder, started: float
+) -> Iterator[HttpServers]:
     """Serve health and metrics."""
     servers = HttpServers()
     servers.start()
     hard_fail = config.proxy.bind_address_hard_fail
     try:
-        servers.serve("health", config.healthz_bind, health_routes(health, metrics), hard_fail=hard_fail)
+        failed = events.health_server_failed
+        pages = health_routes(health, metrics)
+        servers.serve("health", config.healthz_bind, pages, hard_fail=hard_fail, failed=failed)
         pages = metrics_routes(metrics, config, config.mode, started)
         servers.serve("metrics", config.metrics_bind, pages, hard_fail=hard_fail)
         yield servers

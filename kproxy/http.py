@@ -130,12 +130,13 @@ class HttpServers:
         routes: Routes,
         *,
         hard_fail: bool = False,
+        failed: Callable[[str], None] = lambda _: None,
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         """Serve pages at an address; None serves nothing.
 
-        Where the port can't be opened: raises BindError with ``hard_fail``, else says so in the log and tries again
-        until it can.
+        Where the port can't be opened: tells ``failed`` why; raises BindError with ``hard_fail``, else says so in the
+        log and tries again until it can.
         """
         if bind is None:
             return
@@ -143,6 +144,7 @@ class HttpServers:
         try:
             self.call(self._open(name, bind, protocol))
         except BindError as error:
+            failed(str(error))
             if hard_fail:
                 raise
             log.warning("a port could not be opened; trying again", server=name, problem=error, seconds=retry_seconds)
