@@ -123,3 +123,14 @@ def test_a_removed_pod_is_gone_for_its_neighbours(lab: Lab, pods: dict[str, Pod]
     again = lab.add_pod("successor", ip="10.244.0.77")
     again.serve(PORT)
     assert pods["web-1"].ask(again.ip, PORT).server == "successor"
+
+
+def test_a_nodes_bridge_stays_the_same_whatever_pods_come_and_go(lab: Lab) -> None:
+    def hardware() -> str:
+        return lab.node.run(["cat", "/sys/class/net/cni0/address"]).stdout
+
+    before = hardware()
+    lab.add_pod("passing", ip="10.244.0.2")  # its hardware address sorts low
+    assert hardware() == before
+    lab.remove_pod("passing")
+    assert hardware() == before

@@ -59,14 +59,31 @@ BRIDGE_NETFILTER: Settings = (("net.bridge.bridge-nf-call-iptables", 1), ("net.b
 
 
 def _interface(name: str, *addresses: Pair) -> list[str]:
-    """Give an interface its addresses and switch it on."""
-    lines = [f"address add {address} dev {name}" for pair in addresses for address in pair]
+    """Give an interface its addresses and switch it on.
+
+    Without ``nodad``, an IPv6 address is no good until a worker of the kernel's has looked at it, be it for a moment.
+    """
+    lines = [
+        f"address add {address} dev {name}{' nodad' if ':' in address else ''}"
+        for pair in addresses
+        for address in pair
+    ]
     return [*lines, f"link set {name} up"]
 
 
 def _bridge(name: str, address: Pair) -> list[str]:
-    """A switch inside the kernel, whose own address makes it an interface of the machine as well."""
-    return [f"link add {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0", *_interface(name, address)]
+    """A switch inside the kernel, whose own address makes it an interface of the machine as well.
+
+    By default a bridge takes over the lowest hardware address among its ports, so that it gets another one whenever a
+    pod comes or goes, and its neighbours send to the old one for a while. Given one, it keeps it.
+    """
+    options = f"address {_hardware(address.v4)} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+    return [f"link add {name} {options}", *_interface(name, address)]
+
+
+def _hardware(address: str) -> str:
+    """A hardware address made from an IPv4 address, as network plug-ins make it."""
+    return "0a:58:" + ":".join(f"{int(part):02x}" for part in address.partition("/")[0].split("."))
 
 
 def _default_routes(gateway: Pair) -> list[str]:
@@ -122,7 +139,7 @@ def client() -> list[str]:
 
 def spare_address(address: str) -> str:
     """One more address on eth0, used only by those who ask for it: the first remains the one to send from."""
-    return f"address add {address} dev eth0 preferred_lft 0"
+    return f"address add {address} dev eth0 preferred_lft 0{' nodad' if ':' in address else ''}"
 
 
 def node(number: int, others: Iterable[int]) -> list[str]:
@@ -147,10 +164,10 @@ def pod_port(host: int) -> str:
 def pod_inside(net: Net, host: int, node_namespace: str) -> list[str]:
     """The pod's end of the pair: to the pod it is just its network card. The node's bridge is the way to all else.
 
-    The hardware address is made from the IPv4 address, as network plug-ins do: when a new pod takes over an old one's
-    address, what its neighbours remember is still right.
+    The hardware address is made from the IPv4 address: when a new pod takes over an old one's address, what its
+    neighbours remember is still right.
     """
-    hardware = "0a:58:" + ":".join(f"{int(part):02x}" for part in net.host(host).v4.split("."))
+    hardware = _hardware(net.host(host).v4)
     return [
         "link set lo up",
         f"link add eth0 address {hardware} type veth peer name {pod_port(host)} netns {node_namespace}",
