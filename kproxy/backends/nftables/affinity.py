@@ -36,7 +36,7 @@ from kproxy.backends.nftables.ruleset import (
 )
 from kproxy.backends.nftables.shared import masquerade_rules, short_cut_rules
 from kproxy.plan.model import NodePlan, Route, ServicePlan, Target
-from kproxy.state.model import Endpoint
+from kproxy.state.model import Endpoint, endpoint_text
 
 CLIENTS = SetSpec(columns=(Column.SOURCE,), remembers=True)
 
@@ -45,8 +45,8 @@ class AffinityRules(NamedTuple):
     """What one service port has of its own."""
 
     chains: Mapping[str, Chain]
-    sets: Mapping[str, SetSpec]
-    """The counters are called the same."""
+    sets: Mapping[str, tuple[SetSpec, str]]
+    """With the endpoint, as ``ip:port``. Counters are called the same."""
 
 
 def compile_affinity(plan: ServicePlan, node: NodePlan) -> AffinityRules:
@@ -59,7 +59,10 @@ def compile_affinity(plan: ServicePlan, node: NodePlan) -> AffinityRules:
     for way_in, route in (("internal", plan.internal), ("external", plan.external)):
         if route is not None and forwards(plan, route):
             chains[f"{prefix}/{way_in}"] = Chain(tuple(_route_rules(plan, node, prefix, route)))
-    clients = {names.affinity_set(prefix, ip, port): CLIENTS for ip, port in _addresses(plan.reachable_endpoints)}
+    clients = {
+        names.affinity_set(prefix, ip, port): (CLIENTS, endpoint_text(ip, port))
+        for ip, port in _addresses(plan.reachable_endpoints)
+    }
     return AffinityRules(chains, clients)
 
 

@@ -1,14 +1,22 @@
 """A step from one ruleset to the next: what comes, what goes, element by element."""
 
-from collections.abc import Mapping
-from typing import Generic, TypeVar
+from collections.abc import Mapping, Set
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from kproxy.backends.nftables.ruleset import Chain, Data, Elements, Key, RuleSet, SetSpec
+from kproxy.state.model import ServicePortName
 
 N = TypeVar("N")
 T = TypeVar("T")
+
+
+class CounterFor(NamedTuple):
+    """What a counter with a name counts: the connections of an endpoint, or something that is no service's."""
+
+    service: ServicePortName | None
+    endpoint: str = ""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,9 +26,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of the wanted ruleset, for the case that the kernel is found to hold something else than expected."""
     sets_gone: Mapping[str, SetSpec] = {}
     sets_come: Mapping[str, SetSpec] = {}
-    counters_gone: frozenset[str] = frozenset()
-    counters_come: frozenset[str] = frozenset()
-    chains_gone: frozenset[str] = frozenset()
+    counters_gone: Mapping[str, CounterFor] = {}
+    counters_come: Set[str] = frozenset()
+    chains_gone: Set[str] = frozenset()
     chains_come: Mapping[str, Chain] = {}
     """New chains, and those whose rules are to be replaced."""
     elements_gone: Mapping[str, Elements] = {}
@@ -90,23 +98,30 @@ class ElementRecorder:
     def __init__(self, elements: dict[str, dict[Key, Data]]) -> None:
         self._elements = elements
         self._before: dict[tuple[str, Key], Data] = {}
+        self._from_nothing = not elements
 
     def add(self, set_name: str, key: Key, data: Data) -> None:
         """Write an element."""
-        here = self._elements.setdefault(set_name, {})
-        self._before.setdefault((set_name, key), here.get(key, ABSENT))
+        here = self._elements.get(set_name)
+        if here is None:
+            here = self._elements[set_name] = {}
+        if not self._from_nothing:
+            self._before.setdefault((set_name, key), here.get(key, ABSENT))
         here[key] = data
 
     def remove(self, set_name: str, key: Key) -> None:
         """Remove an element."""
         here = self._elements[set_name]
-        self._before.setdefault((set_name, key), here[key])
+        if not self._from_nothing:
+            self._before.setdefault((set_name, key), here[key])
         del here[key]
         if not here:
             del self._elements[set_name]
 
-    def changes(self) -> tuple[dict[str, dict[Key, Data]], dict[str, dict[Key, Data]]]:
+    def changes(self) -> tuple[Mapping[str, Elements], Mapping[str, Elements]]:
         """Return the elements that are gone, and those that have come, by set."""
+        if self._from_nothing:
+            return {}, self._elements
         gone: dict[str, dict[Key, Data]] = {}
         come: dict[str, dict[Key, Data]] = {}
         for (set_name, key), before in self._before.items():
@@ -121,3 +136,14 @@ class ElementRecorder:
 
 
 _NONE: dict[Key, Data] = {}
+
+
+def from_nothing(ruleset: RuleSet) -> Change:
+    """Return the change that brings all of a ruleset."""
+    return Change(
+        after=ruleset,
+        sets_come=ruleset.sets,
+        counters_come=ruleset.counters,
+        chains_come=ruleset.chains,
+        elements_come=ruleset.elements,
+    )

@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import TypeVar
 
 from kproxy.backends.nftables import names
-from kproxy.backends.nftables.change import Change, ElementRecorder, Recorder
+from kproxy.backends.nftables.change import Change, CounterFor, ElementRecorder, Recorder
 from kproxy.backends.nftables.ruleset import Chain, Data, Key, RuleSet, SetSpec
 from kproxy.backends.nftables.service import NOTHING, Claim, Element, Entry, ServiceRules, compile_service
 from kproxy.backends.nftables.shared import fixed_chains, shared_sets, way_chains
@@ -45,7 +45,7 @@ class Compiler:
         self._affinity: Counter[Place] = Counter()
         self._sets: dict[str, SetSpec] = {}
         self._elements: dict[str, dict[Key, Data]] = {}
-        self._counters: dict[str, bool] = {names.INVALID_DROPS: True}
+        self._counters: dict[str, CounterFor] = {names.INVALID_DROPS: CounterFor(None)}
         self._chains: dict[str, Chain] = {}
         self._shared_sets: frozenset[str] = frozenset()
         self._shared_chains: frozenset[str] = frozenset()
@@ -60,6 +60,11 @@ class Compiler:
     def services(self) -> Mapping[ServicePortName, ServiceRules]:
         """What each service port is made of; live, not a copy."""
         return self._services
+
+    @property
+    def counters(self) -> Mapping[str, CounterFor]:
+        """What the counters with a name count; live, not a copy."""
+        return self._counters
 
     def owner(self, claim: Claim) -> ServicePortName | None:
         """Return whose frontend it is that clients know by ``claim``."""
@@ -82,8 +87,8 @@ class Compiler:
             for chain in old.chains.keys() | new.chains.keys():
                 chains.set(chain, new.chains.get(chain))
             for own in old.sets.keys() | new.sets.keys():
-                sets.set(own, new.sets.get(own))
-                counters.set(own, True if own in new.sets else None)
+                sets.set(own, new.sets[own][0] if own in new.sets else None)
+                counters.set(own, CounterFor(name, new.sets[own][1]) if own in new.sets else None)
             if plan is not None:
                 self._services[name] = new
         if rearrange or arrangement != (frozenset(self._ways), frozenset(self._affinity)):
@@ -93,7 +98,7 @@ class Compiler:
             after=self.ruleset,
             sets_gone=sets.gone,
             sets_come=sets.come,
-            counters_gone=frozenset(counters.gone),
+            counters_gone=counters.gone,
             counters_come=frozenset(counters.come),
             chains_gone=frozenset(chains.gone.keys() - chains.come.keys()),
             chains_come=chains.come,
@@ -120,7 +125,7 @@ class Compiler:
                 self._common[element] -= 1
                 if not self._common[element]:
                     del self._common[element]
-                    elements.remove(element.set, element.key)
+                    elements.remove(element[0], element[1])
 
     def _take(self, name: ServicePortName, claim: Claim, entry: Entry, elements: ElementRecorder) -> None:
         owner = self._owners.get(claim)
@@ -152,7 +157,7 @@ class Compiler:
         staying = set(old.elements).intersection(new.elements) if old.elements and new.elements else ()
         for element in old.elements:
             if element not in staying:
-                elements.remove(element.set, element.key)
+                elements.remove(element[0], element[1])
         for element in new.elements:
             if element not in staying:
                 elements.add(*element)

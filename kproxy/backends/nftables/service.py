@@ -22,12 +22,8 @@ Pods = tuple[tuple[str, int], ...]
 """Addresses and ports of endpoints, by number."""
 
 
-class Element(NamedTuple):
-    """One element of a set or map."""
-
-    set: str
-    key: Key
-    data: Data = None
+Element = tuple[str, Key, Data]
+"""One element of a set or map: its name, the key, and what it leads to."""
 
 
 class Claim(NamedTuple):
@@ -58,8 +54,8 @@ class ServiceRules(msgspec.Struct, frozen=True, gc=False):
     cluster: Pods = ()
     local: Pods = ()
     chains: Mapping[str, Chain] = {}
-    sets: Mapping[str, SetSpec] = {}
-    """Sets of its own, each with a counter of the same name."""
+    sets: Mapping[str, tuple[SetSpec, str]] = {}
+    """Sets of its own, each for an endpoint and with a counter of the same name."""
 
 
 NOTHING = ServiceRules({})
@@ -103,10 +99,10 @@ def _claim(plan: ServicePlan, frontend: Frontend) -> Claim:
 
 def _common(plan: ServicePlan) -> Iterator[Element]:
     pods = [endpoint for endpoint in plan.reachable_endpoints if plan.may_hairpin(endpoint)]
-    yield from dict.fromkeys(Element(names.HAIRPIN, (pod.ip, pod.ip)) for pod in pods)
+    yield from dict.fromkeys((names.HAIRPIN, (pod.ip, pod.ip), None) for pod in pods)
     for frontend in plan.frontends:
         if frontend.kind is FrontendKind.CLUSTER_IP and frontend.ip:
-            yield Element(names.CLUSTER_IPS, (frontend.ip,))
+            yield names.CLUSTER_IPS, (frontend.ip,), None
 
 
 class _ServiceCompiler:
@@ -128,9 +124,9 @@ class _ServiceCompiler:
         key = frontend_key(place, frontend.ip, frontend.port)
         if self.plan.affinity_seconds:
             chain = affinity_chain(self.plan, internal=frontend.kind is FrontendKind.CLUSTER_IP)
-            return Entry((Element(place.affinity, key, (chain,)), *guard, *refusal), affinity=place)
+            return Entry(((place.affinity, key, (chain,)), *guard, *refusal), affinity=place)
         ways = tuple(self._ways(place, route))
-        lookups = tuple(Element(way.name, key) for way in ways)
+        lookups: list[Element] = [(way.name, key, None) for way in ways]
         return Entry((*lookups, *self._endpoints(place, key, ways), *guard, *refusal), ways)
 
     def _ways(self, place: Place, route: Route) -> Iterator[Way]:
@@ -141,24 +137,25 @@ class _ServiceCompiler:
         if short_cut:
             yield Way(place, Target.CLUSTER, size_for(len(self.pools[Target.CLUSTER])), of_short_cut=True)
 
-    def _endpoints(self, place: Place, key: Key, ways: Collection[Way]) -> Iterator[Element]:
-        for pool in dict.fromkeys(way.pool for way in ways if way.size):
-            endpoints = place.endpoints(pool)
-            for number, pod in enumerate(self.pools[pool]):
-                yield Element(endpoints, (*key, number), pod)
+    def _endpoints(self, place: Place, key: Key, ways: Collection[Way]) -> list[Element]:
+        return [
+            (place.endpoints(pool), (*key, number), pod)
+            for pool in dict.fromkeys(way.pool for way in ways if way.size)
+            for number, pod in enumerate(self.pools[pool])
+        ]
 
     def _refusal(self, frontend: Frontend, route: Route) -> Iterator[Element]:
         by_port = frontend.kind is FrontendKind.NODE_PORT
         if route.to is Target.REJECT:
-            yield Element(names.REFUSED_NODE_PORTS if by_port else names.REFUSED, self._key(frontend))
+            yield names.REFUSED_NODE_PORTS if by_port else names.REFUSED, self._key(frontend), None
         elif route.to is Target.DROP:
-            yield Element(names.DROPPED_NODE_PORTS if by_port else names.DROPPED, self._key(frontend))
+            yield names.DROPPED_NODE_PORTS if by_port else names.DROPPED, self._key(frontend), None
 
     def _guard(self, frontend: Frontend) -> Iterator[Element]:
         key = self._key(frontend)
-        yield Element(names.GUARDED, key)
-        yield Element(names.NOT_PERMITTED, key)
-        yield from (Element(names.PERMITTED, (*key, cidr)) for cidr in merged(frontend.sources))
+        yield names.GUARDED, key, None
+        yield names.NOT_PERMITTED, key, None
+        yield from ((names.PERMITTED, (*key, cidr), None) for cidr in merged(frontend.sources))
 
     def _key(self, frontend: Frontend) -> Key:
         """Return the key in sets for all protocols."""

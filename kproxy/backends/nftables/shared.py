@@ -172,7 +172,8 @@ def way_chains(node: NodePlan, ways: Collection[Way], with_affinity: Collection[
         chains[place.services] = Chain(tuple(_lookups(node, place, here, place in with_affinity, places)))
         if any(way.short_cut for way in here):
             chains[place.short_cut] = Chain(tuple(_lookup(way) for way in here if way.of_short_cut))
-        chains |= {way.draw: Chain(tuple(_draws(way))) for way in here if way.size}
+        for way in here:
+            chains |= _draws(way) if way.size else {}
         chains |= {way.name: Chain(tuple(_steps(node, way))) for way in here if _target(way) != way.draw}
     protocols = sorted({place.protocol for place in places})
     first = ((Speaks(protocol), GoTo(Place(protocol, node_port=False).services)) for protocol in protocols)
@@ -214,12 +215,15 @@ def _steps(node: NodePlan, way: Way) -> Iterator[Rule]:
         yield (GoTo(way.draw),)
 
 
-def _draws(way: Way) -> Iterator[Rule]:
-    place = way.place
-    again = Deliver(place.endpoints(way.pool), place.columns, place.protocol, way.size)
-    yield from ((again,) for _ in range(draws(way.size)))
-    if way.size > 2:
-        yield (Deliver(again.map, again.columns, again.protocol, 1),)
+def _draws(way: Way) -> dict[str, Chain]:
+    """Return the chains that draw one of the endpoints of a way."""
+    place, times = way.place, draws(way.size)
+    once = Chain(((Deliver(place.endpoints(way.pool), place.columns, place.protocol, way.size),),))
+    if times == 1:
+        return {way.draw: once}
+    first = way._replace(size=1)
+    again = Chain((*((Jump(way.once),) for _ in range(times)), (GoTo(first.draw),)))
+    return {way.once: once, way.draw: again} | _draws(first)
 
 
 def short_cut_rules(node: NodePlan, cluster_chain: str) -> Iterator[Rule]:

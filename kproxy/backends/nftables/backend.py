@@ -1,0 +1,157 @@
+"""The nftables backend as the proxier sees it: plans in, a report out.
+
+It holds the compiled ruleset of one address family, hands the applier the step from what was to what should be, and
+finds the service at fault when the kernel refuses a step.
+"""
+
+from collections.abc import Sequence, Set
+
+from kproxy.backends.base import Counts, Refused, SyncReport
+from kproxy.backends.bisect import find_culprits
+from kproxy.backends.nftables import names
+from kproxy.backends.nftables.applier import Applier, ApplyResult, NftApplier
+from kproxy.backends.nftables.change import Change, CounterFor
+from kproxy.backends.nftables.compile import Compiler
+from kproxy.backends.nftables.counts import Tally, total
+from kproxy.backends.nftables.errors import KernelRefusedError
+from kproxy.plan.model import Plan, ServicePlan
+from kproxy.state.model import IPFamily, ServicePortName
+
+_MANY_ENDPOINTS = 20_000
+"""How many endpoints of the past are remembered where nobody reads the counts."""
+
+
+class NftablesBackend:
+    """Brings one family's plans into the kernel; implements `kproxy.backends.base.Backend`."""
+
+    def __init__(self, family: IPFamily, applier: Applier | None = None) -> None:
+        """Raises NoNftablesError where libnftables or nf_tables is missing; see `probe` for finer questions."""
+        self.family = family
+        self._applier = applier or NftApplier(family)
+        self._compiler: Compiler | None = None
+        self._plan: Plan | None = None
+        self._refused: dict[ServicePortName, str] = {}
+        self._must_compare = True
+        self._past = Tally()
+        self._past_endpoints = 0
+
+    def apply(self, plan: Plan, changed: Set[ServicePortName], *, full: bool) -> SyncReport:
+        """See `kproxy.backends.base.Backend.apply`."""
+        change, suspects = self._compile(plan, changed, retry_refused=full)
+        full = full or self._must_compare
+        self._must_compare = True  # until it has gone well
+        try:
+            result = self._carry_out(change, full=full)
+        except KernelRefusedError as error:
+            if not error.may_be_a_services_fault:
+                raise
+            result = self._leave_out_culprits(plan, sorted(suspects), error)
+        self._must_compare = False
+        return SyncReport(
+            full=result.full,
+            rules={names.TABLE: self._number_of_rules(change)},
+            repaired=result.repaired,
+            refused=[Refused(name, reason) for name, reason in self._refused.items()],
+        )
+
+    def drifted(self) -> bool:
+        """See `kproxy.backends.base.Backend.drifted`."""
+        return self._applier.drifted()
+
+    def counts(self) -> Counts:
+        """See `kproxy.backends.base.Backend.counts`."""
+        if self._compiler is None:
+            return Counts({}, {}, {}, {})
+        compiler, now = self._compiler, Tally()
+        counted = self._applier.counted(compiler.ruleset)
+        now.add(counted, compiler.owner, compiler.counters)
+        invalid = counted.counters.get(names.INVALID_DROPS) if self._drops_invalid else None
+        counts = total(compiler.services, self._past, now, invalid)
+        self._forget_past_endpoints(compiler)
+        return counts
+
+    def cleanup(self) -> None:
+        """See `kproxy.backends.base.Backend.cleanup`."""
+        self._applier.cleanup()
+        self._must_compare = True
+
+    def close(self) -> None:
+        """Free what it holds of the system's; the rules stay in force."""
+        self._applier.close()
+
+    @property
+    def _drops_invalid(self) -> bool:
+        return self._plan is not None and self._plan.node.drop_invalid
+
+    # --- compiling -------------------------------------------------------------------------------------------------
+
+    def _compile(
+        self, plan: Plan, changed: Set[ServicePortName], *, retry_refused: bool
+    ) -> tuple[Change, Set[ServicePortName]]:
+        """Return the step to take, and which services have a part in it."""
+        for name in [name for name in self._refused if retry_refused or name in changed]:
+            del self._refused[name]
+            changed = changed | {name}
+        before, self._plan = self._plan, plan
+        if self._compiler is None:
+            self._compiler = Compiler(plan.node)
+            changed = plan.services.keys()
+        for name in changed:
+            if name not in plan.services:
+                self._past.forget(name)
+        if before is None or before.node == plan.node:
+            return self._compiler.update({name: self._wanted(plan, name) for name in changed}), changed
+        everything = plan.services.keys() | self._compiler.services.keys()
+        return self._compiler.set_node(plan.node, {name: self._wanted(plan, name) for name in everything}), everything
+
+    def _wanted(self, plan: Plan, name: ServicePortName) -> ServicePlan | None:
+        return None if name in self._refused else plan.services.get(name)
+
+    def _number_of_rules(self, change: Change) -> int:
+        """Return how many rules are in force, elements included: they are what other engines have rules for."""
+        elements = sum(map(len, change.after.elements.values()))
+        return elements + sum(len(chain.rules) for chain in change.after.chains.values())
+
+    # --- carrying out ----------------------------------------------------------------------------------------------
+
+    def _carry_out(self, change: Change, *, full: bool) -> ApplyResult:
+        result = self._applier.reconcile(change.after) if full else self._applier.apply(change)
+        if self._compiler is not None and (result.gone.elements or result.gone.counters):
+            counters: dict[str, CounterFor] = {**self._compiler.counters, **change.counters_gone}
+            self._past.add(result.gone, self._compiler.owner, counters)
+            self._past_endpoints += len(result.gone.elements) + len(result.gone.counters)
+            if self._past_endpoints > _MANY_ENDPOINTS:
+                self._forget_past_endpoints(self._compiler)
+        return result
+
+    def _forget_past_endpoints(self, compiler: Compiler) -> None:
+        self._past.forget_endpoints(compiler.services)
+        self._past_endpoints = 0
+
+    def _leave_out_culprits(
+        self, plan: Plan, suspects: Sequence[ServicePortName], error: KernelRefusedError
+    ) -> ApplyResult:
+        """Apply without the services that the kernel refuses.
+
+        Raises ``error`` if leaving out every suspect doesn't help: then it is no service's fault.
+        """
+        compiler = self._compiler
+        if compiler is None:
+            raise error
+        without = compiler.update(dict.fromkeys(suspects))
+        try:
+            self._carry_out(without, full=True)
+        except KernelRefusedError:
+            compiler.update({name: plan.services.get(name) for name in suspects})
+            raise error from None
+
+        def add(group: Sequence[ServicePortName]) -> None:
+            change = compiler.update({name: plan.services.get(name) for name in group})
+            try:
+                self._carry_out(change, full=False)
+            except KernelRefusedError:
+                compiler.update(dict.fromkeys(group))
+                raise
+
+        self._refused |= find_culprits(suspects, add, (KernelRefusedError,))
+        return self._applier.reconcile(compiler.ruleset)

@@ -1,0 +1,89 @@
+"""Finds out in what the kernel's table differs from the wanted ruleset, and what to do about it."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from kproxy.backends.nftables import names
+from kproxy.backends.nftables.change import Change, CounterFor
+from kproxy.backends.nftables.elements import Found
+from kproxy.backends.nftables.kernel import KernelTable, SetShape, shape_of
+from kproxy.backends.nftables.ruleset import Data, Hook, Key, RuleSet, SetSpec
+from kproxy.state.model import IPFamily
+
+
+class Differences(msgspec.Struct, frozen=True, kw_only=True):
+    """How the kernel's table differs."""
+
+    repairable: bool
+    """Whether ``change`` will do; else the table must be replaced as a whole."""
+    change: Change
+    number: int = 0
+    """Chains that are missing or too many, and sets that are, or differ."""
+    gone: tuple[tuple[str, Found], ...] = ()
+    """Elements that the change removes, with what they have counted."""
+
+
+def compare(kernel: KernelTable, ruleset: RuleSet, family: IPFamily) -> Differences | None:
+    """Compare; None if there is no table, or one without hooks, which no packet meets."""
+    if names.TABLE not in kernel.tables():
+        return None
+    chains = kernel.chains()
+    if not any(chains.values()):
+        return None
+    sets = kernel.sets()
+    if _hooks(chains) != {name: chain.hook for name, chain in ruleset.chains.items() if chain.hook}:
+        return Differences(repairable=False, change=Change(after=ruleset))
+    if any(shape_of(spec, family) != sets.get(name, shape_of(spec, family)) for name, spec in ruleset.sets.items()):
+        return Differences(repairable=False, change=Change(after=ruleset))
+    return _differences(kernel, ruleset, chains, sets)
+
+
+def _hooks(chains: Mapping[str, Hook | None]) -> dict[str, Hook]:
+    return {name: hook for name, hook in chains.items() if hook is not None}
+
+
+def _differences(
+    kernel: KernelTable, ruleset: RuleSet, chains: Mapping[str, Hook | None], sets: Mapping[str, SetShape]
+) -> Differences:
+    """Return what is to be done.
+
+    All chains are written anew, for what libnftables makes of a rule is not the same in all versions, and cannot be
+    compared. That costs less than reading them.
+    """
+    gone: dict[str, dict[Key, Data]] = {}
+    come: dict[str, dict[Key, Data]] = {}
+    counted: list[tuple[str, Found]] = []
+    for name, spec in ruleset.sets.items():
+        if spec.remembers:
+            continue
+        wanted = dict(ruleset.elements.get(name, {}))
+        for found in kernel.elements(name, spec) if name in sets else ():
+            if found.key in wanted and wanted[found.key] == found.data:
+                del wanted[found.key]
+            else:
+                gone.setdefault(name, {})[found.key] = found.data
+                counted.append((name, found))
+        if wanted:
+            come[name] = wanted
+    counters = kernel.counters().keys()
+    change = Change(
+        after=ruleset,
+        sets_gone={name: _some_set(shape) for name, shape in sets.items() if name not in ruleset.sets},
+        sets_come={name: spec for name, spec in ruleset.sets.items() if name not in sets},
+        counters_gone=dict.fromkeys(counters - ruleset.counters, CounterFor(None)),
+        counters_come=frozenset(ruleset.counters - counters),
+        chains_gone=frozenset(chains.keys() - ruleset.chains.keys()),
+        chains_come=ruleset.chains,
+        elements_gone=gone,
+        elements_come=come,
+    )
+    missing_chains = ruleset.chains.keys() - chains.keys()
+    number = len(change.chains_gone | missing_chains) + len(change.sets_gone) + len(change.sets_come)
+    number += len((gone.keys() | come.keys()) - change.sets_come.keys())
+    return Differences(repairable=True, change=change, number=number, gone=tuple(counted))
+
+
+def _some_set(shape: SetShape) -> SetSpec:
+    """Return as much of a strange set's declaration as it takes to remove it."""
+    return SetSpec(columns=(), verdicts=shape.is_map)
