@@ -18,6 +18,7 @@ import pytest
 
 from hack.lab import Answer, Host, Kproxy, Lab, LabError, Outcome, Pod, Tally, until
 from hack.lab.addresses import CLIENT_HOSTS, OUTSIDE, Pair, pod_net
+from hack.lab.topology import spare_address
 from tests.apiserver.kinds import Json
 from tests.apiserver.objects import endpoint, make_node, make_service, make_slice, service_port, slice_port
 from tests.apiserver.process import ApiServerProcess
@@ -267,12 +268,12 @@ class World:
 @contextmanager
 def carried(host: Host, *ips: str) -> Iterator[None]:
     """The host has more addresses on its network card for as long as the block lasts."""
-    places = [f"{ip}/{128 if ':' in ip else 32} dev eth0" for ip in ips]
-    host.namespace.ip([f"address add {place} preferred_lft 0" for place in places])
+    places = [f"{ip}/{128 if ':' in ip else 32}" for ip in ips]
+    host.namespace.ip([spare_address(place) for place in places])
     try:
         yield
     finally:
-        host.namespace.ip([f"address delete {place}" for place in places])
+        host.namespace.ip([f"address delete {place} dev eth0" for place in places])
 
 
 # What tests say about what they saw.
