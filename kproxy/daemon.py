@@ -76,12 +76,17 @@ def cleanup(config: Config) -> int:
     """Remove all rules, of both variants of iptables unless one is asked for; return the exit code."""
     logs.setup(config.proxy.logging.format, config.proxy.logging.verbosity)
     wanted = config.kproxy.iptables_variant
-    try:
-        for variant in Variant if wanted is IPTablesVariant.AUTO else [Variant(wanted)]:
+    problems: list[BackendError] = []
+    variants = list(Variant) if wanted is IPTablesVariant.AUTO else [Variant(wanted)]
+    for variant in variants:
+        try:
             for backend in _iptables_backends(config, variant):
                 backend.cleanup()
-    except BackendError as error:
-        log.error(str(error))
+        except BackendError as error:
+            problems.append(error)
+    # A node may well have one variant only, and where there is no way to rules there are none of kproxy's.
+    if len(problems) == len(variants) or not all(isinstance(problem, NoIptablesError) for problem in problems):
+        log.error(str(problems[0]))
         return 1
     log.info("removed all rules of kproxy's")
     return 0
@@ -118,8 +123,11 @@ def _serve(config: Config, read_config: Callable[[], Config], started: float) ->
             failed=events.health_check_failed,
             counted=lambda serving, failed: metrics.health_check_node_ports(serving=serving, failed=failed),
         )
+        conntrack = Reconciler()
+        for backend in backends:
+            conntrack.remember(backend.family, backend.udp_frontends())
         # route_localnet lets the network at 127.0.0.1 until the rule that keeps it out is there: so, after the rules.
-        reporter = Reporter(metrics, health, checks, Reconciler(), after_first_sync=lambda: _set_sysctls(config))
+        reporter = Reporter(metrics, health, checks, conntrack, after_first_sync=lambda: _set_sysctls(config))
         proxier = _proxier(config, backends, inbox, reporter)
         reader = _connections(config, proxier, metrics)
         watch = ConfigWatch(config, read_config, proxier.stop)

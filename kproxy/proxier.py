@@ -38,8 +38,8 @@ class Observer(Protocol):
     def queued(self, since: float) -> None:
         """Changes wait for a sync since the monotonic time ``since``."""
 
-    def synced(self, family: IPFamily, report: SyncReport, plan: Plan, seconds: float) -> None:
-        """A family's rules are in the kernel as planned."""
+    def synced(self, report: SyncReport, plan: Plan, changed: frozenset[ServicePortName], seconds: float) -> None:
+        """A family's rules are in the kernel as planned; ``changed`` are the services whose plans are different now."""
 
     def sync_failed(self, family: IPFamily, error: BackendError, *, full: bool, seconds: float) -> None:
         """A family's rules could not be applied; what was in force before still is."""
@@ -50,8 +50,8 @@ class Observer(Protocol):
     def drifted(self, family: IPFamily) -> None:
         """Somebody else changed the tables; they are about to be repaired."""
 
-    def all_synced(self, plans: Sequence[Plan], changed: Mapping[IPFamily, frozenset[ServicePortName]]) -> None:
-        """All families are in the kernel as planned; ``changed`` are the services whose plans are different now."""
+    def all_synced(self, plans: Sequence[Plan]) -> None:
+        """All families are in the kernel as planned."""
 
     def idle(self) -> None:
         """A round of the loop is over; there is one at least every second."""
@@ -256,15 +256,10 @@ class Proxier:
     def sync(self) -> bool:
         """Bring the kernel in line with the state; return whether all of it went well."""
         started, cpu = time.monotonic(), time.thread_time()
-        changed = {}
         ok = True
         for family in self._families:
-            if not family.needs_sync:
-                changed[family.backend.family] = frozenset[ServicePortName]()
-                continue
-            done = self._sync_family(family)
-            ok = ok and done is not None
-            changed[family.backend.family] = done or frozenset()
+            if family.needs_sync:
+                ok = self._sync_family(family) and ok
         now = time.monotonic()
         if not ok:
             self._pacer.failed(now)
@@ -275,11 +270,11 @@ class Proxier:
         self._queued_since = None
         self._observer.programmed(tuple(self._trigger_times))
         self._trigger_times.clear()
-        self._observer.all_synced([family.planner.plan for family in self._families], changed)
+        self._observer.all_synced([family.planner.plan for family in self._families])
         return True
 
-    def _sync_family(self, family: _Family) -> frozenset[ServicePortName] | None:
-        """Sync one family; return the services whose plans changed, None if it failed."""
+    def _sync_family(self, family: _Family) -> bool:
+        """Sync one family; return whether it went well."""
         started = time.monotonic()
         pending = frozenset(family.tracker.pending)
         family.unapplied |= family.planner.update(pending)
@@ -289,13 +284,13 @@ class Proxier:
         except BackendError as error:
             seconds = time.monotonic() - started
             self._observer.sync_failed(family.backend.family, error, full=family.full, seconds=seconds)
-            return None
+            return False
         family.tracker.applied(pending)
         changed = frozenset(family.unapplied)
         family.unapplied.clear()
         family.stale = family.full = False
-        self._observer.synced(family.backend.family, report, plan, time.monotonic() - started)
-        return changed
+        self._observer.synced(report, plan, changed, time.monotonic() - started)
+        return True
 
 
 def _change(tracker: Tracker, kind: Kind, key: ObjectKey, obj: ApiObject | None) -> Change:

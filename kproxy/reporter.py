@@ -5,7 +5,7 @@ flows that no longer lead anywhere.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from kproxy import logs
 from kproxy.api.types import Node, Problem
@@ -56,8 +56,9 @@ class Reporter:
         self._metrics.queued()
         self._health.queued(since=since)
 
-    def synced(self, family: IPFamily, report: SyncReport, plan: Plan, seconds: float) -> None:
+    def synced(self, report: SyncReport, plan: Plan, changed: frozenset[ServicePortName], seconds: float) -> None:
         """See `kproxy.proxier.Observer`."""
+        family = plan.node.family
         self._health.synced(family)
         first = family not in self._synced_once
         self._synced_once.add(family)
@@ -75,11 +76,12 @@ class Reporter:
         if report.repaired and not first:
             self._metrics.drift_repaired(family, report.repaired)
             log.warning("repaired chains that somebody else had changed", family=family, chains=report.repaired)
-        for refused in report.refused:
-            if self._refused.get((family, refused.name)) != refused.reason:
-                log.error("left out a service that the kernel refuses", service=refused.name, reason=refused.reason)
-        self._refused = {key: reason for key, reason in self._refused.items() if key[0] is not family}
-        self._refused.update(((family, refused.name), refused.reason) for refused in report.refused)
+        self._tell_refused(family, report)
+        if changed:
+            self._count_no_local_endpoints(plan)
+        self._checks.update(plan, changed)
+        # Where rules were missing for a while, flows have begun that went by none: then all are looked at.
+        self._reconcile_conntrack(plan, None if report.repaired else changed)
 
     def sync_failed(self, family: IPFamily, error: BackendError, *, full: bool, seconds: float) -> None:
         """See `kproxy.proxier.Observer`."""
@@ -92,19 +94,14 @@ class Reporter:
 
     def drifted(self, family: IPFamily) -> None:
         """See `kproxy.proxier.Observer`."""
-        log.warning("somebody else changed the tables; comparing all rules", family=family)
+        log.routine("somebody else changed the tables; comparing all rules", family=family)
 
-    def all_synced(self, plans: Sequence[Plan], changed: Mapping[IPFamily, frozenset[ServicePortName]]) -> None:
+    def all_synced(self, plans: Sequence[Plan]) -> None:
         """See `kproxy.proxier.Observer`."""
         self._pending_services = self._pending_slices = 0
         self._metrics.changes_pending(0, 0)
         for plan in plans:
-            family = plan.node.family
-            self._health.synced(family)
-            self._checks.update(plan, changed[family])
-            if changed[family]:
-                self._count_no_local_endpoints(plan)
-            self._reconcile_conntrack(plan, changed[family])
+            self._health.synced(plan.node.family)
         self._checks.apply(plans)
         if self._after_first_sync is not None:
             self._after_first_sync()
@@ -129,6 +126,13 @@ class Reporter:
                 field=problem.field,
                 reason=problem.reason,
             )
+
+    def _tell_refused(self, family: IPFamily, report: SyncReport) -> None:
+        for refused in report.refused:
+            if self._refused.get((family, refused.name)) != refused.reason:
+                log.error("left out a service that the kernel refuses", service=refused.name, reason=refused.reason)
+        self._refused = {key: reason for key, reason in self._refused.items() if key[0] is not family}
+        self._refused.update(((family, refused.name), refused.reason) for refused in report.refused)
 
     def _count_no_local_endpoints(self, plan: Plan) -> None:
         """Count the service ports whose Local policy finds nothing here though there are endpoints elsewhere."""

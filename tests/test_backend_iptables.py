@@ -1,7 +1,7 @@
 """The iptables backend as a whole, over an applier that stands in for the kernel."""
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from kproxy.backends.iptables.lists import Layout
 from kproxy.backends.iptables.names import cluster_chain
 from kproxy.backends.iptables.ruleset import DestinationNat, Reject, Rule, RuleSet, Table, TableName
 from kproxy.facts import node_facts
+from kproxy.plan.model import Destination
 from kproxy.plan.planner import Planner
 from kproxy.plan.settings import ProxySettings
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
@@ -74,6 +75,9 @@ class FakeKernel:
 
     def cleanup(self) -> None:
         self.held = None
+
+    def udp_frontends(self) -> Set[Destination]:
+        return set()
 
     def close(self) -> None:
         pass

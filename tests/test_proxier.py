@@ -15,7 +15,7 @@ from kproxy.backends.base import BackendError, Counts, SyncReport
 from kproxy.facts import node_facts
 from kproxy.inbox import Inbox
 from kproxy.pacing import Pacer
-from kproxy.plan.model import Plan
+from kproxy.plan.model import Destination, Plan
 from kproxy.plan.settings import ProxySettings
 from kproxy.proxier import Proxier
 from kproxy.state.model import IPFamily, ServicePortName
@@ -48,6 +48,9 @@ class FakeBackend:
 
     def counts(self) -> Counts:
         return Counts({}, {}, {}, {})
+
+    def udp_frontends(self) -> Set[Destination]:
+        return set()
 
     def cleanup(self) -> None:
         self.endpoints = {}

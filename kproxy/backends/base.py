@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from kproxy.plan.model import Plan
+from kproxy.plan.model import Destination, Plan
 from kproxy.state.model import IPFamily, ServicePortName
 
 
@@ -62,6 +62,12 @@ class Backend(Protocol):
 
     def drifted(self) -> bool:
         """Tell, cheaply, whether somebody else has changed the tables since the last apply."""
+
+    def udp_frontends(self) -> Set[Destination]:
+        """Read where the rules in force now, whoever wrote them, take in UDP for services.
+
+        Asked before the first apply: what is served there and by no service any more has left flows behind.
+        """
 
     def counts(self) -> Counts:
         """Read from the kernel how many connections went where."""

@@ -32,6 +32,8 @@ class Protocol(enum.StrEnum):
     UDP = "udp"
     SCTP = "sctp"
 
+    __hash__ = str.__hash__  # it is part of every key; an enum's own hash is written in Python, and slow
+
 
 class ServicePortName(NamedTuple):
     """Names one port of one Service: the key under which services and endpoints find each other.

@@ -1,12 +1,13 @@
 """What brings a ruleset into the kernel, whichever variant of iptables the node uses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Protocol
 
 import msgspec
 
 from kproxy.backends.iptables.diff import RuleSetChange
 from kproxy.backends.iptables.ruleset import RuleSet, TableName
+from kproxy.plan.model import Destination
 
 ChainCounters = Mapping[str, list[tuple[int, int]]]
 """By chain: (packets, bytes) of each of its rules."""
@@ -49,6 +50,9 @@ class Applier(Protocol):
 
         It may cry wolf, when others changed what is theirs. What it can't see, `reconcile` repairs: see the variants.
         """
+
+    def udp_frontends(self) -> Set[Destination]:
+        """Read where the rules in force now, whoever wrote them, take in UDP for services."""
 
     def counters(self) -> Mapping[TableName, ChainCounters]:
         """Read the counters of all rules in kproxy's own chains."""

@@ -15,7 +15,7 @@ from kproxy.backends.iptables.counts import count_connections
 from kproxy.backends.iptables.diff import RuleSetChange, diff
 from kproxy.backends.iptables.errors import KernelRefusedError, TableBusyError, UnencodableRuleError
 from kproxy.backends.iptables.lists import Layout
-from kproxy.plan.model import NodePlan, Plan, ServicePlan
+from kproxy.plan.model import Destination, NodePlan, Plan, ServicePlan
 from kproxy.state.model import IPFamily, ServicePortName
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,10 @@ class IptablesBackend:
     def drifted(self) -> bool:
         """See `kproxy.backends.base.Backend.drifted`."""
         return self._applier.drifted()
+
+    def udp_frontends(self) -> Set[Destination]:
+        """See `kproxy.backends.base.Backend.udp_frontends`."""
+        return self._applier.udp_frontends()
 
     def counts(self) -> Counts:
         """See `kproxy.backends.base.Backend.counts`."""

@@ -5,7 +5,7 @@ before that is kept in proportion to the change.
 """
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager
 
 from kproxy.backends.iptables.applier import ApplyResult, ChainCounters
@@ -20,8 +20,10 @@ from kproxy.backends.iptables.libiptc import LibIPTC, TableHandle, give_back_mem
 from kproxy.backends.iptables.lock import XtablesLock
 from kproxy.backends.iptables.names import is_ours
 from kproxy.backends.iptables.ruleset import Chain, RuleSet, TableName
+from kproxy.backends.iptables.served import destinations_in_entries, is_list
 from kproxy.backends.iptables.tableinfo import TableInfo, TableReader, existing_tables
 from kproxy.backends.iptables.terms import UnencodableError
+from kproxy.plan.model import Destination
 from kproxy.state.model import IPFamily
 
 
@@ -53,6 +55,14 @@ class LegacyApplier(Engine[bytes]):
     def drifted(self) -> bool:
         """Tell, for some microseconds, whether the tables may not be as the last call left them."""
         return not self._is_certain() or any(self._reader.info(name) != self._outlines[name] for name in TableName)
+
+    def udp_frontends(self) -> Set[Destination]:
+        """Read where the rules in force now, whoever wrote them, take in UDP for services."""
+        if not self._exists(TableName.NAT):
+            return frozenset()
+        image = self._image(TableName.NAT)
+        lists = [chain for chain in image.chains if is_list(chain)]
+        return {found for chain in lists for found in destinations_in_entries(self._layout, image.entries(chain))}
 
     def close(self) -> None:
         """Let go of the socket; the rules stay in force."""

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 
 from kproxy.backends.iptables.applier import ChainCounters
@@ -26,6 +26,8 @@ from kproxy.backends.iptables.nft_watch import NftWatch
 from kproxy.backends.iptables.render import BUILTIN_CHAINS, render_rule
 from kproxy.backends.iptables.ruleset import Chain, TableName
 from kproxy.backends.iptables.ruletext import canonical, target_of
+from kproxy.backends.iptables.served import destinations_in_text
+from kproxy.plan.model import Destination
 from kproxy.state.model import IPFamily
 
 _PREFIXES = {IPFamily.IPV4: "iptables-nft", IPFamily.IPV6: "ip6tables-nft"}
@@ -121,6 +123,10 @@ class NftApplier(Engine[str]):
     def drifted(self) -> bool:
         """Tell, for some microseconds, whether the tables may not be as the last call left them."""
         return self._watch.changed()
+
+    def udp_frontends(self) -> Set[Destination]:
+        """Read where the rules in force now, whoever wrote them, take in UDP for services."""
+        return frozenset(destinations_in_text(self._tools.save(TableName.NAT)))
 
     def close(self) -> None:
         """Let go of the sockets; the rules stay in force."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from kproxy.backends.iptables import names
+from kproxy.backends.iptables.firewall import LOCALNET_GUARD
 from kproxy.backends.iptables.lists import Layout
 from kproxy.backends.iptables.ruleset import (
     Accept,
@@ -59,7 +60,7 @@ NAT_HOOKS = (
 def filter_chains(node: NodePlan) -> dict[str, Chain]:
     """Return the chains of the filter table that don't depend on services."""
     return {
-        names.KUBE_FIREWALL: tuple(_localhost_guard(node)),
+        names.KUBE_FIREWALL: _localhost_guard(node),
         names.FORWARD: tuple(_forward_rules(node)),
     }
 
@@ -80,21 +81,13 @@ def nat_chains(node: NodePlan) -> dict[str, Chain]:
     }
 
 
-def _localhost_guard(node: NodePlan) -> Iterator[Rule]:
+def _localhost_guard(node: NodePlan) -> Chain:
     """Keep the network out of 127.0.0.0/8.
 
     Node ports at localhost need the sysctl route_localnet, with which the kernel accepts packets for 127.0.0.1 from
     *other hosts* too, and so opens everything that listens there (CVE-2020-8558).
     """
-    if not node.localhost_node_ports:
-        return
-    known = ConnectionState.RELATED | ConnectionState.ESTABLISHED | ConnectionState.DNAT
-    yield Rule(
-        target=Drop(),
-        source=Prefix("127.0.0.0/8", inverted=True),
-        destination=Prefix("127.0.0.0/8"),
-        matches=(Comment("block incoming localnet connections"), State(known, inverted=True)),
-    )
+    return (LOCALNET_GUARD,) if node.localhost_node_ports else ()
 
 
 def _forward_rules(node: NodePlan) -> Iterator[Rule]:

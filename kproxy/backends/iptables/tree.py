@@ -10,6 +10,7 @@ on the way to it and no others.
 """
 
 import bisect
+import heapq
 import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
@@ -60,15 +61,19 @@ class LinearList:
 
     def __init__(self) -> None:
         self.root: Chain = ()
-        self._rules: dict[Item, Rule] = {}
+        self._rules: dict[tuple[ServicePortName, int], Rule] = {}
+        self._order: list[tuple[ServicePortName, int]] = []
 
     def update(self, removed: Iterable[Item], added: Iterable[tuple[Item, Rule]]) -> dict[str, Chain | None]:
         """Take entries out and in; nothing ever stands below the root."""
-        for item in removed:
-            del self._rules[item]
-        self._rules.update(added)
-        in_order = sorted(self._rules, key=lambda item: (item.owner, item.number))
-        self.root = tuple(self._rules[item] for item in in_order)
+        for _, owner, number in removed:
+            del self._rules[owner, number]
+        fresh = {(item.owner, item.number): rule for item, rule in added}
+        self._rules |= fresh
+        # Of the order of what stays nothing needs to be found out again, only where the new ones belong.
+        self._order = [place for place in self._order if place in self._rules and place not in fresh]
+        self._order = list(heapq.merge(self._order, sorted(fresh)))
+        self.root = tuple([self._rules[place] for place in self._order])
         return {}
 
 

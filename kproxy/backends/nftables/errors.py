@@ -53,5 +53,6 @@ def _code(text: str) -> int:
 def _first_lines(text: str, most: int = 300) -> str:
     """Return what went wrong and with which command; libnftables shows the place by a line of its own below."""
     lines = [line.strip() for line in text.splitlines() if line.strip(" \t^~")]
-    said = ": ".join(lines[:2])
-    return said if len(said) <= most else f"{said[:most]}…"
+    said = ": ".join(lines[:2]).partition("Error: ")
+    told = said[2] or said[0]
+    return told if len(told) <= most else f"{told[:most]}…"
