@@ -10,7 +10,6 @@ What counts as bad here is form (types, missing names). Whether a port number or
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -57,27 +56,25 @@ class Page(NamedTuple):
     continue_token: str
 
 
-@cache
-def _object_decoder(kind: Kind) -> Decoder[Any]:
-    return Decoder(kind.struct)
-
-
-@cache
-def _page_decoder(kind: Kind) -> Decoder[List[Any]]:
-    struct: Any = kind.struct
+def _page_of(struct: Any) -> Decoder[List[Any]]:
     return Decoder(List[struct])
 
 
-@cache
-def _event_decoder(kind: Kind) -> Decoder[Event]:
-    struct: Any = kind.struct
+def _events_of(struct: Any) -> Decoder[Event]:
     return Decoder(Added[struct] | Modified[struct] | Deleted[struct] | Bookmark | Error)
+
+
+# Made here and not at first use, which is in threads: while msgspec makes a decoder, another one that is made meanwhile
+# picks up half-made descriptions of the structs they share, and crashes the process when it decodes by them.
+_OBJECTS: Mapping[Kind, Decoder[Any]] = {kind: Decoder(kind.struct) for kind in Kind}
+_PAGES: Mapping[Kind, Decoder[List[Any]]] = {kind: _page_of(kind.struct) for kind in Kind}
+_WATCH_EVENTS: Mapping[Kind, Decoder[Event]] = {kind: _events_of(kind.struct) for kind in Kind}
 
 
 def decode_object(kind: Kind, data: bytes | msgspec.Raw) -> Decoded:
     """Decode one object. Raises `DecodeError` where ``data`` isn't JSON."""
     try:
-        obj: ApiObject = _object_decoder(kind).decode(data)
+        obj: ApiObject = _OBJECTS[kind].decode(data)
     except _REFUSED:
         return _convert(kind, _parse(bytes(data)))
     return _named(kind, obj)
@@ -95,7 +92,7 @@ def convert_object(kind: Kind, raw: object) -> Decoded:
 def decode_page(kind: Kind, data: bytes) -> Page:
     """Decode one page of a list. Raises `DecodeError` where ``data`` is no such thing."""
     try:
-        page = _page_decoder(kind).decode(data)
+        page = _PAGES[kind].decode(data)
     except _REFUSED:
         return _decode_page_by_object(kind, data)
     objects = page.items or ()
@@ -139,7 +136,7 @@ def _split_page(kind: Kind, data: bytes) -> tuple[ListMeta, Sequence[object]]:
 def decode_event(kind: Kind, line: bytes) -> DecodedEvent:
     """Decode one line of a watch. Raises `DecodeError` where it isn't a watch event."""
     try:
-        event = _event_decoder(kind).decode(line)
+        event = _WATCH_EVENTS[kind].decode(line)
     except _REFUSED:
         return _convert_event(kind, line)
     if isinstance(event, Bookmark | Error) or event.object.metadata.name:
