@@ -111,13 +111,20 @@ def test_clients_whose_pod_stays_stay_with_it(world: World, family: str) -> None
 @each_family
 def test_what_changed_while_kproxy_was_away_is_made_good(world: World, family: str) -> None:
     moved, kept = expose(world, "moved", 14, "web-1"), expose(world, "kept", 15, "web-1", "web-2", "web-3")
+    gone = expose(world, "gone", 16, "web-1")
     asker = world.lab.pod("asker")
-    with asker.flow(moved.ip(family), PORT) as to_moved, asker.flow(kept.ip(family), PORT) as to_kept:
-        assert to_moved.ask(timeout=PATIENCE).server == "web-1"
+    with (
+        asker.flow(moved.ip(family), PORT) as to_moved,
+        asker.flow(kept.ip(family), PORT) as to_kept,
+        asker.flow(gone.ip(family), PORT) as to_gone,
+    ):
+        assert to_moved.ask(timeout=PATIENCE).server == to_gone.ask(timeout=PATIENCE).server == "web-1"
         server = to_kept.ask(timeout=PATIENCE).server
         assert world.kproxy.stop() == 0
         world.control.put(*slices_of("moved", world, "web-2"))
-        assert to_moved.ask(timeout=PATIENCE).server == "web-1"
+        world.control.delete("services", "default", "gone")
+        assert to_moved.ask(timeout=PATIENCE).server == to_gone.ask(timeout=PATIENCE).server == "web-1"
         world.start()
         seconds_until(to_moved, lambda answer: answer.server == "web-2")
+        seconds_until(to_gone, lambda answer: answer.outcome is Outcome.DROPPED)
         assert to_kept.ask(timeout=PATIENCE).server == server
