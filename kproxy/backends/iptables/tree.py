@@ -10,7 +10,6 @@ on the way to it and no others.
 """
 
 import bisect
-import heapq
 import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
@@ -61,19 +60,19 @@ class LinearList:
 
     def __init__(self) -> None:
         self.root: Chain = ()
-        self._rules: dict[tuple[ServicePortName, int], Rule] = {}
-        self._order: list[tuple[ServicePortName, int]] = []
+        self._places: list[tuple[ServicePortName, int]] = []
+        self._rules: list[Rule] = []
 
     def update(self, removed: Iterable[Item], added: Iterable[tuple[Item, Rule]]) -> dict[str, Chain | None]:
         """Take entries out and in; nothing ever stands below the root."""
         for _, owner, number in removed:
-            del self._rules[owner, number]
-        fresh = {(item.owner, item.number): rule for item, rule in added}
-        self._rules |= fresh
-        # Of the order of what stays nothing needs to be found out again, only where the new ones belong.
-        self._order = [place for place in self._order if place in self._rules and place not in fresh]
-        self._order = list(heapq.merge(self._order, sorted(fresh)))
-        self.root = tuple([self._rules[place] for place in self._order])
+            index = bisect.bisect_left(self._places, (owner, number))
+            del self._places[index], self._rules[index]
+        for (_, owner, number), rule in sorted(added, key=lambda entry: entry[0][1:]):
+            index = bisect.bisect_left(self._places, (owner, number))
+            self._places.insert(index, (owner, number))
+            self._rules.insert(index, rule)
+        self.root = tuple(self._rules)
         return {}
 
 
