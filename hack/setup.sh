@@ -18,7 +18,10 @@ run_packages=(
 )
 test_packages=(
     "${run_packages[@]}"
-    prometheus    # promtool, to check metrics
+    prometheus    # scrapes kproxy in the lab; promtool, to check metrics and to try the alert rules
+    buildah       # builds the container image, in a chroot: that takes no container engine
+    debootstrap debian-archive-keyring  # make the image's base, which others pull from a registry
+    crun          # runs the image in the lab, as a node would
 )
 
 say() { printf '%s\n' "$*" >&2; }
