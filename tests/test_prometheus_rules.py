@@ -71,7 +71,7 @@ def test_rules_and_dashboard_ask_for_metrics_that_there_are() -> None:
 
 
 def test_the_dashboard_is_laid_out_without_overlaps() -> None:
-    taken = set()
+    taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         at = panel["gridPos"]
         cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
