@@ -32,7 +32,7 @@ def reaching(cluster: Cluster) -> list[Packet]:
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=str)
-@examples(80)
+@examples(60)
 @given(cluster=clusters(), chance=st.randoms(use_true_random=False))
 def test_every_packet_goes_where_kubernetes_says(build: Build, cluster: Cluster, chance: Random) -> None:
     ruleset = build.compile(cluster.plan())

@@ -128,7 +128,7 @@ def assert_right(change: RuleSetChange, before: Chains, after: Chains) -> None:
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=str)
-@examples(40)
+@examples(30)
 @given(history=histories())
 def test_incremental_equals_from_scratch(build: Build, history: tuple[list[Cluster], list[Event]]) -> None:
     versions, events = history
@@ -181,7 +181,7 @@ def _shuffled(
     return {kind: dict(chance.sample(list(each.items()), len(each))) for kind, each in objects.items()}
 
 
-@examples(40)
+@examples(30)
 @given(cluster=clusters(), chance=st.randoms(use_true_random=False))
 def test_slices_may_come_before_their_services(cluster: Cluster, chance: Random) -> None:
     objects = [obj for each in cluster.objects().values() for obj in each.values()]

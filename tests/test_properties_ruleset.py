@@ -48,7 +48,7 @@ def jumps(chain: Chain) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=str)
-@examples(30)
+@examples(15)
 @given(cluster=clusters())
 def test_chains_hang_together(build: Build, cluster: Cluster) -> None:
     ruleset = build.compile(cluster.plan())
@@ -61,7 +61,7 @@ def test_chains_hang_together(build: Build, cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=str)
-@examples(30)
+@examples(15)
 @given(cluster=clusters())
 def test_the_kernel_would_take_them(build: Build, cluster: Cluster) -> None:
     ruleset = build.compile(cluster.plan())
@@ -75,7 +75,7 @@ def test_the_kernel_would_take_them(build: Build, cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=str)
-@examples(30)
+@examples(15)
 @given(cluster=clusters())
 def test_text_says_what_the_rules_say(build: Build, cluster: Cluster) -> None:
     ruleset = build.compile(cluster.plan())
@@ -90,7 +90,7 @@ def test_text_says_what_the_rules_say(build: Build, cluster: Cluster) -> None:
         assert {chain: len(lines) for chain, lines in found.items()} == {chain: len(rs) for chain, rs in wanted.items()}
 
 
-@examples(30)
+@examples(15)
 @given(cluster=clusters())
 def test_only_the_classic_layout_spends_bytes_on_comments(cluster: Cluster) -> None:
     for build in BUILDS:

@@ -159,37 +159,43 @@ def nodes(plane: Plane) -> st.SearchStrategy[dict[str, Any]]:
 
 # --- endpoints -----------------------------------------------------------------------------------------------------
 
-_CONDITIONS = st.sampled_from(
-    [
+_LEAVING: list[dict[str, Any]] = [
+    {"ready": False, "serving": True, "terminating": True},
+    {"ready": False, "serving": False, "terminating": True},
+    {"ready": False, "serving": True},
+    {"ready": False},
+]
+_CONDITIONS: dict[str, list[dict[str, Any]]] = {
+    "well": [
         *[{}] * 6,
         {"ready": True},
-        {"ready": False},
-        {"ready": False, "serving": True, "terminating": True},
-        {"ready": False, "serving": True, "terminating": True},
-        {"ready": False, "serving": False, "terminating": True},
         {"ready": True, "serving": False, "terminating": True},
-        {"ready": False, "serving": True},
         {"ready": None, "serving": None, "terminating": None},
-    ]
-)
+        *_LEAVING,
+    ],
+    "leaving": _LEAVING,
+}
+_ZONES = ["zone-a", "zone-a", "zone-b", "zone-c"]
 
 
 @st.composite
 def _accounts(draw: st.DrawFn, plane: Plane) -> list[dict[str, Any]]:
     """Draw what there is to say of the addresses behind one Service."""
+    conditions = _CONDITIONS[draw(st.sampled_from(["well", "well", "leaving"]))]
     hinted = draw(st.sampled_from(["none", "none", "all", "some"]))
     found = []
     for number in range(draw(st.integers(0, 8))):
         place = draw(st.sampled_from(["here", "there", "unknown"]))
         pool = plane.pods_there if place == "there" else plane.pods_here
         ip = pool.format(100 + number)
-        if draw(st.integers(0, 11)) == 0 and not number:
+        if not number and draw(st.integers(0, 5)) == 0:
             ip, place = plane.node, "here"  # in the host's network
-        account = {"addresses": [ip], "conditions": draw(_CONDITIONS)}
+        account = {"addresses": [ip], "conditions": draw(st.sampled_from(conditions))}
         if place != "unknown":
             account["nodeName"] = HERE if place == "here" else "node-b"
         if hinted == "all" or (hinted == "some" and draw(st.booleans())):
-            zones = draw(st.lists(st.sampled_from(["zone-a", "zone-b", "zone-c"]), max_size=2, unique=True))
+            few = 1 if hinted == "all" else 0
+            zones = draw(st.lists(st.sampled_from(_ZONES), min_size=few, max_size=2, unique=True))
             names = draw(st.lists(st.sampled_from([HERE, "node-b"]), max_size=2, unique=True))
             account["hints"] = {"forZones": [{"name": z} for z in zones], "forNodes": [{"name": n} for n in names]}
         found.append(account)
