@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kproxy.config.values import BindAddress, Duration, nearest, parse_cidr, quote, split_list
+from kproxy.config.values import BindAddress, Duration, nearest, parse_cidr, split_list
+from kproxy.wording import SHOWN, quote
 
 
 @pytest.mark.parametrize(
@@ -88,4 +89,4 @@ def test_nearest_ignores_case_and_gives_up_on_strangers() -> None:
 @given(st.text())
 def test_quoted_texts_are_short_and_printable(text: str) -> None:
     assert quote(text).isprintable()
-    assert len(quote(text)) <= 80 * 10 + 2
+    assert len(quote(text)) <= SHOWN * len("\\U00000000") + len("'…'")

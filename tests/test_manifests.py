@@ -83,7 +83,7 @@ def test_another_groups_kind_of_the_same_name_is_passed_over(api_version: str) -
 def test_old_version_of_a_known_kind_is_named() -> None:
     data = WEB_SLICE.replace(b"io/v1", b"io/v1beta1")
     assert [str(problem) for problem in read_manifest(data, "x.yaml").problems] == [
-        'EndpointSlice shop/web-1: apiVersion: "discovery.k8s.io/v1beta1" is not supported, use discovery.k8s.io/v1; '
+        "EndpointSlice shop/web-1: apiVersion: 'discovery.k8s.io/v1beta1' is not supported, use discovery.k8s.io/v1; "
         "the object is left out (x.yaml:1)"
     ]
 
@@ -92,8 +92,8 @@ def test_bad_part_is_left_out_and_named_with_its_file_and_line() -> None:
     manifest = read_manifest(WEB_SLICE + b"---\n" + WEB + b"  - port: http\n  clusterIPs: 10.96.0.7\n", "web.yaml")
     assert [obj.metadata.name for obj in manifest.objects] == ["web-1", "web"]
     assert [str(problem) for problem in manifest.problems] == [
-        'Service default/web: spec.clusterIPs: expected a list, not "10.96.0.7" (web.yaml:12)',
-        'Service default/web: spec.ports[1].port: expected a whole number, not "http" (web.yaml:12)',
+        "Service default/web: spec.clusterIPs: expected a list, not '10.96.0.7' (web.yaml:12)",
+        "Service default/web: spec.ports[1].port: expected a whole number, not 'http' (web.yaml:12)",
     ]
 
 
@@ -137,7 +137,7 @@ def test_whole_numbers(text: str) -> None:
         (b"[" * 100_000, "f.yaml: nested too deeply"),
         (b"- " * 50_000, "f.yaml: nested too deeply"),
         (b"--- {}\n---\nhello\n", "f.yaml:1: an object needs a kind, as in 'kind: Service'"),
-        (WEB + b"---\nhello\n", 'f.yaml:10: expected a Kubernetes object, not "hello"'),
+        (WEB + b"---\nhello\n", "f.yaml:10: expected a Kubernetes object, not 'hello'"),
         (WEB + b"---\n- a\n", "f.yaml:10: expected a Kubernetes object, not a list"),
         (b"kind: List\nitems: [5]", "f.yaml:1: items[0]: expected a Kubernetes object, not 5"),
         (b"kind: List\nitems: [{kind: List}]", "f.yaml:1: items[0]: a List inside a List is not supported"),

@@ -21,7 +21,7 @@ import yaml
 
 from kproxy import logs
 from kproxy.api.access import Access, AccessError, AccessOptions, TlsFiles
-from kproxy.api.wording import printable
+from kproxy.wording import printable
 
 _MAX_AGE_SECONDS = 60.0
 

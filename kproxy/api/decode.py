@@ -19,7 +19,7 @@ from kproxy.api import tolerant
 from kproxy.api.kinds import Kind
 from kproxy.api.types import ApiObject, ObjectKey, Problem
 from kproxy.api.wire import Added, Bookmark, BookmarkObject, Deleted, Error, Event, List, ListMeta, Modified, Status
-from kproxy.api.wording import printable, shown
+from kproxy.wording import printable, shown
 
 Problems: TypeAlias = tuple[Problem, ...]
 

@@ -14,7 +14,7 @@ from urllib3.response import BaseHTTPResponse
 
 from kproxy.api.decode import decode_status
 from kproxy.api.wire import Status
-from kproxy.api.wording import printable
+from kproxy.wording import printable
 
 _TOO_LARGE = "ResourceVersionTooLarge"
 _REMEDY = "check the server's URL in --kubeconfig or --master"

@@ -21,8 +21,8 @@ from kproxy.api.decode import convert_object
 from kproxy.api.kinds import Kind
 from kproxy.api.selection import wanted
 from kproxy.api.types import ApiObject, ObjectKey, Problem
-from kproxy.api.wording import printable, shown
 from kproxy.api.yamlreader import read_documents
+from kproxy.wording import printable, shown
 
 DEFAULT_NAMESPACE = "default"
 

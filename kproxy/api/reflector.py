@@ -33,7 +33,7 @@ from kproxy.api.status import WatchStatus
 from kproxy.api.types import ApiObject, ObjectKey
 from kproxy.api.versions import is_older
 from kproxy.api.wire import Added, Bookmark, Deleted, Error, Event, Modified, Status
-from kproxy.api.wording import printable
+from kproxy.wording import printable
 
 _MOST_DOUBTS = 3
 """After so many watches in a row that bring nothing but an error, or nothing at all, the place is under suspicion.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import inspect
 
-from kproxy.api.wording import printable, shown
+from kproxy.wording import printable, shown
 
 
 class Flaw(NamedTuple):

@@ -15,7 +15,8 @@ import msgspec
 import yaml
 
 from kproxy.config.schema import Section
-from kproxy.config.values import Duration, FlushFrequency, Quantity, nearest, quote
+from kproxy.config.values import Duration, FlushFrequency, Quantity, nearest
+from kproxy.wording import quote
 
 S = TypeVar("S", bound=Section)
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, NoReturn
 from kproxy.config.decode import choose
 from kproxy.config.load import Draft, draft_file, field_type, field_value, finish, with_field
 from kproxy.config.model import Config
-from kproxy.config.values import Duration, nearest, quote, split_list
+from kproxy.config.values import Duration, nearest, split_list
+from kproxy.wording import quote
 
 
 class Flag(NamedTuple):

@@ -20,8 +20,9 @@ from kproxy.config.schema import (
     KubeProxyConfiguration,
     ProxyMode,
 )
-from kproxy.config.values import BindAddress, Duration, cidr_family, nearest, parse_cidr, quote, split_list
+from kproxy.config.values import BindAddress, Duration, cidr_family, nearest, parse_cidr, split_list
 from kproxy.plan.settings import PRIMARY, DetectLocalMode
+from kproxy.wording import quote
 
 Finding: TypeAlias = tuple[str, str]
 """A field's path and what is to be said about it."""

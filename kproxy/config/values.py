@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 from kproxy.state.model import IPFamily
+from kproxy.wording import quote
 
 _UNITS_NS = {
     "ns": 1,
@@ -150,9 +151,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
     by_lower = {candidate.lower(): candidate for candidate in known}
     match = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return f"; did you mean {by_lower[match[0]]}?" if match else ""
-
-
-def quote(text: str, limit: int = 80) -> str:
-    """Quote what a user wrote: on one line, shortened, control characters escaped."""
-    short = text if len(text) <= limit else f"{text[: limit - 1]}…"
-    return f"'{short}'" if short.isprintable() else ascii(short)

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from kproxy.api.types import ObjectKey, Problem
 from kproxy.state.addresses import NotAnAddress
 from kproxy.state.model import IPFamily, Protocol
+from kproxy.wording import quote
 
 Parse: TypeAlias = Callable[[str], tuple[IPFamily, str]]
 """Reads an address or prefix; raises `NotAnAddress`."""
@@ -30,12 +31,6 @@ def is_label(text: str) -> bool:
 def is_port(number: int) -> bool:
     """Tell whether ``number`` can be the number of a port."""
     return 1 <= number <= 65_535
-
-
-def quote(value: object) -> str:
-    """Return ``value`` fit for a log line: control characters escaped, long text cut."""
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:56]}…{text[-1]}"
 
 
 class Findings:

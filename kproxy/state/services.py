@@ -6,8 +6,9 @@ import msgspec
 
 from kproxy.api.types import Problem, Service, ServicePortSpec
 from kproxy.state.addresses import parse_cidr, parse_ip, parse_unicast_ip
-from kproxy.state.findings import Findings, is_label, quote
+from kproxy.state.findings import Findings, is_label
 from kproxy.state.model import IPFamily, Protocol, ServicePort, ServicePortName
+from kproxy.wording import quote
 
 DEFAULT_AFFINITY_SECONDS = 10_800
 MAX_AFFINITY_SECONDS = 86_400

@@ -5,8 +5,9 @@ from typing import TypeAlias
 
 from kproxy.api.types import EndpointPort, EndpointSlice, Problem, SliceEndpoint
 from kproxy.state.addresses import NotAnAddress, parse_unicast_ip
-from kproxy.state.findings import Findings, quote
+from kproxy.state.findings import Findings
 from kproxy.state.model import Endpoint, IPFamily, Protocol
+from kproxy.wording import quote
 
 SlicePorts: TypeAlias = Mapping[tuple[str, Protocol], tuple[Endpoint, ...]]
 """What one slice contributes: its endpoints by name and protocol of the port."""
