@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from kproxy import __version__, interfaces, logs, sysctl
+from kproxy import __version__, engines, interfaces, logs, sysctl
 from kproxy.api.access import AccessError, AccessOptions
 from kproxy.api.client import ApiClient
 from kproxy.api.credentials import Credentials
@@ -21,11 +21,7 @@ from kproxy.api.sink import Sink, Source
 from kproxy.api.source import ApiSource
 from kproxy.api.types import Node
 from kproxy.backends.base import Backend, BackendError
-from kproxy.backends.iptables.backend import IptablesBackend
-from kproxy.backends.iptables.errors import NoIptablesError
-from kproxy.backends.iptables.lists import Layout
-from kproxy.backends.iptables.variant import Variant, detect_variant, foreign_rules, open_applier
-from kproxy.config import Config, IPTablesVariant, to_yaml
+from kproxy.config import Config, to_yaml
 from kproxy.configwatch import ConfigWatch
 from kproxy.connections import ConnectionReader
 from kproxy.conntrack.reconciler import Reconciler
@@ -41,7 +37,6 @@ from kproxy.pages import health_routes, metrics_routes
 from kproxy.plan.settings import NodeFacts
 from kproxy.proxier import Proxier
 from kproxy.reporter import Reporter
-from kproxy.state.model import IPFamily
 
 log = logs.get("daemon")
 
@@ -75,18 +70,10 @@ def run(config: Config, read_config: Callable[[], Config]) -> int:
 def cleanup(config: Config) -> int:
     """Remove all rules, of both variants of iptables unless one is asked for; return the exit code."""
     logs.setup(config.proxy.logging.format, config.proxy.logging.verbosity)
-    wanted = config.kproxy.iptables_variant
-    problems: list[BackendError] = []
-    variants = list(Variant) if wanted is IPTablesVariant.AUTO else [Variant(wanted)]
-    for variant in variants:
-        try:
-            for backend in _iptables_backends(config, variant):
-                backend.cleanup()
-        except BackendError as error:
-            problems.append(error)
-    # A node may well have one variant only, and where there is no way to rules there are none of kproxy's.
-    if len(problems) == len(variants) or not all(isinstance(problem, NoIptablesError) for problem in problems):
-        log.error(str(problems[0]))
+    problems = engines.cleanup(config)
+    for problem in problems:
+        log.error(str(problem))
+    if problems:
         return 1
     log.info("removed all rules of kproxy's")
     return 0
@@ -94,7 +81,8 @@ def cleanup(config: Config) -> int:
 
 def _serve(config: Config, read_config: Callable[[], Config], started: float) -> Config | None:
     """Work until told to stop (None), or until there is a new configuration."""
-    log.info("starting", version=__version__, node=config.node_name)
+    configured, config = config, config.with_mode(engines.choose_mode(config))
+    log.info("starting", version=__version__, node=config.node_name, mode=config.mode)
     if problem := sysctl.set_oom_score_adj(config.proxy.oom_score_adj):
         log.routine(problem)
     metrics = Metrics(config.mode)
@@ -108,7 +96,7 @@ def _serve(config: Config, read_config: Callable[[], Config], started: float) ->
         stack.callback(source.stop)
         stack.enter_context(events.running())
         events.started(__version__)
-        backends = _backends(config)
+        backends = engines.open_backends(config)
         health = HealthState(
             [backend.family for backend in backends],
             sync_timeout=2 * config.rules.sync_period,
@@ -126,39 +114,14 @@ def _serve(config: Config, read_config: Callable[[], Config], started: float) ->
         conntrack = Reconciler()
         for backend in backends:
             conntrack.remember(backend.family, backend.udp_frontends())
-        # route_localnet lets the network at 127.0.0.1 until the rule that keeps it out is there: so, after the rules.
-        reporter = Reporter(metrics, health, checks, conntrack, after_first_sync=lambda: _set_sysctls(config))
+        reporter = Reporter(metrics, health, checks, conntrack, after_first_sync=lambda: _after_first_sync(config))
         proxier = _proxier(config, backends, inbox, reporter)
         reader = _connections(config, proxier, metrics)
-        watch = ConfigWatch(config, read_config, proxier.stop)
+        watch = ConfigWatch(configured, read_config, proxier.stop)
         with _signals(proxier), watch.running():
             proxier.run()
         reader.save()
         return watch.new
-
-
-def _backends(config: Config) -> Sequence[Backend]:
-    """Return a backend for each address family that this node can serve. Raises BackendError if there is none."""
-    wanted = config.kproxy.iptables_variant
-    variant = detect_variant() if wanted is IPTablesVariant.AUTO else Variant(wanted)
-    log.info("using iptables", variant=variant)
-    for warning in foreign_rules(variant):
-        log.warning(warning)
-    return list(_iptables_backends(config, variant))
-
-
-def _iptables_backends(config: Config, variant: Variant) -> Iterator[Backend]:
-    layout = None if config.kproxy.layout == "auto" else Layout(config.kproxy.layout)
-    missing: list[tuple[IPFamily, NoIptablesError]] = []
-    for family in IPFamily:
-        try:
-            yield IptablesBackend(family, open_applier(family, variant), layout)
-        except NoIptablesError as error:
-            missing.append((family, error))
-    if len(missing) == len(IPFamily):
-        raise missing[0][1]
-    for family, reason in missing:
-        log.warning("one address family can't be served on this node", family=family, reason=reason)
 
 
 class _Requests:
@@ -260,6 +223,12 @@ def _signals(proxier: Proxier) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _after_first_sync(config: Config) -> None:
+    """Do what has to wait for the rules: route_localnet lets the network at 127.0.0.1 until a rule keeps it out."""
+    _set_sysctls(config)
+    engines.retire_others(config)
 
 
 def _set_sysctls(config: Config) -> None:

@@ -11,7 +11,8 @@
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
+from typing import Protocol as Interface
 
 import msgspec
 
@@ -26,7 +27,9 @@ from kproxy.backends.nftables.reconcile import Differences, compare
 from kproxy.backends.nftables.render import Renderer
 from kproxy.backends.nftables.ruleset import RuleSet, SetSpec
 from kproxy.backends.nftables.watch import Heard, Watch
-from kproxy.state.model import IPFamily
+from kproxy.backends.nftables.ways import Place
+from kproxy.plan.model import Destination
+from kproxy.state.model import IPFamily, Protocol
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +61,7 @@ class ApplyResult(msgspec.Struct, frozen=True, kw_only=True):
     """What was counted by elements and counters that are there no more."""
 
 
-class Applier(Protocol):
+class Applier(Interface):
     """One address family's way to the kernel. Not thread-safe. Methods raise BackendError's subclasses in `errors`."""
 
     def reconcile(self, ruleset: RuleSet) -> ApplyResult:
@@ -72,6 +75,9 @@ class Applier(Protocol):
 
     def counted(self, ruleset: RuleSet) -> Counted:
         """Read what has been counted."""
+
+    def udp_frontends(self) -> Set[Destination]:
+        """Read where the table in force now, if there is one, takes in UDP for services."""
 
     def cleanup(self) -> None:
         """Remove kproxy's table and kube-proxy's."""
@@ -229,6 +235,24 @@ class NftApplier:
         for name, spec in ruleset.sets.items():
             if spec.counted and name in ruleset.elements:
                 yield from ((name, found) for found in self._kernel.elements(name, spec, at_least=1))
+
+    def udp_frontends(self) -> Set[Destination]:
+        """See `Applier`."""
+        if names.TABLE not in self._kernel.tables():
+            return frozenset()
+        found: set[Destination] = set()
+        by_port, by_address = Place(Protocol.UDP, node_port=True), Place(Protocol.UDP, node_port=False)
+        for name, shape in self._kernel.sets().items():
+            place = by_port if name.startswith(f"{by_port.prefix}/") else by_address
+            if not name.startswith(f"{place.prefix}/") or shape.data_length:
+                continue  # a map of endpoints holds no frontend that isn't in a set, too
+            spec = place.affinity_spec if shape.is_map else place.set_spec
+            keys = [element.key for element in self._kernel.elements(name, spec)]
+            found.update(
+                Destination(None, int(key[0])) if place.node_port else Destination(str(key[0]), int(key[1]))
+                for key in keys
+            )
+        return found
 
     def cleanup(self) -> None:
         """See `Applier`."""

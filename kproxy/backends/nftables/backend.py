@@ -14,7 +14,7 @@ from kproxy.backends.nftables.change import Change, CounterFor
 from kproxy.backends.nftables.compile import Compiler
 from kproxy.backends.nftables.counts import Tally, total
 from kproxy.backends.nftables.errors import KernelRefusedError
-from kproxy.plan.model import Plan, ServicePlan
+from kproxy.plan.model import Destination, Plan, ServicePlan
 from kproxy.state.model import IPFamily, ServicePortName
 
 _MANY_ENDPOINTS = 20_000
@@ -57,6 +57,10 @@ class NftablesBackend:
     def drifted(self) -> bool:
         """See `kproxy.backends.base.Backend.drifted`."""
         return self._applier.drifted()
+
+    def udp_frontends(self) -> Set[Destination]:
+        """See `kproxy.backends.base.Backend.udp_frontends`."""
+        return self._applier.udp_frontends()
 
     def counts(self) -> Counts:
         """See `kproxy.backends.base.Backend.counts`."""
