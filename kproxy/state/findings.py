@@ -14,7 +14,7 @@ from typing import TypeAlias
 from kproxy.api.types import ObjectKey, Problem
 from kproxy.state.addresses import NotAnAddress
 from kproxy.state.model import IPFamily, Protocol
-from kproxy.wording import quote
+from kproxy.wording import quote, shown
 
 Parse: TypeAlias = Callable[[str], tuple[IPFamily, str]]
 """Reads an address or prefix; raises `NotAnAddress`."""
@@ -62,7 +62,7 @@ class Findings:
     def protocol(self, field: str, text: str | None) -> Protocol | None:
         """Return the protocol that ``text`` names, TCP where nothing is said; None where kproxy knows no such one."""
         if text not in _PROTOCOLS:
-            self.add(f"{field}.protocol", f"{quote(text)} is not TCP, UDP or SCTP; the port is ignored")
+            self.add(f"{field}.protocol", f"{shown(text)} is not TCP, UDP or SCTP; the port is ignored")
             return None
         return _PROTOCOLS[text]
 
