@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence, Set
 
 from kproxy.backends.base import BackendError, Counts, Refused, SyncReport
+from kproxy.backends.bisect import find_culprits
 from kproxy.backends.iptables.applier import Applier, ApplyResult
 from kproxy.backends.iptables.compile import Compiler, choose_layout
 from kproxy.backends.iptables.counts import count_connections
@@ -20,6 +21,7 @@ from kproxy.state.model import IPFamily, ServicePortName
 
 log = logging.getLogger(__name__)
 
+_REFUSALS = (KernelRefusedError, UnencodableRuleError)
 _NO_SERVICES_FAULT = {errno.EPERM, errno.EACCES, errno.ENOMEM, errno.ENOPROTOOPT, errno.EAGAIN}
 
 
@@ -45,11 +47,13 @@ class IptablesBackend:
         self._must_compare = True  # until it has gone well
         try:
             result = self._applier.reconcile(change.after) if full else self._applier.apply(change)
-        except (KernelRefusedError, UnencodableRuleError) as error:
+        except _REFUSALS as error:
             if not _may_be_a_services_fault(error):
                 raise
             result = self._leave_out_culprits(plan, sorted(suspects), error)
         self._must_compare = False
+        if result.fell_back:
+            log.info("compared all %s rules instead of taking one step: %s", self.family, result.fell_back)
         return SyncReport(
             full=result.full,
             rules={str(table): count for table, count in self._applier.rule_counts.items()},
@@ -108,7 +112,7 @@ class IptablesBackend:
         return None if name in self._refused else plan.services.get(name)
 
     def _leave_out_culprits(self, plan: Plan, suspects: Sequence[ServicePortName], error: BackendError) -> ApplyResult:
-        """Apply without the services that the kernel refuses, which halving finds in a few tries each.
+        """Apply without the services that the kernel refuses.
 
         Raises ``error`` if leaving out every suspect doesn't help: then it is no service's fault.
         """
@@ -118,22 +122,19 @@ class IptablesBackend:
         compiler.update(dict.fromkeys(suspects))
         try:
             result = self._applier.reconcile(compiler.ruleset)
-        except (KernelRefusedError, UnencodableRuleError):
+        except _REFUSALS:
             compiler.update({name: plan.services.get(name) for name in suspects})
             raise error from None
-        groups = [list(suspects)]
-        while groups:
-            group = groups.pop()
+
+        def add(group: Sequence[ServicePortName]) -> None:
             change = compiler.update({name: plan.services.get(name) for name in group})
             try:
-                result = self._applier.apply(change)
-            except (KernelRefusedError, UnencodableRuleError) as refusal:
+                self._applier.apply(change)
+            except _REFUSALS:
                 compiler.update(dict.fromkeys(group))
-                if len(group) == 1:
-                    self._refused[group[0]] = str(refusal)
-                    continue
-                middle = len(group) // 2
-                groups += [group[middle:], group[:middle]]
+                raise
+
+        self._refused |= find_culprits(suspects, add, _REFUSALS)
         return self._applier.reconcile(compiler.ruleset) if self._refused else result
 
 
