@@ -64,6 +64,18 @@ class TableEdit(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         return TableEdit(fill=self.fill, hunks=growth), TableEdit(hunks=shrinkage, remove=self.remove)
 
 
+def heirs(hunk: Hunk[T], destination: Callable[[T], bytes | str]) -> dict[int, int]:
+    """Return which new rules of a place shall take over the counters of which old ones, by their numbers in it.
+
+    A rule that sends to the same destination as before is the same one to whoever counts connections, even if it had to
+    be rewritten: in a draw, each change of the number of endpoints changes the chances of those that stay.
+    ``destination`` tells where a rule sends connections to; nothing, if to nowhere.
+    """
+    before = {destination(rule): number for number, rule in enumerate(hunk.old)}
+    places = ((number, destination(rule)) for number, rule in enumerate(hunk.new))
+    return {number: before[found] for number, found in places if found and found in before}
+
+
 Steps: TypeAlias = Sequence[tuple[TableName, TableEdit[T]]]
 """Commits, one after the other."""
 

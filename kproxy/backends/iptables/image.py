@@ -20,6 +20,7 @@ from kproxy.backends.iptables.terms import standard_target
 
 _HOOK_CHAINS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")  # by hook number, netfilter.h
 _ERROR = b"ERROR"  # XT_ERROR_TARGET
+_DNAT = b"DNAT"
 _VERDICT = struct.Struct("=i")
 _VERDICTS = {  # -NF_… - 1, and XT_RETURN; all else are offsets
     -1: standard_target(b"DROP"),
@@ -103,6 +104,18 @@ def target_name(layout: EntryLayout, entry: bytes) -> str:
     """Return the target of an entry in `encode`'s form: a verdict, a chain or an extension; empty where none."""
     (target_offset, _) = OFFSETS.unpack_from(entry, layout.offsets_offset)
     return _name(entry[target_offset + 2 : target_offset + 31]).decode(errors="replace")
+
+
+def nat_destination(layout: EntryLayout, entry: bytes) -> bytes:
+    """Return what says where an entry in `encode`'s form sends connections to; empty where it does not."""
+    (target_offset, _) = OFFSETS.unpack_from(entry, layout.offsets_offset)
+    return entry[target_offset:] if _name(entry[target_offset + 2 : target_offset + 31]) == _DNAT else b""
+
+
+def with_counters(layout: EntryLayout, entry: bytes, counters: bytes) -> bytes:
+    """Return an entry in `encode`'s form that does not begin to count at zero."""
+    at = layout.counters_offset
+    return entry[:at] + counters + entry[at + COUNTERS.size :]
 
 
 def _split(layout: EntryLayout, builtins: Mapping[str, int], blob: bytes) -> dict[str, list[int]]:

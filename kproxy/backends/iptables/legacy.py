@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager
 
 from kproxy.backends.iptables.applier import ApplyResult, ChainCounters
-from kproxy.backends.iptables.edit import Lazily, Steps, TableContent, TableEdit
+from kproxy.backends.iptables.diff import Hunk
+from kproxy.backends.iptables.edit import Lazily, Steps, TableContent, TableEdit, heirs
 from kproxy.backends.iptables.encode import Encoder
 from kproxy.backends.iptables.engine import Engine, InterferedError, OutOfStepError
-from kproxy.backends.iptables.entry import entry_layout
+from kproxy.backends.iptables.entry import EntryLayout, entry_layout
 from kproxy.backends.iptables.errors import KernelRefusedError, UnencodableRuleError
 from kproxy.backends.iptables.firewall import KUBELET_CHAINS
-from kproxy.backends.iptables.image import TableImage, target_name
+from kproxy.backends.iptables.image import TableImage, nat_destination, target_name, with_counters
 from kproxy.backends.iptables.libiptc import LibIPTC, TableHandle, give_back_memory
 from kproxy.backends.iptables.lock import XtablesLock
 from kproxy.backends.iptables.names import is_ours
@@ -117,7 +118,7 @@ class LegacyApplier(Engine[bytes]):
             with TableHandle(self._library, name) as handle:
                 if self._reader.info(name) != self._outlines[name]:
                     raise _changed_by_others(name, check=check)
-                _edit(handle, edit, check=check)
+                _edit(handle, self._layout, edit, check=check)
                 _commit(handle)
             self._outlines[name] = self._reader.info(name)
 
@@ -138,16 +139,16 @@ def _commit(handle: TableHandle) -> None:
         raise
 
 
-def _edit(handle: TableHandle, edit: TableEdit[bytes], *, check: bool) -> None:
+def _edit(handle: TableHandle, layout: EntryLayout, edit: TableEdit[bytes], *, check: bool) -> None:
     try:
-        _perform(handle, edit, check=check)
+        _perform(handle, layout, edit, check=check)
     except KernelRefusedError as err:
         if check:  # a chain was not there, or was there already
             raise OutOfStepError(str(err)) from err
         raise
 
 
-def _perform(handle: TableHandle, edit: TableEdit[bytes], *, check: bool) -> None:
+def _perform(handle: TableHandle, layout: EntryLayout, edit: TableEdit[bytes], *, check: bool) -> None:
     for chain in sorted(edit.fill):  # libiptc keeps chains sorted, and is quickest when they come so
         handle.create_chain(chain)
     for chain, entries in edit.fill.items():
@@ -156,8 +157,20 @@ def _perform(handle: TableHandle, edit: TableEdit[bytes], *, check: bool) -> Non
         for hunk in reversed(hunks):  # from the end, so that numbers before it stay true
             if check and any(handle.entry(chain, n) != entry for n, entry in enumerate(hunk.old, hunk.at)):
                 raise OutOfStepError(f"chain {chain} had been changed by another program")
+            successors = _successors(handle, layout, chain, hunk)
             handle.delete(chain, hunk.at, len(hunk.old))
-            handle.insert(chain, hunk.at, hunk.new)
+            handle.insert(chain, hunk.at, successors)
     for chain in edit.remove:
         if not handle.references(chain):
             handle.delete_chain(chain)
+
+
+def _successors(handle: TableHandle, layout: EntryLayout, chain: str, hunk: Hunk[bytes]) -> Sequence[bytes]:
+    """Return the new rules of a place, counting on where those that they replace stop."""
+    inherited = heirs(hunk, lambda entry: nat_destination(layout, entry))
+    return [
+        with_counters(layout, entry, handle.counters(chain, hunk.at + inherited[number]))
+        if number in inherited
+        else entry
+        for number, entry in enumerate(hunk.new)
+    ]

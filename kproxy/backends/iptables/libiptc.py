@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from kproxy.backends.iptables.entry import OFFSETS, entry_layout
+from kproxy.backends.iptables.entry import COUNTERS, OFFSETS, entry_layout
 from kproxy.backends.iptables.errors import KernelRefusedError, NoIptablesError
 from kproxy.backends.iptables.image import normal_form
 from kproxy.backends.iptables.render import BUILTIN_CHAINS
@@ -183,6 +183,11 @@ class TableHandle:
         (_, size) = OFFSETS.unpack(ctypes.string_at(address + layout.offsets_offset, OFFSETS.size))
         target = self._library.get_target(address, self._handle) or b""
         return normal_form(layout, ctypes.string_at(address, size), target)
+
+    def counters(self, chain: str, position: int) -> bytes:
+        """Return one rule's counters, packed as COUNTERS; zeros where the chain has no rule of that number."""
+        counters = self._library.read_counter(chain.encode(), position + 1, self._handle)
+        return ctypes.string_at(counters, COUNTERS.size) if counters else bytes(COUNTERS.size)
 
     def commit(self) -> None:
         """Replace the kernel's table by this one, at once. Rules that stay keep their counters, and so do policies."""

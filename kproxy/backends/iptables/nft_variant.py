@@ -5,6 +5,8 @@ compared as the text that iptables-nft-save prints, which is how `render` spells
 ``--noflush`` of nothing but the edit: rules inserted and deleted by number, so that those that stay keep their
 counters. Each table's part is one commit of the kernel's. The legacy tables are never touched.
 
+Rewritten rules that count connections take over counters, see `heirs`; but ip6tables-nft 1.8.9 sets none.
+
 iptables-nft takes no lock: the kernel refuses a commit made on an older state, and the tool then starts it over.
 """
 
@@ -15,9 +17,10 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 from kproxy.backends.iptables.applier import ChainCounters
-from kproxy.backends.iptables.edit import Lazily, Steps, TableContent, TableEdit
+from kproxy.backends.iptables.edit import Lazily, Steps, TableContent, TableEdit, heirs
 from kproxy.backends.iptables.engine import Engine, OutOfStepError
 from kproxy.backends.iptables.errors import KernelRefusedError, NoIptablesError
 from kproxy.backends.iptables.firewall import KUBELET_CHAINS
@@ -35,6 +38,7 @@ _TIMEOUT = 120.0
 """Seconds. Loading 70,000 rules takes a few; beyond this something is stuck."""
 
 _COUNTED_RULE = re.compile(r"\[(\d+):(\d+)\] -A (\S+)")
+_LISTED_COUNTERS = re.compile(r" -c (\d+ \d+)(?= -[jg] |$)")
 _FAULTY_LINE = re.compile(r"line:? (\d+)")
 _BANNER = re.compile(r"^\S+ v[\d.]+ \(nf_tables\):")
 _FOREIGN = "is incompatible, use 'nft' tool."
@@ -48,6 +52,7 @@ class NftTools:
         """Raises NoIptablesError where they are not installed."""
         self._save = _program(f"{_PREFIXES[family]}-save")
         self._restore = _program(f"{_PREFIXES[family]}-restore")
+        self._iptables = _program(_PREFIXES[family])
 
     def save(self, table: str, *options: str) -> list[str]:
         """Return a table's lines; none where there is no such table. Raises KernelRefusedError."""
@@ -63,12 +68,18 @@ class NftTools:
         """Return the names of a table's chains."""
         return frozenset(line[1:].partition(" ")[0] for line in self.save(table) if line.startswith(":"))
 
+    def counters(self, table: str, chain: str) -> list[str]:
+        """Return the counters of a chain's rules, "packets bytes"; none where there is no such chain."""
+        listed = _run([self._iptables, "-t", table, "-v", "-S", chain]).stdout.splitlines()
+        found = (_LISTED_COUNTERS.search(line) for line in listed if line.startswith("-A "))
+        return [counters[1] if counters else "0 0" for counters in found]
+
     def restore(self, steps: Steps[str]) -> None:
         """Make edits, table by table. Raises KernelRefusedError; tables before the one it names are done."""
         lines: list[str] = []
         tables: list[TableName] = []
         for name, edit in steps:
-            lines += [f"*{name}", *_commands(edit), "COMMIT"]
+            lines += [f"*{name}", *_commands(edit, partial(self.counters, name)), "COMMIT"]
             tables += [name] * (len(lines) - len(tables))
         done = _run([self._restore, "--noflush"], "\n".join([*lines, ""]))
         if done.returncode != 0:
@@ -77,15 +88,24 @@ class NftTools:
             raise _refusal(table, done.stderr, "iptables-nft-restore")
 
 
-def _commands(edit: TableEdit[str]) -> Iterator[str]:
+def _commands(edit: TableEdit[str], read_counters: Callable[[str], Sequence[str]]) -> Iterator[str]:
     yield from (f"-N {chain}" for chain in edit.fill)
     for chain, rules in edit.fill.items():
         yield from (f"-A {chain}{rule}" for rule in rules)
     for chain, hunks in edit.hunks.items():
-        for hunk in reversed(hunks):  # from the end, so that numbers before it stay true
+        inherited = [heirs(hunk, _nat_destination) for hunk in hunks]
+        counters = read_counters(chain) if any(inherited) else ()
+        for hunk, old_of in reversed(list(zip(hunks, inherited, strict=True))):  # so that numbers before it stay true
             yield from (f"-D {chain} {hunk.at + 1}" for _ in hunk.old)
-            yield from (f"-I {chain} {number}{rule}" for number, rule in enumerate(hunk.new, hunk.at + 1))
+            for number, rule in enumerate(hunk.new):
+                old = hunk.at + old_of[number] if number in old_of else len(counters)
+                counted = f" -c {counters[old]}" if old < len(counters) else ""
+                yield f"-I {chain} {hunk.at + number + 1}{counted}{rule}"
     yield from (f"-X {chain}" for chain in edit.remove)
+
+
+def _nat_destination(rule: str) -> str:
+    return rule.partition(" -j DNAT ")[2]
 
 
 def _program(name: str) -> str:
