@@ -267,7 +267,7 @@ def test_a_name_that_should_not_exist_can_not_break_the_text() -> None:
     metrics = Metrics()
     odd = ServicePortName('a"} 1\nfake_metric 2', "b\\", "é", Protocol.UDP)
     counters = ConnectionCounters()
-    counters.fold(Reading(V4, Counts({odd: 7}, {}, {}, {}), {odd}))
+    counters.fold(Reading(V4, Counts({odd: 7}, {(odd, "10.1.0.1:80"): 7}, {}, {}), {odd}))
     metrics.connection_counters(lambda: counters)
     labels = {"namespace": odd.namespace, "service": odd.name, "port": odd.port, "protocol": "UDP"}
     assert value(metrics, "kproxy_service_connections_total", **labels) == 7

@@ -25,7 +25,10 @@ def reading(
     live: tuple[ServicePortName, ...] = (A, B),
     invalid_dropped: int | None = None,
 ) -> Reading:
-    return Reading(family, Counts(services, endpoints or {}, {}, {}, invalid_dropped), live)
+    """Where no endpoints are given, each service has one."""
+    if endpoints is None:
+        endpoints = {(name, ONE): count for name, count in services.items()}
+    return Reading(family, Counts(services, endpoints, {}, {}, invalid_dropped), live)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,25 @@ def test_a_deleted_services_series_end_and_a_new_one_starts_at_its_own_count() -
     assert counters.services == {A: 2}
 
 
+def test_an_endpoint_that_goes_does_not_count_those_that_stay_once_more() -> None:
+    counters = ConnectionCounters()
+    counters.fold(reading({A: 30}, {(A, ONE): 10, (A, TWO): 20}))
+    counters.fold(reading({A: 11}, {(A, ONE): 11}))
+    assert counters.services == {A: 31}
+    counters.fold(reading({A: 13}, {(A, ONE): 11, (A, TWO): 2}))
+    assert counters.services == {A: 33}
+    assert counters.endpoints == {(A, ONE): 11, (A, TWO): 22}
+
+
+def test_a_service_counts_without_endpoints_being_shown() -> None:
+    counters = ConnectionCounters(max_endpoints=0)
+    counters.fold(reading({A: 30}, {(A, ONE): 10, (A, TWO): 20}))
+    counters.fold(reading({A: 11}, {(A, ONE): 11}))
+    assert counters.services == {A: 31}
+    assert counters.endpoints == {}
+    assert counters.omitted == {"services": 0, "endpoints": 0}
+
+
 def test_a_service_without_endpoints_keeps_its_total() -> None:
     counters = ConnectionCounters()
     counters.fold(reading({A: 5}))
@@ -133,7 +155,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_restart_goes_on_where_the_rules_counters_are(root: Path) -> None:
     before = ConnectionCounters()
-    before.fold(reading({A: 5, B: 1}, {(A, ONE): 3, (A, TWO): 2}, invalid_dropped=9))
+    before.fold(reading({A: 5, B: 1}, {(A, ONE): 3, (A, TWO): 2, (B, ONE): 1}, invalid_dropped=9))
     before.fold(reading({A: 1}, {(A, ONE): 1}, invalid_dropped=10))
     store = Store(root / "state", root)
     store.save(before)
@@ -141,9 +163,9 @@ def test_a_restart_goes_on_where_the_rules_counters_are(root: Path) -> None:
     store.load(after)
     assert after.services == before.services == {A: 6, B: 1}
     assert after.endpoints == before.endpoints
-    after.fold(reading({A: 4, B: 2}, {(A, ONE): 2, (A, TWO): 1}, invalid_dropped=11))
-    assert after.services == {A: 9, B: 3}, "B had no rule when the state was saved: its 2 are new"
-    assert after.endpoints == {(A, "10.0.0.1:80"): 5, (A, "10.0.0.2:80"): 3}
+    after.fold(reading({A: 4, B: 2}, {(A, ONE): 2, (A, TWO): 1, (B, ONE): 2}, invalid_dropped=11))
+    assert after.services == {A: 8, B: 3}, "B had no rule when the state was saved: its 2 are new"
+    assert after.endpoints == {(A, ONE): 5, (A, TWO): 3, (B, ONE): 3}
     assert after.packets("invalid_dropped") == 11
 
 

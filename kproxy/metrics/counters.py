@@ -4,6 +4,9 @@ A rule's counter starts again at zero when the rule is rewritten, and is gone wi
 never fall, over every rewrite and over a restart of kproxy. So what was read last is remembered beside each total: a
 reading above it adds the difference, a reading below it is all new.
 
+A service's total is the sum of what its endpoints' counters grew by, not the growth of their sum: that falls whenever
+an endpoint goes, and those that stay would be counted once more.
+
 Pure but for `Store`, which keeps the totals in a file.
 """
 
@@ -66,20 +69,32 @@ class Ledger(Generic[K]):
         """All totals, those of counters included that are not there now."""
         return {key: entry.total for key, entry in self._entries.items()}
 
-    def read(self, raw: Iterable[tuple[K, int]]) -> None:
-        """Add what was counted since the last reading. What is missing from ``raw`` has no counter now."""
+    def read(self, raw: Iterable[tuple[K, int]]) -> list[tuple[K, int]]:
+        """Add what was counted since the last reading, and return that; what ``raw`` lacks has no counter now."""
         entries = self._entries
+        growth = []
         before, self._round = self._round, self._round + 1
         now = self._round
         for key, value in raw:
             entry = entries.get(key)
             if entry is None:
                 entries[key] = _Entry(value, value, now)
+                growth.append((key, value))
                 continue
-            grown = entry.round == before and value >= entry.last
-            entry.total += value - entry.last if grown else value
+            grown = value - entry.last if entry.round == before and value >= entry.last else value
+            if grown:
+                entry.total += grown
+                growth.append((key, grown))
             entry.last = value
             entry.round = now
+        return growth
+
+    def add(self, key: K, growth: int) -> None:
+        """Add to a total that has no counter of its own."""
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry(0, 0, self._round)
+        entry.total += growth
 
     def keep(self, wanted: Callable[[K], bool]) -> None:
         """Forget all other keys."""
@@ -133,14 +148,14 @@ class ConnectionCounters:
         """Take in a reading. Where a family could not be read, leave it out: nothing is lost but time."""
         family = self._families[reading.family]
         live = reading.live if isinstance(reading.live, (set, frozenset, Mapping)) else frozenset(reading.live)
-        for ledger, raw in (
-            (family.services, reading.counts.services),
-            (family.rejected, reading.counts.rejected),
-            (family.dropped, reading.counts.dropped),
-        ):
-            ledger.read(raw.items())
+        for name in reading.counts.services:
+            family.services.add(name, 0)
+        for (name, _), grown in family.endpoints.read(reading.counts.endpoints.items()):
+            family.services.add(name, grown)
+        family.rejected.read(reading.counts.rejected.items())
+        family.dropped.read(reading.counts.dropped.items())
+        for ledger in (family.services, family.rejected, family.dropped):
             ledger.keep(live.__contains__)
-        family.endpoints.read(reading.counts.endpoints.items() if self._max_endpoints else ())
         family.endpoints.keep(lambda key: key[0] in live)
         family.endpoints.shrink(2 * self._max_endpoints)
         singles = {"invalid_dropped": reading.counts.invalid_dropped, "localhost_accepted": reading.localhost_accepted}
@@ -174,7 +189,7 @@ class ConnectionCounters:
         endpoints = sum(len(family.endpoints) for family in families)
         return {
             "services": max(0, services - self._max_services),
-            "endpoints": max(0, endpoints - self._max_endpoints),
+            "endpoints": max(0, endpoints - self._max_endpoints) if self._max_endpoints else 0,
         }
 
     def packets(self, name: str) -> int | None:
