@@ -77,6 +77,7 @@ def test_the_health_check_counts_ready_endpoints_of_this_node() -> None:
     plan = planned(BALANCED, HERE, LEAVING, THERE, UNKNOWN)
     assert (plan.health_check_node_port, plan.local_ready) == (32000, 1)
     assert planned(BALANCED, LEAVING).local_ready == 0
+    assert planned(BALANCED, HERE, msgspec.structs.replace(HERE, port=81)).local_ready == 1
 
 
 def test_a_frontend_without_a_route_is_a_mistake() -> None:

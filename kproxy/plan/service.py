@@ -29,7 +29,7 @@ def plan_service(
         serving_endpoints=_serving(port, endpoints, usable),
         affinity_seconds=port.affinity_seconds,
         health_check_node_port=port.health_check_node_port,
-        local_ready=sum(endpoint.is_local and endpoint.ready for endpoint in endpoints),
+        local_ready=len({endpoint.ip for endpoint in endpoints if endpoint.is_local and endpoint.ready}),
     )
 
 
