@@ -67,7 +67,8 @@ def _parser() -> ArgumentParser:
     render = commands.add_parser(
         "render",
         help="print the rules for objects in files; needs no privileges",
-        description="Print the rules for the objects in YAML or JSON files, in the format of iptables-save.",
+        description="Print the rules for the objects in YAML or JSON files, in the format of iptables-save; "
+        "with --proxy-mode nftables, in that of nft.",
     )
     cleanup = commands.add_parser(
         "cleanup",

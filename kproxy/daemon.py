@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -15,13 +15,14 @@ from kproxy.api.access import AccessError, AccessOptions
 from kproxy.api.client import ApiClient
 from kproxy.api.credentials import Credentials
 from kproxy.api.folder import ManifestSource
+from kproxy.api.kinds import Kind
 from kproxy.api.listwatch import Timing
 from kproxy.api.manifests import ManifestError
 from kproxy.api.sink import Sink, Source
 from kproxy.api.source import ApiSource
-from kproxy.api.types import Node
+from kproxy.api.types import Node, ServiceCIDR
 from kproxy.backends.base import Backend, BackendError
-from kproxy.config import Config, to_yaml
+from kproxy.config import Config, ProxyMode, to_yaml
 from kproxy.configwatch import ConfigWatch
 from kproxy.connections import ConnectionReader
 from kproxy.conntrack.reconciler import Reconciler
@@ -152,7 +153,10 @@ def _source(config: Config, client: ApiClient | None, sink: Sink) -> Source:
     """Return where objects come from. Raises ManifestError where waiting can't help."""
     if client is None:
         return ManifestSource(Path(config.options.manifests), sink, config.node_name)
-    return ApiSource(client, sink, config.node_name, timing=Timing(idle=config.kproxy.watch_idle_timeout))
+    # Only mode nftables looks at ServiceCIDRs: it drops what is for addresses that no service has.
+    optional = [Kind.SERVICE_CIDR] if config.mode is ProxyMode.NFTABLES else []
+    timing = Timing(idle=config.kproxy.watch_idle_timeout)
+    return ApiSource(client, sink, config.node_name, optional=optional, timing=timing)
 
 
 @contextlib.contextmanager
@@ -177,11 +181,12 @@ def _http(
 def _proxier(config: Config, backends: Sequence[Backend], inbox: Inbox, reporter: Reporter) -> Proxier:
     by_prefix = bool(config.proxy.node_port_addresses) and not config.node_ports_on_primary
 
-    def facts(node: Node | None) -> NodeFacts:
+    def facts(node: Node | None, service_cidrs: Collection[ServiceCIDR]) -> NodeFacts:
         return node_facts(
             config.node_name,
             node,
             interface_addresses=interfaces.addresses() if by_prefix else None,
+            service_cidrs=service_cidrs,
             tcp_be_liberal=sysctl.tcp_be_liberal(),
         )
 

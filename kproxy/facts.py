@@ -7,7 +7,7 @@ that ``kproxy render`` can say how things would be on another node.
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-from kproxy.api.types import Node
+from kproxy.api.types import Node, ServiceCIDR
 from kproxy.config import Config
 from kproxy.plan.settings import PRIMARY, NodeFacts, ProxySettings
 from kproxy.state.addresses import NotAnAddress, parse_cidr, parse_ip
@@ -39,6 +39,7 @@ def node_facts(
     *,
     node_ips: Sequence[str] = (),
     interface_addresses: Iterable[str] | None = None,
+    service_cidrs: Iterable[ServiceCIDR] = (),
     tcp_be_liberal: bool = False,
 ) -> NodeFacts:
     """Return what is known of the node called ``name``.
@@ -55,6 +56,7 @@ def node_facts(
         zone=(labels.zone if labels else None) or "",
         ips=ips,
         pod_cidrs=_pod_cidrs(node),
+        service_cidrs=_service_cidrs(service_cidrs),
         interface_addresses=tuple(sorted({str(ipaddress.ip_address(text)) for text in interface_addresses})),
         tcp_be_liberal=tcp_be_liberal,
     )
@@ -88,3 +90,14 @@ def _pod_cidrs(node: Node | None) -> dict[IPFamily, str]:
             continue
         found.setdefault(family, cidr)
     return found
+
+
+def _service_cidrs(objects: Iterable[ServiceCIDR]) -> tuple[str, ...]:
+    found: set[str] = set()
+    for obj in objects:
+        for text in obj.spec.cidrs or ():
+            try:
+                found.add(parse_cidr(text)[1])
+            except NotAnAddress:
+                continue
+    return tuple(sorted(found))

@@ -11,11 +11,13 @@ import msgspec
 
 from kproxy.api.kinds import Kind
 from kproxy.api.manifests import Manifest, combine, read_file, read_manifest
-from kproxy.api.types import ApiObject, EndpointSlice, Node, ObjectKey, Problem, Service
-from kproxy.backends.iptables.compile import compile_plan
+from kproxy.api.types import ApiObject, EndpointSlice, Node, ObjectKey, Problem, Service, ServiceCIDR
+from kproxy.backends.iptables import compile as iptables
 from kproxy.backends.iptables.lists import Layout
 from kproxy.backends.iptables.render import render_ruleset
-from kproxy.config import Config
+from kproxy.backends.nftables import compile as nftables
+from kproxy.backends.nftables.render import Renderer
+from kproxy.config import Config, ProxyMode
 from kproxy.facts import node_facts, proxy_settings
 from kproxy.plan.model import Plan
 from kproxy.plan.planner import Planner
@@ -50,8 +52,13 @@ def find_node(objects: Objects, name: str) -> Node | None:
 
 
 def render_plan(plan: Plan, layout: Layout | None = None) -> str:
-    """Return a plan's rules as iptables-save text."""
-    return render_ruleset(compile_plan(plan, layout), plan.node.family)
+    """Return a plan's rules in mode iptables, as iptables-save text."""
+    return render_ruleset(iptables.compile_plan(plan, layout), plan.node.family)
+
+
+def render_plan_for_nft(plan: Plan) -> str:
+    """Return a plan's rules in mode nftables, as ``nft -f`` reads them."""
+    return Renderer(plan.node.family).ruleset(nftables.compile_plan(plan))
 
 
 class RenderRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +88,7 @@ def render_files(request: RenderRequest, config: Config) -> tuple[str, tuple[Pro
         find_node(objects, name),
         node_ips=request.node_ips,
         interface_addresses=request.interface_addresses,
+        service_cidrs=[obj for obj in objects[Kind.SERVICE_CIDR].values() if isinstance(obj, ServiceCIDR)],
         tcp_be_liberal=config.proxy.conntrack.tcp_be_liberal,
     )
     layout = None if config.kproxy.layout == "auto" else Layout(config.kproxy.layout)
@@ -90,7 +98,9 @@ def render_files(request: RenderRequest, config: Config) -> tuple[str, tuple[Pro
         problems += skipped
         if request.headings:
             parts.append(f"# {family}\n")
-        parts.append(render_plan(plan, layout))
+        # Mode auto would depend on the machine at hand; what it is here is said by the default, iptables.
+        in_nft = config.mode is ProxyMode.NFTABLES
+        parts.append(render_plan_for_nft(plan) if in_nft else render_plan(plan, layout))
     return "".join(parts), tuple(sorted(set(problems)))
 
 

@@ -8,11 +8,11 @@ while the rules of before stay in force.
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from kproxy.api.kinds import Kind
-from kproxy.api.types import ApiObject, EndpointSlice, Node, ObjectKey, Problem, Service
+from kproxy.api.types import ApiObject, EndpointSlice, Node, ObjectKey, Problem, Service, ServiceCIDR
 from kproxy.backends.base import Backend, BackendError, Counts, SyncReport
 from kproxy.inbox import Batch, Inbox
 from kproxy.pacing import Pacer
@@ -89,7 +89,7 @@ class Proxier:
         self,
         backends: Sequence[Backend],
         settings: ProxySettings,
-        facts: Callable[[Node | None], NodeFacts],
+        facts: Callable[[Node | None, Collection[ServiceCIDR]], NodeFacts],
         inbox: Inbox,
         pacer: Pacer,
         observer: Observer,
@@ -98,12 +98,14 @@ class Proxier:
     ) -> None:
         """Put the loop together.
 
-        ``facts`` says what is so of the node, given its Node object, and is asked again now and then, since addresses
-        come and go. With ``resync_seconds`` over 0, all rules are compared with the kernel's that often.
+        ``facts`` says what is so of the node, given its Node object and the ServiceCIDRs, and is asked again now and
+        then, since addresses come and go. With ``resync_seconds`` over 0, all rules are compared with the kernel's that
+        often.
         """
-        self._families = [_Family(backend, settings, facts(None)) for backend in backends]
+        self._families = [_Family(backend, settings, facts(None, ())) for backend in backends]
         self._facts = facts
         self._node: Node | None = None
+        self._service_cidrs: dict[ObjectKey, ServiceCIDR] = {}
         self._inbox = inbox
         self._pacer = pacer
         self._observer = observer
@@ -197,6 +199,8 @@ class Proxier:
                 gone.update(family.tracker.services_missing_from(objects))
             elif kind is Kind.ENDPOINT_SLICE:
                 gone.update(family.tracker.slices_missing_from(objects))
+            elif kind is Kind.SERVICE_CIDR:
+                gone.update(self._service_cidrs.keys() - objects.keys())
         if kind is Kind.NODE and not objects:
             self._set_node(None)
         for key in gone:
@@ -207,6 +211,9 @@ class Proxier:
     def _take_one(self, kind: Kind, key: ObjectKey, obj: ApiObject | None, counts: dict[Kind, int]) -> None:
         if kind is Kind.NODE:
             self._set_node(obj if isinstance(obj, Node) else None)
+            return
+        if kind is Kind.SERVICE_CIDR:
+            self._set_service_cidr(key, obj if isinstance(obj, ServiceCIDR) else None)
             return
         changes = [_change(family.tracker, kind, key, obj) for family in self._families]
         if any(change.changed for change in changes):
@@ -224,8 +231,14 @@ class Proxier:
         self._observer.node_changed(node)
         self._refresh_facts()
 
+    def _set_service_cidr(self, key: ObjectKey, obj: ServiceCIDR | None) -> None:
+        self._service_cidrs.pop(key, None)
+        if obj is not None:
+            self._service_cidrs[key] = obj
+        self._refresh_facts()
+
     def _refresh_facts(self) -> None:
-        facts = self._facts(self._node)
+        facts = self._facts(self._node, self._service_cidrs.values())
         for family in self._families:
             family.stale |= family.planner.set_node(facts)
 

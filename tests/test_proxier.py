@@ -19,7 +19,7 @@ from kproxy.plan.model import Destination, Plan
 from kproxy.plan.settings import ProxySettings
 from kproxy.proxier import Proxier
 from kproxy.state.model import IPFamily, ServicePortName
-from tests.apiserver.objects import make_node, make_service, make_slice
+from tests.apiserver.objects import make_node, make_service, make_service_cidr, make_slice
 
 
 class FakeBackend:
@@ -28,6 +28,7 @@ class FakeBackend:
     def __init__(self, family: IPFamily) -> None:
         self.family = family
         self.endpoints: dict[str, list[str]] = {}
+        self.service_cidrs: tuple[str, ...] = ()
         self.calls: list[tuple[frozenset[str], bool]] = []
         self.error: BackendError | None = None
         self.has_drifted = False
@@ -37,6 +38,7 @@ class FakeBackend:
         if self.error is not None:
             raise self.error
         self.has_drifted = False
+        self.service_cidrs = plan.node.service_cidrs
         self.endpoints = {
             str(name): [str(endpoint) for endpoint in service.cluster_endpoints]
             for name, service in plan.services.items()
@@ -89,7 +91,7 @@ class Setup:
         self.proxier = Proxier(
             [self.v4, self.v6],
             ProxySettings(),
-            lambda node: node_facts("node-a", node),
+            lambda node, service_cidrs: node_facts("node-a", node, service_cidrs=service_cidrs),
             self.inbox,
             Pacer(cpu_share=1.0),
             self.recorder,
@@ -232,3 +234,16 @@ def test_a_new_zone_plans_anew() -> None:
         moved = msgspec.convert(make_node("node-a", zone="zone-b"), Node)
         setup.inbox.update(Kind.NODE, moved)
         eventually(lambda: setup.v4.endpoints == {"default/web": ["10.244.1.12:80"]})
+
+
+def test_service_cidrs_reach_the_plan() -> None:
+    setup = Setup()
+    with setup.running():
+        setup.fill()
+        eventually(lambda: setup.v4.endpoints)
+        one = objects(Kind.SERVICE_CIDR, make_service_cidr("kubernetes", "10.96.0.0/12", "fd00:10:96::/112"))
+        setup.inbox.replace(Kind.SERVICE_CIDR, one)
+        eventually(lambda: setup.v4.service_cidrs == ("10.96.0.0/12",))
+        eventually(lambda: setup.v6.service_cidrs == ("fd00:10:96::/112",))
+        setup.inbox.replace(Kind.SERVICE_CIDR, {})
+        eventually(lambda: setup.v4.service_cidrs == ())

@@ -21,6 +21,7 @@ def plan_node(family: IPFamily, node: NodeFacts, settings: ProxySettings) -> Nod
         node_port_ips=None if _ALL[family] in addresses else _matching_ips(family, addresses, node, localhost),
         localhost_node_ports=localhost,
         drop_invalid=not node.tcp_be_liberal,
+        service_cidrs=tuple(cidr for cidr in node.service_cidrs if parse_cidr(cidr)[0] is family),
     )
 
 

@@ -43,6 +43,8 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     ips: Mapping[IPFamily, str] = {}
     """The node's primary address in each family it has."""
     pod_cidrs: Mapping[IPFamily, str] = {}
+    service_cidrs: tuple[str, ...] = ()
+    """The ranges, of either family, that ClusterIPs are taken from, where they are known (ServiceCIDR objects)."""
     interface_addresses: tuple[str, ...] = ()
     """Every address on the node's interfaces."""
     tcp_be_liberal: bool = False
