@@ -98,8 +98,7 @@ class ServicePlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     health_check_node_port: int = 0
     """Where a load balancer asks whether this node has endpoints; 0 for none."""
     local_ready: int = 0
-    """Number of ready endpoints on this node, an address with several ports counted once: what the health-check node port
-    tells."""
+    """Number of ready endpoints on this node, by address: what the health-check node port tells."""
 
     def route(self, frontend: Frontend) -> Route:
         """Return the route for connections that came in by ``frontend``."""
