@@ -71,7 +71,9 @@ class Reporter:
             full=report.full,
             seconds=round(seconds, 4),
         )
-        self._metrics.sync_finished(family, full=report.full, seconds=seconds, rules=report.rules, written=report.rules)
+        self._metrics.sync_finished(
+            family, full=report.full, seconds=seconds, rules=report.rules, written=report.written
+        )
         self._metrics.refused(family, len(report.refused))
         if report.repaired and not first:
             self._metrics.drift_repaired(family, report.repaired)
@@ -100,6 +102,7 @@ class Reporter:
         """See `kproxy.proxier.Observer`."""
         self._pending_services = self._pending_slices = 0
         self._metrics.changes_pending(0, 0)
+        self._metrics.objects("service ports", sum(len(plan.services) for plan in plans))
         for plan in plans:
             self._health.synced(plan.node.family)
         self._checks.apply(plans)

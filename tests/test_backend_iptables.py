@@ -145,6 +145,17 @@ def test_the_first_sync_compares_and_later_ones_step() -> None:
     assert node.kernel.held == node.expected()
 
 
+def test_the_report_tells_what_is_in_force_and_what_this_sync_saw_to() -> None:
+    node = Node()
+    node.serve(1, "10.244.0.1")
+    node.planner.update(set(node.tracker.pending))
+    first = node.backend.apply(node.planner.plan, node.planner.plan.services.keys(), full=False)
+    assert first.written == first.rules
+    name = node.serve(2)
+    step = node.backend.apply(node.planner.plan, node.planner.update({name}), full=False)
+    assert (step.written, step.rules["filter"]) == ({"filter": 1, "nat": 0}, first.rules["filter"] + 1)
+
+
 def test_after_a_failure_it_compares() -> None:
     node = Node()
     node.serve(1, "10.244.0.1")

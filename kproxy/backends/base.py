@@ -27,6 +27,8 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the kernel's tables were read and compared as a whole, not only patched where the plan changed."""
     rules: Mapping[str, int]
     """Rules of kproxy's now in force, by table."""
+    written: Mapping[str, int] = {}
+    """Of those, the ones in chains that this sync had to see to, by table; in a full one, all."""
     repaired: int = 0
     """Chains found to be other than kproxy had left them; only a full sync notices."""
     refused: Sequence[Refused] = ()

@@ -182,7 +182,10 @@ class Metrics:
             "kubeproxy_sync_proxy_rules_iptables_total", "Rules of kproxy's in the kernel", "ip_family", "table"
         )
         self._rules_last = self._gauge(
-            "kubeproxy_sync_proxy_rules_iptables_last", "Rules written in the last sync", "ip_family", "table"
+            "kubeproxy_sync_proxy_rules_iptables_last",
+            "Rules in the chains that the last sync had to see to",
+            "ip_family",
+            "table",
         )
 
     def _add_server_metrics(self) -> None:
@@ -256,7 +259,7 @@ class Metrics:
         rules: Mapping[str, int],
         written: Mapping[str, int] | None = None,
     ) -> None:
-        """A sync went well. ``rules`` are those in force by table, ``written`` those written just now."""
+        """A sync went well. ``rules`` are those in force by table, ``written`` those in the chains it saw to."""
         label = family.metric_label
         self._sync.labels(label).observe(seconds)
         (self._sync_full if full else self._sync_partial).labels(label).observe(seconds)
@@ -308,7 +311,7 @@ class Metrics:
         self._skipped.labels(kind).inc(number)
 
     def objects(self, kind: str, number: int) -> None:
-        """Say how many objects of a kind (services, endpoints, …) are in force."""
+        """Say how many of a kind, such as service ports of both families, are in force."""
         self._objects.labels(kind).set(number)
 
     def config_warnings(self, number: int) -> None:

@@ -16,6 +16,7 @@ from kproxy.backends.iptables.counts import count_connections
 from kproxy.backends.iptables.diff import RuleSetChange, diff
 from kproxy.backends.iptables.errors import KernelRefusedError, TableBusyError, UnencodableRuleError
 from kproxy.backends.iptables.lists import Layout
+from kproxy.backends.iptables.ruleset import TableName
 from kproxy.plan.model import Destination, NodePlan, Plan, ServicePlan
 from kproxy.state.model import IPFamily, ServicePortName
 
@@ -54,9 +55,11 @@ class IptablesBackend:
         self._must_compare = False
         if result.fell_back:
             log.info("compared all %s rules instead of taking one step: %s", self.family, result.fell_back)
+        rules = {str(table): count for table, count in self._applier.rule_counts.items()}
         return SyncReport(
             full=result.full,
-            rules={str(table): count for table, count in self._applier.rule_counts.items()},
+            rules=rules,
+            written=rules if result.full else _rules_in_step(change),
             repaired=result.repaired,
             refused=[Refused(name, reason) for name, reason in self._refused.items()],
         )
@@ -136,6 +139,10 @@ class IptablesBackend:
 
         self._refused |= find_culprits(suspects, add, _REFUSALS)
         return self._applier.reconcile(compiler.ruleset) if self._refused else result
+
+
+def _rules_in_step(change: RuleSetChange) -> dict[str, int]:
+    return {str(name): sum(len(new or ()) for _, new in change.table(name).values()) for name in TableName}
 
 
 def _may_be_a_services_fault(error: BackendError) -> bool:
