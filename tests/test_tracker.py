@@ -224,6 +224,18 @@ def test_a_slice_of_an_unknown_type_is_named(tracker: Tracker) -> None:
     assert tracker.update_slice(endpoint_slice("www.example.com", kind="FQDN")).problems == ()
 
 
+@pytest.mark.parametrize("owner", [None, ""])
+def test_a_slice_that_names_no_service_is_told_of(tracker: Tracker, owner: str | None) -> None:
+    tracker.update_slice(endpoint_slice("10.244.0.11"))
+    change = tracker.update_slice(endpoint_slice("10.244.0.11", owner=owner))
+    assert [str(problem) for problem in change.problems] == [
+        'EndpointSlice shop/web-1: metadata.labels["kubernetes.io/service-name"]: missing; it names the Service, and '
+        "without it the slice is ignored"
+    ]
+    assert tracker.endpoints(WEB) == ()
+    assert tracker.update_slice(endpoint_slice("www.example.com", owner=owner, kind="FQDN")).problems == ()
+
+
 def test_everything_pending(tracker: Tracker) -> None:
     tracker.update_service(service("http", "admin"))
     settle(tracker)

@@ -105,7 +105,7 @@ class Folder:
             manifest = read_file(path)
         except ManifestError as error:
             held = self._files[name].manifest if name in self._files else Manifest()
-            _log.error(f"{error}; what it held last stays in force", objects=len(held.objects))
+            _log.error(f"{error}; {'what it held last stays' if held.objects else 'nothing of it is'} in force")
             return _Loaded(signature, held, str(error))
         _log.info("manifest read", file=path, objects=len(manifest.objects))
         return _Loaded(signature, manifest)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from kproxy.api.types import EndpointPort, EndpointSlice, Problem, SliceEndpoint
+from kproxy.api.types import LABEL_SERVICE_NAME, EndpointPort, EndpointSlice, Problem, SliceEndpoint
 from kproxy.state.addresses import NotAnAddress, parse_unicast_ip
 from kproxy.state.findings import Findings
 from kproxy.state.model import Endpoint, IPFamily, Protocol
@@ -23,13 +23,21 @@ def slice_family(endpoint_slice: EndpointSlice) -> IPFamily | None:
     return _ADDRESS_TYPES.get(endpoint_slice.address_type)
 
 
-def unknown_type(endpoint_slice: EndpointSlice) -> tuple[Problem, ...]:
-    """Return what to say of a slice whose address type does not exist; nothing if it does."""
-    kind = endpoint_slice.address_type
-    if kind in _ADDRESS_TYPES or kind == "FQDN":
-        return ()
+def owner_name(endpoint_slice: EndpointSlice) -> str | None:
+    """Return the name of the Service whose endpoints these are; the slice's own name says nothing of it."""
+    labels = endpoint_slice.metadata.labels
+    return labels.service_name or None if labels is not None else None
+
+
+def why_ignored(endpoint_slice: EndpointSlice) -> tuple[Problem, ...]:
+    """Return what is wrong with a slice that no family can use; nothing if it is as it should be."""
     findings = Findings("EndpointSlice", endpoint_slice.metadata.key)
-    findings.add("addressType", f"{quote(kind)} is not one of IPv4, IPv6, FQDN; the slice is ignored")
+    kind = endpoint_slice.address_type
+    if kind not in _ADDRESS_TYPES and kind != "FQDN":
+        findings.add("addressType", f"{quote(kind)} is not one of IPv4, IPv6, FQDN; the slice is ignored")
+    elif slice_family(endpoint_slice) and owner_name(endpoint_slice) is None:
+        field = f'metadata.labels["{LABEL_SERVICE_NAME}"]'
+        findings.add(field, "missing; it names the Service, and without it the slice is ignored")
     return tuple(findings.problems)
 
 

@@ -13,7 +13,7 @@ import msgspec
 from kproxy.api.types import EndpointSlice, ObjectKey, Problem, Service
 from kproxy.state.model import Endpoint, IPFamily, ServicePort, ServicePortName
 from kproxy.state.services import service_ports
-from kproxy.state.slices import SlicePorts, slice_endpoints, slice_family, unknown_type
+from kproxy.state.slices import SlicePorts, owner_name, slice_endpoints, slice_family, why_ignored
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -61,11 +61,10 @@ class Tracker:
     def update_slice(self, endpoint_slice: EndpointSlice) -> Change:
         """Take in an EndpointSlice that is new or was modified; slices of the other family do nothing."""
         key = endpoint_slice.metadata.key
-        labels = endpoint_slice.metadata.labels
-        owner_name = labels.service_name if labels else None
-        if slice_family(endpoint_slice) is not self.family or not owner_name:
-            return Change(self.delete_slice(key).changed, unknown_type(endpoint_slice))
-        owner = ObjectKey(key.namespace, owner_name)
+        service = owner_name(endpoint_slice)
+        if slice_family(endpoint_slice) is not self.family or service is None:
+            return Change(self.delete_slice(key).changed, why_ignored(endpoint_slice))
+        owner = ObjectKey(key.namespace, service)
         moved = self._slice_owner.get(key, owner) != owner and self.delete_slice(key).changed
         ports, problems = slice_endpoints(endpoint_slice, self.family, self._node_name)
         self._slice_owner[key] = owner
