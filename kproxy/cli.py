@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from kproxy import __version__
 from kproxy.api.manifests import ManifestError
 from kproxy.config import ArgumentParser, Config, ConfigError, add_flags, from_flags
+from kproxy.config.values import nearest
 from kproxy.offline import RenderRequest, render_files
 from kproxy.state.model import IPFamily
+from kproxy.wording import quote
 
-OK, FAILED, USAGE = 0, 1, 2
+OK, USAGE = 0, 2
 _COMMANDS = ("run", "render", "cleanup")
 
 
@@ -26,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args and args[0].startswith("-") and args[0] not in ("-h", "--help", "--version"):
         args.insert(0, "run")
     parser = _parser()
+    if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+        parser.error(f"unknown command {quote(args[0])}{nearest(args[0], _COMMANDS)}")
     options = parser.parse_args(args)
     if options.command is None:
         parser.print_help(sys.stderr)
@@ -56,28 +60,36 @@ def _dispatch(options: argparse.Namespace, config: Config) -> int:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="kproxy", description="A service proxy for Kubernetes nodes.")
+    parser = ArgumentParser(
+        prog="kproxy",
+        description="A service proxy for Kubernetes nodes: it does what kube-proxy does.",
+        epilog="Flags without a command mean run: kube-proxy's own command line works as it is.",
+    )
     parser.add_argument("--version", action="version", version=f"kproxy {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="{run,render,cleanup}")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
     run = commands.add_parser(
         "run",
+        usage="kproxy [run] [flag ...]",
         help="watch Services and program the kernel (the default)",
         description="Watch Services and EndpointSlices, at an API server or in a folder, and program the kernel.",
     )
     render = commands.add_parser(
         "render",
+        usage="kproxy render -f FILE ... [flag ...]",
         help="print the rules for objects in files; needs no privileges",
         description="Print the rules for the objects in YAML or JSON files, in the format of iptables-save; "
         "with --proxy-mode nftables, in that of nft.",
     )
     cleanup = commands.add_parser(
         "cleanup",
-        help="remove all that kproxy has written to the kernel",
-        description="Remove kproxy's (and kube-proxy's) rules from both address families, and nothing else.",
+        usage="kproxy cleanup [flag ...]",
+        help="remove all rules of kproxy's from the kernel",
+        description="Remove all rules of kproxy's, in every mode and of both address families, and kube-proxy's that "
+        "have the same names; nothing else. Sysctls stay as they are.",
     )
+    _add_render_options(render)
     for command in (run, render, cleanup):
         add_flags(command)
-    _add_render_options(render)
     return parser
 
 

@@ -1,0 +1,44 @@
+"""What the command line says to those who get it wrong, and to those who ask."""
+
+import pytest
+
+from kproxy import cli
+
+COMMANDS = ("run", "render", "cleanup")
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["rum"], "kproxy: unknown command 'rum'; did you mean run? (see kproxy --help)"),
+        (["version"], "kproxy: unknown command 'version' (see kproxy --help)"),
+        (["run", "now"], "kproxy run: unexpected argument 'now' (see kproxy run --help)"),
+        (
+            ["--kubconfig=x"],
+            "kproxy run: unknown flag '--kubconfig'; did you mean --kubeconfig? (see kproxy run --help)",
+        ),
+        (["render"], "kproxy render: the following arguments are required: -f (see kproxy render --help)"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(args: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(args)
+    assert (exit_.value.code, capsys.readouterr()) == (2, ("", f"{line}\n"))
+
+
+def test_without_arguments_it_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert all(f"\n    {command} " in output.err for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_begins_with_what_is_the_commands_own(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([command, "--help"])
+    assert exit_.value.code == 0
+    usage, _, rest = capsys.readouterr().out.partition("\n")
+    assert usage.startswith("usage: kproxy ")
+    assert command in usage
+    assert ("  -f FILE" in rest.partition("settings")[0]) is (command == "render")
