@@ -42,10 +42,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Cluster], list[Event]]:
     family = draw(st.sampled_from(IPFamily))
     versions = draw(st.lists(clusters(family=family), min_size=2, max_size=3))
     objects = [
-        Event("comes", obj)
-        for version in versions
-        for each in version.objects().values()
-        for obj in each.values()
+        Event("comes", obj) for version in versions for each in version.objects().values() for obj in each.values()
     ]
     chance = draw(st.randoms(use_true_random=False))
     events = []
