@@ -184,7 +184,11 @@ class Notices:
                 break
             except OSError:
                 continue
-        self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFTABLES_GROUP)
+        try:
+            self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFTABLES_GROUP)
+        except OSError as error:
+            self._socket.close()
+            raise NoNftablesError(str(NetlinkError("listening", error.errno or errno.EIO))) from None
         self._socket.setblocking(False)
 
     def pending(self) -> Iterator[Message]:

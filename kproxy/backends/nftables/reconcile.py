@@ -63,7 +63,8 @@ def _differences(
                 del wanted[found.key]
             else:
                 gone.setdefault(name, {})[found.key] = found.data
-                counted.append((name, found))
+                if found.packets:
+                    counted.append((name, found))
         if wanted:
             come[name] = wanted
     counters = kernel.counters().keys()
