@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+from kproxy.config import Layout, ProxyMode, load
 from tests.deploykit import DEPLOY, documents, find, render, typed
 
 TAKE_OVER = DEPLOY / "overlays" / "kubeadm" / "take-over.sh"
@@ -123,8 +124,12 @@ def test_a_node_on_which_kproxy_does_not_get_ready_goes_back_and_the_others_are_
 REFUSALS: list[tuple[str, list[Answer], str]] = [
     ("no kube-proxy", [(r"get daemonset kube-proxy", "", 1)], "there is no DaemonSet kube-proxy"),
     ("no kubeconfig", [(r"\.data\.kubeconfig", "", 0)], "has no kubeconfig.conf"),
-    ("mode ipvs", [(r"\.data\.config", KUBEADM_CONF.replace('mode: ""', "mode: ipvs"), 0)], "set mode to iptables"),
-    ("mode ipvs", [(r"\.data\.config", KUBEADM_CONF.replace('mode: ""', 'mode: "ipvs"'), 0)], "set mode to iptables"),
+    ("mode ipvs", [(r"\.data\.config", KUBEADM_CONF.replace('mode: ""', "mode: ipvs"), 0)], "et mode to iptables"),
+    (
+        "mode nftables",
+        [(r"\.data\.config", KUBEADM_CONF.replace('mode: ""', 'mode: "nftables"'), 0)],
+        "et mode to iptables",
+    ),
 ]
 
 
@@ -158,9 +163,11 @@ def test_kube_proxy_gets_one_node_after_the_other_once_kproxys_rules_are_as_it_k
         re.sub(r"^kubectl (--namespace kube-system )?| --timeout=.*", "", step)
         for step in ran.matching("patch|rollout|label node|(?<!--) wait |delete")
     ]
-    assert steps[0].startswith("patch daemonset kproxy ")
-    assert '"--layout=classic"' in steps[0]
-    assert steps[1:-1] == [
+    patches, steps = steps[:2], steps[2:]
+    added = [step["value"] for patch in patches for step in json.loads(patch.partition("--patch=")[2])]
+    config = load(added)
+    assert (config.kproxy.layout, config.mode) == (Layout.CLASSIC, ProxyMode.IPTABLES)
+    assert steps[:-1] == [
         "rollout status daemonset/kproxy",
         "label node node-a kproxy.dev/proxy-",
         "wait --for=condition=Ready pod/proxy-a",

@@ -5,8 +5,8 @@
 #   give-back.sh NODE ...      these nodes
 #
 # No connection is dropped: kproxy leaves its rules in force, and kube-proxy, which writes the same ones, carries on. In
-# clusters with more than 1,000 endpoints kproxy arranges its rules in a way of its own, which kube-proxy would not clean
-# up; so kproxy is told first to write them as kube-proxy does.
+# mode nftables, and in clusters with more than 1,000 endpoints, kproxy arranges its rules in a way of its own, which
+# kube-proxy would not clean up; so kproxy is told first to write them as kube-proxy does.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -19,10 +19,11 @@ k get daemonset kube-proxy >/dev/null 2>&1 ||
     fail "there is no DaemonSet kube-proxy to give nodes back to; 'kubeadm init phase addon kube-proxy' makes one"
 
 say "Telling kproxy to write its rules as kube-proxy does"
-if ! k get daemonset kproxy --output 'jsonpath={.spec.template.spec.containers[0].args}' | grep -q -e '--layout=classic'; then
-    k patch daemonset kproxy --type=json \
-        --patch='[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--layout=classic"}]'
-fi
+args=$(k get daemonset kproxy --output 'jsonpath={.spec.template.spec.containers[0].args}')
+for flag in --proxy-mode=iptables --layout=classic; do
+    [[ $args == *"$flag"* ]] || k patch daemonset kproxy --type=json \
+        --patch='[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "'"$flag"'"}]'
+done
 k rollout status daemonset/kproxy --timeout=600s
 
 all=

@@ -21,8 +21,10 @@ for key in 'config\.conf' 'kubeconfig\.conf'; do
     [ -n "$(k get configmap kube-proxy --output "jsonpath={.data.$key}" 2>/dev/null)" ] ||
         fail "the ConfigMap kube-proxy in kube-system has no ${key//\\/}, by which kproxy would reach the API server"
 done
-if k get configmap kube-proxy --output 'jsonpath={.data.config\.conf}' | grep -Eq '^mode: *"?(ipvs|kernelspace)"?'; then
-    fail "kube-proxy runs in a mode that kproxy does not have; set mode to iptables in the ConfigMap kube-proxy first"
+# In any other mode kube-proxy would leave rules behind that kproxy does not write over, and that would win over kproxy's.
+if k get configmap kube-proxy --output 'jsonpath={.data.config\.conf}' | grep -Eq '^mode: *"?(ipvs|nftables|kernelspace)"?'; then
+    fail "kube-proxy does not run in mode iptables. Set mode to iptables in the ConfigMap kube-proxy, restart kube-proxy" \
+        "(kubectl -n kube-system rollout restart ds/kube-proxy), which removes its other rules, and start this again"
 fi
 
 say "Installing kproxy, on no node yet"
