@@ -16,6 +16,9 @@ ARG BASE=debian:trixie-slim
 FROM ${BASE} AS builder
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev python3-venv
+# No traces of where and when it was built, so that the same source makes the same image.
+ENV CFLAGS="-O2 -g0" LDFLAGS="-Wl,--build-id=none"
+ARG SOURCE_DATE_EPOCH=315532800
 WORKDIR /src
 COPY deploy/requirements-build.txt deploy/requirements.txt deploy/
 RUN python3 -m venv /build \
@@ -28,7 +31,7 @@ COPY kproxy kproxy
 # Bytecode is compiled here, as the root file system is read-only later; it is never compared with its source again.
 RUN /build/bin/pip wheel --no-cache-dir --no-build-isolation --no-deps . -w /wheels \
     && python3 -m venv --without-pip /opt/kproxy \
-    && /build/bin/pip --python /opt/kproxy/bin/python install --no-index --no-deps --no-compile /wheels/*.whl \
+    && /build/bin/pip --python /opt/kproxy/bin/python install --no-index --find-links /wheels --no-compile kproxy \
     && rm -rf /opt/kproxy/lib/python3*/site-packages/kubernetes/aio \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/kproxy/lib
 

@@ -60,23 +60,30 @@ def test_no_right_to_create_events_harms_nobody(world: World) -> None:
     world.control.clear_faults()
 
 
-def chains(world: World) -> set[str]:
-    text = "".join(world.lab.node.iptables_save(family) for family in ("ipv4", "ipv6"))
-    return set(re.findall(r"^:(KUBE-\S+)", text, re.MULTILINE))
+def foreign_to_kube_proxy(world: World) -> list[str]:
+    """What is in the kernel that kube-proxy does not know: chains, and tables of nftables."""
+    node = world.lab.node
+    text = "".join(node.iptables_save(family) for family in ("ipv4", "ipv6"))
+    chains = re.findall(r"^:(KUBE-\S+)", text, re.MULTILINE)
+    tables = re.findall(r"^table (\w+ kproxy)$", node.run(["nft", "list", "tables"]).stdout, re.MULTILINE)
+    return [chain for chain in chains if not KUBE_PROXYS_CHAINS.fullmatch(chain)] + tables
 
 
-def test_before_the_way_back_all_chains_become_those_that_kube_proxy_knows(world: World) -> None:
+@pytest.mark.parametrize("before", [("--layout=large",), ("--proxy-mode=nftables",)], ids=" ".join)
+def test_before_the_way_back_all_rules_become_those_that_kube_proxy_knows(world: World, before: Sequence[str]) -> None:
+    assert world.kproxy.stop() == 0
+    world.start(*before)
     web = [world.lab.pod("web-1"), world.lab.pod("web-3")]
     for number in range(20, 50):
         world.expose(f"many-{number}", number, web, type="NodePort")
-    assert [chain for chain in chains(world) if not KUBE_PROXYS_CHAINS.fullmatch(chain)]  # or there is nothing to see
+    assert foreign_to_kube_proxy(world)  # or there is nothing to see
     asker = world.lab.pod("asker")
     with asker.connect("10.96.0.20", PORT) as held, asker.load("10.96.0.49", PORT) as load:
         assert world.kproxy.stop() == 0
-        world.start("--layout", "classic")  # as give-back.sh has it
+        world.start("--proxy-mode=iptables", "--layout=classic")  # as give-back.sh has it
         assert held.echo()
+        until(lambda: not foreign_to_kube_proxy(world), 20, "what kube-proxy does not know to go")
         assert world.kproxy.stop() == 0
         assert_all(asker.ask_many("10.96.0.21", PORT, times=20), servers=["web-1", "web-3"])
     assert not load.tally.failures
-    assert not [chain for chain in chains(world) if not KUBE_PROXYS_CHAINS.fullmatch(chain)]
-    world.start("--layout", "classic")
+    world.start("--layout=classic")

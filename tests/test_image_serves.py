@@ -63,7 +63,7 @@ def root(store: Store) -> Iterator[Path]:
 class KubeletLike:
     """Runs the containers of a pod on the lab's node-a."""
 
-    def __init__(self, world: World, root: Path, folder: Path) -> None:
+    def __init__(self, world: World, root: Path, folder: Path, mode: str) -> None:
         self._world = world
         self._root = root
         self._folder = folder
@@ -71,7 +71,8 @@ class KubeletLike:
         self.pod: Json = template["spec"]
         config = folder / "config"
         config.mkdir()
-        (config / "config.conf").write_text((HERE / "config" / "kubeadm.conf").read_text())
+        text = (HERE / "config" / "kubeadm.conf").read_text()
+        (config / "config.conf").write_text(text.replace('mode: ""', f'mode: "{mode}"'))
         (config / "kubeconfig.conf").write_text(KUBECONFIG.format(url=world.server.url))
         state = folder / "state"
         state.mkdir()
@@ -107,8 +108,9 @@ class KubeletLike:
         return node.start(made.command)
 
 
-@pytest.fixture(scope="module", params=["legacy", "nft"])
+@pytest.fixture(scope="module", params=["legacy", "nft", "nftables"])
 def variant(request: pytest.FixtureRequest) -> str:
+    """What the rules are written with: one of iptables' variants, or mode nftables."""
     name: str = request.param
     return name
 
@@ -119,7 +121,8 @@ def kubelet(idle_world: World, root: Path, variant: str, tmp_path_factory: pytes
     if variant == "nft":  # as the kubelet tells containers which variant the node uses
         for program in ("iptables-nft", "ip6tables-nft"):
             node.run([program, "-t", "mangle", "-N", "KUBE-IPTABLES-HINT"])
-    return KubeletLike(idle_world, root, tmp_path_factory.mktemp("kubelet"))
+    mode = variant if variant == "nftables" else ""
+    return KubeletLike(idle_world, root, tmp_path_factory.mktemp("kubelet"), mode)
 
 
 @pytest.fixture(scope="module")
@@ -167,11 +170,13 @@ def test_the_outside_reaches_node_ports(world: World, shop: Exposed) -> None:
         assert_all(world.lab.client.ask_many(ip, shop.node_port, times=60), servers=WEB)
 
 
-def test_it_uses_the_nodes_variant_of_iptables(world: World, shop: Exposed, variant: str) -> None:
-    rules = {
-        name: world.lab.node.run([f"iptables-{name}-save", "-t", "nat"]).stdout.count(shop.ip("ipv4"))
-        for name in ("legacy", "nft")
+def test_it_writes_where_the_node_or_its_configuration_wants_it(world: World, shop: Exposed, variant: str) -> None:
+    listings = {
+        "legacy": ["iptables-legacy-save", "-t", "nat"],
+        "nft": ["iptables-nft-save", "-t", "nat"],
+        "nftables": ["sh", "-c", "nft list table ip kproxy 2>&1 || true"],
     }
+    rules = {name: world.lab.node.run(command).stdout.count(shop.ip("ipv4")) for name, command in listings.items()}
     assert {name for name, count in rules.items() if count} == {variant}
 
 
