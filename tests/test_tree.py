@@ -1,12 +1,15 @@
 """The dispatch tree: finds what the list finds, looks the same whatever its history, and costs what a change costs."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kproxy.backends.iptables import tree
 from kproxy.backends.iptables.ruleset import Chain, DestinationPort, Jump, Prefix, Rule
 from kproxy.backends.iptables.tree import LEAF, DispatchTree, Item, LinearList, item_of
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
@@ -81,6 +84,13 @@ class Pair:
         return len(changed)
 
 
+@contextmanager
+def splitting_at(entries: int) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree, "LEAF", entries)
+        yield
+
+
 PROTOCOLS = st.sampled_from(Protocol)
 PORTS = st.sampled_from([1, 53, 79, 80, 81, 443, 4095, 4096, 8080, 65534, 65535]) | st.integers(1, 65_535)
 V4 = st.builds(
@@ -105,13 +115,15 @@ def near(place: Place) -> list[Place]:
     return [(one, which, number) for one in ips for which in Protocol for number in ports]
 
 
+@pytest.mark.parametrize("split_at", [2, LEAF])
 @pytest.mark.parametrize("kind", PLACES)
 @examples(25)
 @given(data=st.data())
-def test_the_tree_finds_what_the_list_finds(kind: str, data: st.DataObject) -> None:
-    places = data.draw(st.lists(PLACES[kind], min_size=1, max_size=120))
-    pair = Pair(FAMILIES[kind], by_address=kind != "node ports")
-    pair.update([], [entry(place, number) for number, place in enumerate(places)])
+def test_the_tree_finds_what_the_list_finds(kind: str, split_at: int, data: st.DataObject) -> None:
+    places = data.draw(st.lists(PLACES[kind], min_size=1, max_size=8 * split_at))
+    with splitting_at(split_at):
+        pair = Pair(FAMILIES[kind], by_address=kind != "node ports")
+        pair.update([], [entry(place, number) for number, place in enumerate(places)])
     for place in data.draw(st.lists(st.sampled_from(places), max_size=4)):
         for probe in near(place):
             in_list, _ = found({}, pair.list.root, probe)
@@ -120,25 +132,38 @@ def test_the_tree_finds_what_the_list_finds(kind: str, data: st.DataObject) -> N
             assert in_tree[:1] == sorted(in_list, key=lambda one: name(int(one.removeprefix("SERVICE-"))))[:1]
 
 
+@pytest.mark.parametrize("split_at", [2, LEAF])
 @pytest.mark.parametrize("kind", PLACES)
 @examples(25)
-@given(data=st.data())
-def test_a_trees_history_does_not_show(kind: str, data: st.DataObject) -> None:
-    places = data.draw(st.lists(PLACES[kind], min_size=1, max_size=90))
+@given(data=st.data(), chance=st.randoms(use_true_random=False))
+def test_a_trees_history_does_not_show(kind: str, split_at: int, data: st.DataObject, chance: Random) -> None:
+    places = data.draw(st.lists(PLACES[kind], min_size=1, max_size=6 * split_at))
     entries = [entry(place, number) for number, place in enumerate(places)]
-    chance = data.draw(st.randoms(use_true_random=False))
-    pair = Pair(FAMILIES[kind], by_address=kind != "node ports")
-    held: dict[Item, Rule] = {}
-    for _ in range(12):
-        size = chance.choice([1, 1, 5, 80])
-        removed = chance.sample(list(held), min(len(held), chance.randrange(size + 1)))
-        added = [(item, rule) for item, rule in chance.sample(entries, min(len(entries), size)) if item not in held]
-        pair.update(removed, added)
-        held = {item: rule for item, rule in held.items() if item not in removed} | dict(added)
-        fresh = Pair(FAMILIES[kind], by_address=kind != "node ports")
-        fresh.update([], held.items())
-        assert pair.tree.root == fresh.tree.root
-        assert pair.chains == fresh.chains
+    with splitting_at(split_at):
+        pair = Pair(FAMILIES[kind], by_address=kind != "node ports")
+        held: dict[Item, Rule] = {}
+        for _ in range(12):
+            size = chance.choice([1, 1, 2, 5, 80])
+            removed = chance.sample(list(held), min(len(held), chance.randrange(size + 1)))
+            added = [(item, rule) for item, rule in chance.sample(entries, min(len(entries), size)) if item not in held]
+            pair.update(removed, added)
+            held = {item: rule for item, rule in held.items() if item not in removed} | dict(added)
+            fresh = Pair(FAMILIES[kind], by_address=kind != "node ports")
+            fresh.update([], held.items())
+            assert pair.tree.root == fresh.tree.root
+            assert pair.chains == fresh.chains
+
+
+def test_every_port_finds_its_way() -> None:
+    """All node ports that there can be, so that no guard is a port too narrow or too wide."""
+    ports = [*range(1, 65_536, 101), *range(0x0FF0, 0x1010), *range(0x7EF0, 0x8010)]
+    places = [("", Protocol.TCP, port) for port in dict.fromkeys(ports)]
+    pair = Pair(IPFamily.IPV4, by_address=False)
+    pair.update([], [entry(place, number) for number, place in enumerate(places)])
+    for number, place in enumerate(places):
+        assert found(pair.chains, pair.tree.root, place)[0] == [f"SERVICE-{number}"]
+    for place in set(near(places[5])) - set(places):
+        assert found(pair.chains, pair.tree.root, place)[0] == []
 
 
 def test_walks_are_short_and_changes_small() -> None:
