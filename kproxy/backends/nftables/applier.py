@@ -23,7 +23,7 @@ from kproxy.backends.nftables.errors import KernelRefusedError
 from kproxy.backends.nftables.kernel import KernelTable
 from kproxy.backends.nftables.library import Libnftables, release_memory
 from kproxy.backends.nftables.netlink import Reader
-from kproxy.backends.nftables.reconcile import Differences, compare
+from kproxy.backends.nftables.reconcile import compare
 from kproxy.backends.nftables.render import Renderer
 from kproxy.backends.nftables.ruleset import RuleSet, SetSpec
 from kproxy.backends.nftables.watch import Heard, Watch
@@ -125,16 +125,18 @@ class NftApplier:
             self._load(ruleset, replacing=found is not None)
             return ApplyResult(full=True)
         try:
-            self._repair(found)
+            gone = self._repair(found.change)
         except KernelRefusedError as error:
             log.warning("cannot repair the %s table, loading it anew: %s", self._render.table, error)
             self._load(ruleset, replacing=True)
-        return ApplyResult(full=True, repaired=found.number, gone=Counted(found.gone, {}))
+            gone = NOTHING_COUNTED
+        return ApplyResult(full=True, repaired=found.number, gone=gone)
 
-    def _repair(self, found: Differences) -> None:
-        self._specs = found.change.after.sets
-        self._run([self._render.change(found.change)], found.change)
-        self._retire(found.change.chains_gone)
+    def _repair(self, change: Change) -> Counted:
+        self._specs = change.after.sets
+        gone = self._run([self._render.change(change)], change)
+        self._retire(change.chains_gone)
+        return gone
 
     def _load(self, ruleset: RuleSet, *, replacing: bool) -> None:
         """Bring in the whole table, in place of the one that is there."""
@@ -178,7 +180,7 @@ class NftApplier:
     def _run(self, scripts: Sequence[str], change: Change | None) -> Counted:
         """Carry out transactions; return what those had counted who are gone."""
         self._hear()
-        counters = self._kernel.counters() if change is not None and change.counters_gone else {}
+        counters = self._counters_of(change) if change is not None and change.counters_gone else {}
         if len(scripts) == 1 and (change is None or change.size <= LARGE):
             self._library.run(scripts[0])
             return Counted(self._after_own(self._watch.hear()), counters)
@@ -208,6 +210,10 @@ class NftApplier:
             if (spec := self._specs.get(name)) is not None and spec.counted
             for found in ElementReader(spec, self._family).read(raw, at_least=1)
         ]
+
+    def _counters_of(self, change: Change) -> dict[str, int]:
+        """Read what counters with a name have counted that are about to go."""
+        return {name: packets for name, packets in self._kernel.counters().items() if name in change.counters_gone}
 
     def _counted_by(self, change: Change) -> Iterator[tuple[str, Found]]:
         """Yield what elements have counted that are about to go."""

@@ -6,7 +6,6 @@ import msgspec
 
 from kproxy.backends.nftables import names
 from kproxy.backends.nftables.change import Change, CounterFor
-from kproxy.backends.nftables.elements import Found
 from kproxy.backends.nftables.kernel import KernelTable, SetShape, shape_of
 from kproxy.backends.nftables.ruleset import Data, Hook, Key, RuleSet, SetSpec
 from kproxy.state.model import IPFamily
@@ -20,8 +19,6 @@ class Differences(msgspec.Struct, frozen=True, kw_only=True):
     change: Change
     number: int = 0
     """Chains that are missing or too many, and sets that are, or differ."""
-    gone: tuple[tuple[str, Found], ...] = ()
-    """Elements that the change removes, with what they have counted."""
 
 
 def compare(kernel: KernelTable, ruleset: RuleSet, family: IPFamily) -> Differences | None:
@@ -53,7 +50,6 @@ def _differences(
     """
     gone: dict[str, dict[Key, Data]] = {}
     come: dict[str, dict[Key, Data]] = {}
-    counted: list[tuple[str, Found]] = []
     for name, spec in ruleset.sets.items():
         if spec.remembers:
             continue
@@ -63,8 +59,6 @@ def _differences(
                 del wanted[found.key]
             else:
                 gone.setdefault(name, {})[found.key] = found.data
-                if found.packets:
-                    counted.append((name, found))
         if wanted:
             come[name] = wanted
     counters = kernel.counters().keys()
@@ -82,7 +76,7 @@ def _differences(
     missing_chains = ruleset.chains.keys() - chains.keys()
     number = len(change.chains_gone | missing_chains) + len(change.sets_gone) + len(change.sets_come)
     number += len((gone.keys() | come.keys()) - change.sets_come.keys())
-    return Differences(repairable=True, change=change, number=number, gone=tuple(counted))
+    return Differences(repairable=True, change=change, number=number)
 
 
 def _some_set(shape: SetShape) -> SetSpec:
