@@ -25,8 +25,8 @@ from kproxy.backends.nftables.render import Renderer
 from kproxy.backends.nftables.ruleset import RuleSet
 from kproxy.facts import proxy_settings
 from kproxy.offline import plan_objects
-from kproxy.plan.model import Frontend, FrontendKind, Plan, ServicePlan
-from kproxy.state.model import IPFamily, ServicePortName
+from kproxy.plan.model import Destination, Frontend, FrontendKind, Plan, Route, ServicePlan, Target
+from kproxy.state.model import Endpoint, IPFamily, Protocol, ServicePortName
 from tests.flows.scenarios import Scenario, scenarios
 from tests.netns import network_namespace
 from tests.nftkit import (
@@ -369,6 +369,21 @@ def test_a_chain_that_is_needed_again_in_time_is_not_removed(backend: NftablesBa
     deadline = time.monotonic() + 1.5
     until(lambda: backend.drifted() or time.monotonic() > deadline, 10, "chains to be removed")
     assert_held(compile_plan(plan_of(STICKY)))
+
+
+# --- frontends of UDP ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("affinity_seconds", [0, 60])
+def test_where_udp_is_taken_in_can_be_read_back(backend: NftablesBackend, affinity_seconds: int) -> None:
+    assert backend.udp_frontends() == set()
+    away = (Endpoint("10.244.1.1", 53, is_remote=True),)
+    external, node_port = Route(Target.DROP, short_cut=True), Frontend(FrontendKind.NODE_PORT, None, 30080)
+    dns = service(
+        "dns", 12, away, protocol=Protocol.UDP, more=[node_port], external=external, affinity_seconds=affinity_seconds
+    )
+    backend.apply(plan_of(WEB, dns), set(), full=True)
+    assert backend.udp_frontends() == {Destination("10.96.0.12", 80), Destination(None, 30080)}
 
 
 # --- failures ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from kproxy.backends.nftables.applier import Applier, ApplyResult, NftApplier
 from kproxy.backends.nftables.change import Change, CounterFor
 from kproxy.backends.nftables.compile import Compiler
 from kproxy.backends.nftables.counts import Tally, total
-from kproxy.backends.nftables.errors import KernelRefusedError
+from kproxy.backends.nftables.errors import KernelRefusedError, NoNftablesError
+from kproxy.backends.nftables.probe import why_not
 from kproxy.plan.model import Destination, Plan, ServicePlan
 from kproxy.state.model import IPFamily, ServicePortName
 
@@ -25,9 +26,9 @@ class NftablesBackend:
     """Brings one family's plans into the kernel; implements `kproxy.backends.base.Backend`."""
 
     def __init__(self, family: IPFamily, applier: Applier | None = None) -> None:
-        """Raises NoNftablesError where libnftables or nf_tables is missing; see `probe` for finer questions."""
+        """Raises NoNftablesError, which names what is missing, where this machine cannot do it."""
         self.family = family
-        self._applier = applier or NftApplier(family)
+        self._applier = applier or _open(family)
         self._compiler: Compiler | None = None
         self._plan: Plan | None = None
         self._refused: dict[ServicePortName, str] = {}
@@ -159,3 +160,10 @@ class NftablesBackend:
 
         self._refused |= find_culprits(suspects, add, (KernelRefusedError,))
         return self._applier.reconcile(compiler.ruleset)
+
+
+def _open(family: IPFamily) -> Applier:
+    reason = why_not(family)
+    if reason is not None:
+        raise NoNftablesError(reason)
+    return NftApplier(family)
