@@ -120,9 +120,15 @@ def _batches(items: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[s
 
 
 def restore_ms(lab: Lab) -> float:
-    """Return how long iptables-legacy-restore takes for a change of the probe's chain, at best of five."""
+    """Return how long iptables-legacy-restore takes for a change of the probe's chain, at best of five.
+
+    In mode nftables there is no such thing; 0 then.
+    """
     tables = lab.node.iptables_save()
-    chain = next(line.split()[-1] for line in tables.splitlines() if PROBE_IP in line and "KUBE-SVC-" in line)
+    found = [line.split()[-1] for line in tables.splitlines() if PROBE_IP in line and "KUBE-SVC-" in line]
+    if not found:
+        return 0.0
+    chain = found[0]
     rules = [line for line in tables.splitlines() if line.startswith(f"-A {chain} ")]
     change = "\n".join(["*nat", f":{chain} - [0:0]", *rules, "COMMIT", ""])
     name = "kproxy-bench-restore"
