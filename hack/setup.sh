@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 
 run_packages=(
     iptables      # libiptc and libxtables, through which kproxy writes rules; the lab loads and lists rules with it
+    libnftables1  # through which kproxy writes rules in mode nftables
     iproute2      # ip, by which the lab builds its network
     kmod          # modprobe: the lab needs br_netfilter, which most kernels have as a module
     python3 python3-venv
@@ -19,6 +20,7 @@ run_packages=(
 test_packages=(
     "${run_packages[@]}"
     prometheus    # scrapes kproxy in the lab; promtool, to check metrics and to try the alert rules
+    nftables      # nft, by which tests list what mode nftables wrote
     buildah       # builds the container image, in a chroot: that takes no container engine
     debootstrap debian-archive-keyring  # make the image's base, which others pull from a registry
     crun          # runs the image in the lab, as a node would
