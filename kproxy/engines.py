@@ -14,7 +14,7 @@ from kproxy.backends.base import Backend, BackendError
 from kproxy.backends.iptables.backend import IptablesBackend
 from kproxy.backends.iptables.errors import NoIptablesError
 from kproxy.backends.iptables.lists import Layout
-from kproxy.backends.iptables.variant import Variant, detect_variant, foreign_rules, open_applier
+from kproxy.backends.iptables.variant import Variant, detect_variant, open_applier, rules_left_in
 from kproxy.backends.nftables import names, probe
 from kproxy.backends.nftables.backend import NftablesBackend
 from kproxy.backends.nftables.errors import NoNftablesError
@@ -62,7 +62,7 @@ def retire_others(config: Config) -> None:
     used = None if config.mode is ProxyMode.NFTABLES else _variant(config)
     try:
         for variant in Variant:
-            if used is None and list(foreign_rules(_OTHER[variant])):
+            if used is None and list(rules_left_in(variant)):
                 for backend in _for_each_family(partial(_iptables, config, variant)):
                     backend.cleanup()
                 log.info("removed the rules of mode iptables", variant=variant)
@@ -99,9 +99,9 @@ def _left_behind(config: Config) -> Iterator[str]:
     """Yield a warning for each place where kube-proxy, or kproxy in another mode, has left rules."""
     if config.mode is ProxyMode.NFTABLES:
         for variant in Variant:
-            yield from foreign_rules(_OTHER[variant])
+            yield from rules_left_in(variant)
     else:
-        yield from foreign_rules(_variant(config))
+        yield from rules_left_in(_OTHER[_variant(config)])
     if _has_nftables(names.KUBE_PROXY_TABLE):
         yield "kube-proxy has left its table in nftables, which works beside kproxy's rules: kube-proxy --cleanup"
 

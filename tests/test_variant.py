@@ -8,7 +8,7 @@ import pytest
 from kproxy.backends.iptables.legacy import LegacyApplier
 from kproxy.backends.iptables.nft_variant import NftApplier
 from kproxy.backends.iptables.tableinfo import existing_tables
-from kproxy.backends.iptables.variant import Variant, detect_variant, foreign_rules, open_applier
+from kproxy.backends.iptables.variant import Variant, detect_variant, open_applier, rules_left_in
 from kproxy.state.model import IPFamily
 from tests.iptables_tools import run
 from tests.netns import network_namespace
@@ -45,7 +45,7 @@ def test_nft_where_both_have_the_mark() -> None:
 
 def test_looking_makes_no_legacy_table() -> None:
     detect_variant()
-    assert list(foreign_rules(Variant.NFT)) == []
+    assert list(rules_left_in(Variant.LEGACY)) == []
     assert [existing_tables(family) for family in IPFamily] == [frozenset(), frozenset()]
 
 
@@ -56,7 +56,7 @@ def test_chains_in_the_other_variant_are_reported(variant: Variant, family: IPFa
     run(family, other, "-t nat -N KUBE-SERVICES")
     run(family, other, "-t nat -N SOMEBODY-ELSE")
     run(family, variant, "-t filter -N KUBE-FORWARD")
-    (warning,) = foreign_rules(variant)
+    (warning,) = rules_left_in(other)
     assert warning.startswith(f"{family}: 1 chains")
     assert "KUBE-SERVICES" in warning
     assert f"variant {other}" in warning

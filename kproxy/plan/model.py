@@ -76,7 +76,12 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     short_cut: bool = False
     """Pods of this node, and the node itself (masqueraded), are sent to the cluster endpoints before `to` is asked:
     a Local policy is a promise to clients *outside* and must not cut the node's own pods off (kube-proxy's
-    "local-source short-cut")."""
+    "local-source short-cut"). Only set where there are cluster endpoints."""
+
+    @property
+    def forwards(self) -> bool:
+        """Whether it leads anybody to an endpoint."""
+        return self.short_cut or self.to in (Target.CLUSTER, Target.LOCAL)
 
 
 class ServicePlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):

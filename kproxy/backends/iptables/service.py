@@ -95,13 +95,12 @@ class _ServiceCompiler:
     def _frontend_entries(self, frontend: Frontend, route: Route) -> Iterator[Entry]:
         internal = frontend.kind is FrontendKind.CLUSTER_IP
         node_port = frontend.kind is FrontendKind.NODE_PORT
-        forwards = route.to in (Target.CLUSTER, Target.LOCAL) or route.short_cut
-        if forwards:
+        if route.forwards:
             comment = str(self.name) if node_port else f"{self.name} {frontend.kind.value}"
             chain = self._policy_chain(route) if internal else self._way_in(frontend)
             rule = self._to_frontend(frontend, comment, Jump(chain))
             yield Entry(SharedList.NAT_NODE_PORTS if node_port else SharedList.NAT_SERVICES, rule)
-        if forwards and frontend.sources:
+        if route.forwards and frontend.sources:
             # What the firewall chain in nat let pass has another destination by now; the rest ends here.
             comment = f"{self.name} traffic not accepted by {names.firewall_chain(self.name)}"
             yield Entry(SharedList.FILTER_FIREWALL, self._to_frontend(frontend, comment, Drop()))

@@ -10,6 +10,8 @@ import errno
 import os
 import socket
 import struct
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,9 @@ from kproxy.state.model import IPFamily
 
 _GET_INFO = 64  # IPT_SO_GET_INFO, IP6T_SO_GET_INFO
 _GET_ENTRIES = 65
+_GET_TARGET_REVISION = {IPFamily.IPV4: 67, IPFamily.IPV6: 69}
+_TARGET_REVISION = struct.Struct("=29sB")  # struct xt_get_revision
+_MODULES = {IPFamily.IPV4: "ip_tables", IPFamily.IPV6: "ip6_tables"}
 _NAME_SIZE = 32  # XT_TABLE_MAXNAMELEN
 _HOOKS = 5  # NF_INET_NUMHOOKS
 _INFO = struct.Struct(f"={_NAME_SIZE}sI{_HOOKS}I{_HOOKS}III")  # struct ipt_getinfo
@@ -70,7 +75,8 @@ class TableReader:
     """Reads one family's legacy tables in the network namespace it was made in."""
 
     def __init__(self, layout: EntryLayout) -> None:
-        """Open the socket. Raises NoIptablesError without the privilege or the family."""
+        """Open the socket. Raises NoIptablesError without the privilege, the family, or tables in this kernel."""
+        self._family = layout.family
         self._level = layout.sockopt_level
         try:
             self._socket = socket.socket(layout.address_family, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -78,6 +84,29 @@ class TableReader:
             raise NoIptablesError(f"no permission to read the kernel's tables: {NEEDED_PRIVILEGE}") from err
         except OSError as err:
             raise NoIptablesError(f"{layout.family}: this kernel does not have the family: {err.strerror}") from err
+        if not self._kernel_has_tables():
+            self.close()
+            module = _MODULES[layout.family]
+            raise NoIptablesError(
+                f"{layout.family}: this kernel has no {module}; load it on the node (modprobe {module}), "
+                "or take another way to the rules: iptablesVariant nft, or mode nftables"
+            )
+
+    def _kernel_has_tables(self) -> bool:
+        """Tell whether there is anybody to ask, loading the module if need be, as iptables' own programs do."""
+        if self._is_known():
+            return True
+        with suppress(OSError):  # no such program, as in most containers
+            subprocess.run(["modprobe", "--quiet", _MODULES[self._family]], check=False, capture_output=True)
+        return self._is_known()
+
+    def _is_known(self) -> bool:
+        # Every kernel with tables has this target built in, so that asking for it makes and loads nothing.
+        buffer = ctypes.create_string_buffer(_TARGET_REVISION.pack(b"ERROR", 0), _TARGET_REVISION.size)
+        length = ctypes.c_uint(len(buffer))
+        option = _GET_TARGET_REVISION[self._family]
+        failed = _getsockopt(self._socket.fileno(), self._level, option, buffer, ctypes.byref(length)) != 0
+        return not (failed and ctypes.get_errno() == errno.ENOPROTOOPT)
 
     def close(self) -> None:
         """Close the socket."""

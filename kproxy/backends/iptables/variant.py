@@ -30,10 +30,9 @@ class Variant(enum.StrEnum):
     NFT = "nft"
 
 
-_OTHER = {Variant.LEGACY: Variant.NFT, Variant.NFT: Variant.LEGACY}
 _ORDER_OF_TRAVERSAL = {
-    Variant.NFT: "packets pass the legacy tables first, so what is stale there wins",
-    Variant.LEGACY: "packets pass those too, after kproxy's",
+    Variant.LEGACY: "packets pass the legacy tables first, so what is stale there wins",
+    Variant.NFT: "packets pass those too, after kproxy's",
 }
 
 
@@ -51,16 +50,15 @@ def open_applier(family: IPFamily, variant: Variant, lock: XtablesLock | None = 
     return LegacyApplier(family, lock) if variant is Variant.LEGACY else NftApplier(family)
 
 
-def foreign_rules(variant: Variant) -> Iterator[str]:
-    """Yield a warning for each family in which the other variant than the one in use holds kube-proxy's chains."""
-    other = _OTHER[variant]
+def rules_left_in(variant: Variant) -> Iterator[str]:
+    """Yield a warning for each family in which a variant, other than what is in use, holds kube-proxy's chains."""
     for family in IPFamily:
-        chains = [chain for name in TableName for chain in _chains(other, family, name) if is_ours(name, chain)]
+        chains = [chain for name in TableName for chain in _chains(variant, family, name) if is_ours(name, chain)]
         if chains:
             yield (
-                f"{family}: {len(chains)} chains of kube-proxy's or kproxy's are also in the {other} variant of "
+                f"{family}: {len(chains)} chains of kube-proxy's or kproxy's are also in the {variant} variant of "
                 f"iptables, such as {min(chains)}: {_ORDER_OF_TRAVERSAL[variant]}. "
-                f"Remove them: kproxy cleanup for variant {other}, or kube-proxy --cleanup"
+                f"Remove them: kproxy cleanup for variant {variant}, or kube-proxy --cleanup"
             )
 
 

@@ -57,8 +57,8 @@ def compile_affinity(plan: ServicePlan, node: NodePlan) -> AffinityRules:
         if endpoints:
             chains[f"{prefix}/{pool.value}"] = Chain(tuple(_pick(plan, prefix, endpoints)))
     for way_in, route in (("internal", plan.internal), ("external", plan.external)):
-        if route is not None and forwards(plan, route):
-            chains[f"{prefix}/{way_in}"] = Chain(tuple(_route_rules(plan, node, prefix, route)))
+        if route is not None and route.forwards:
+            chains[f"{prefix}/{way_in}"] = Chain(tuple(_route_rules(node, prefix, route)))
     clients = {
         names.affinity_set(prefix, ip, port): (CLIENTS, endpoint_text(ip, port))
         for ip, port in _addresses(plan.reachable_endpoints)
@@ -71,18 +71,8 @@ def affinity_chain(plan: ServicePlan, *, internal: bool) -> str:
     return f"{names.affinity_prefix(plan.name)}/{'internal' if internal else 'external'}"
 
 
-def forwards(plan: ServicePlan, route: Route) -> bool:
-    """Tell whether a route leads anybody to an endpoint."""
-    return route.to in (Target.CLUSTER, Target.LOCAL) or short_cuts(plan, route)
-
-
-def short_cuts(plan: ServicePlan, route: Route) -> bool:
-    """Tell whether a route leads some senders elsewhere than all others."""
-    return route.short_cut and bool(plan.cluster_endpoints)
-
-
-def _route_rules(plan: ServicePlan, node: NodePlan, prefix: str, route: Route) -> Iterator[Rule]:
-    if short_cuts(plan, route):
+def _route_rules(node: NodePlan, prefix: str, route: Route) -> Iterator[Rule]:
+    if route.short_cut:
         yield from short_cut_rules(node, f"{prefix}/{Target.CLUSTER.value}")
     yield from masquerade_rules(node, route.masquerade)
     if route.to in (Target.CLUSTER, Target.LOCAL):

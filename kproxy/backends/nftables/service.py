@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from kproxy.backends.nftables import names
-from kproxy.backends.nftables.affinity import affinity_chain, compile_affinity, forwards, short_cuts
+from kproxy.backends.nftables.affinity import affinity_chain, compile_affinity
 from kproxy.backends.nftables.prefixes import merged
 from kproxy.backends.nftables.ruleset import Chain, Data, Key, SetSpec
 from kproxy.backends.nftables.ways import Place, Way, frontend_key, size_for
@@ -117,7 +117,7 @@ class _ServiceCompiler:
         """Return the elements of a frontend."""
         route = self.plan.route(frontend)
         refusal = tuple(self._refusal(frontend, route))
-        if not forwards(self.plan, route):
+        if not route.forwards:
             return Entry(refusal)
         guard = tuple(self._guard(frontend)) if frontend.sources else ()
         place = Place(self.protocol, node_port=frontend.kind is FrontendKind.NODE_PORT)
@@ -132,9 +132,8 @@ class _ServiceCompiler:
     def _ways(self, place: Place, route: Route) -> Iterator[Way]:
         pool = route.to if route.to in self.pools else Target.CLUSTER
         size = size_for(len(self.pools[pool])) if route.to in self.pools else 0
-        short_cut = short_cuts(self.plan, route)
-        yield Way(place, pool, size, route.masquerade, short_cut)
-        if short_cut:
+        yield Way(place, pool, size, route.masquerade, route.short_cut)
+        if route.short_cut:
             yield Way(place, Target.CLUSTER, size_for(len(self.pools[Target.CLUSTER])), of_short_cut=True)
 
     def _endpoints(self, place: Place, key: Key, ways: Collection[Way]) -> list[Element]:
