@@ -167,11 +167,15 @@ class World:
 
     def start(self, *args: str, **settings: Any) -> None:
         """Start kproxy on node-a, with these fields of KubeProxyConfiguration set, and wait until it is at work."""
+        self.launch(*args, **settings)
+        self.settle()
+
+    def launch(self, *args: str, **settings: Any) -> None:
+        """Start kproxy on node-a without waiting for anything."""
         self._write_config(settings)
         folder = self.lab.folder
         own = ["--config", str(folder / "config.json"), "--state-directory", str(folder / "state")]
         self.kproxy = self.lab.node.start_kproxy(kubeconfig=self.server.kubeconfig, args=[*own, *args])
-        self.settle()
 
     def configure(self, **settings: Any) -> None:
         """Have the running kproxy take up other settings, and wait until they are in force."""
