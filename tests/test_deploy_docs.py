@@ -67,9 +67,3 @@ def test_all_pages_are_within_reach_of_the_readme() -> None:
     assert "(deploy/README.md)" in TEXT[DEPLOY.parent / "README.md"]
     for page in DOCS.glob("*.md"):
         assert f"(docs/{page.name})" in TEXT[DEPLOY / "README.md"]
-
-
-@each_page
-def test_lines_are_no_longer_than_code_but_for_output_and_tables(page: Path) -> None:
-    for line in TEXT[page].splitlines():
-        assert len(line) <= 120 or line.startswith(("    ", "|", "* `--")), line
