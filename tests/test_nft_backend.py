@@ -31,9 +31,9 @@ class FakeKernel:
         self.gone = Counted((), {})
         self.now = Counted((), {})
 
-    def reconcile(self, ruleset: RuleSet) -> ApplyResult:
+    def reconcile(self, change: Change) -> ApplyResult:
         self.calls.append("reconcile")
-        self._take(copy(ruleset))
+        self._take(copy(change.after))
         return ApplyResult(full=True, gone=self.gone)
 
     def apply(self, change: Change) -> ApplyResult:

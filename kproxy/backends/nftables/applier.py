@@ -56,7 +56,8 @@ class ApplyResult(msgspec.Struct, frozen=True, kw_only=True):
     full: bool
     """Whether the table was read and compared."""
     repaired: int = 0
-    """Chains and sets that were not as they should be. Chains whose rules were edited are repaired uncounted."""
+    """Chains and sets that were not as they should be, other than by the step that was asked for. Chains whose rules
+    were edited are repaired uncounted."""
     gone: Counted = NOTHING_COUNTED
     """What was counted by elements and counters that are there no more."""
 
@@ -64,8 +65,8 @@ class ApplyResult(msgspec.Struct, frozen=True, kw_only=True):
 class Applier(Interface):
     """One address family's way to the kernel. Not thread-safe. Methods raise BackendError's subclasses in `errors`."""
 
-    def reconcile(self, ruleset: RuleSet) -> ApplyResult:
-        """Read the table and correct whatever is not as the ruleset says."""
+    def reconcile(self, change: Change) -> ApplyResult:
+        """Make a step, but from what the table is found to hold, whatever that is."""
 
     def apply(self, change: Change) -> ApplyResult:
         """Make one step from the ruleset that the last call left."""
@@ -115,8 +116,9 @@ class NftApplier:
         self._retire(change.chains_gone)
         return ApplyResult(full=False, gone=gone)
 
-    def reconcile(self, ruleset: RuleSet) -> ApplyResult:
+    def reconcile(self, change: Change) -> ApplyResult:
         """See `Applier`."""
+        ruleset = change.after
         self._hear()
         self._drifted = False
         self._unused_chains.clear()
@@ -130,7 +132,7 @@ class NftApplier:
             log.warning("cannot repair the %s table, loading it anew: %s", self._render.table, error)
             self._load(ruleset, replacing=True)
             gone = NOTHING_COUNTED
-        return ApplyResult(full=True, repaired=found.number, gone=gone)
+        return ApplyResult(full=True, repaired=len(found.places - change.touched), gone=gone)
 
     def _repair(self, change: Change) -> Counted:
         self._specs = change.after.sets

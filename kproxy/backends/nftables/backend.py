@@ -4,7 +4,7 @@ It holds the compiled ruleset of one address family, hands the applier the step 
 finds the service at fault when the kernel refuses a step.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 from kproxy.backends.base import Counts, Refused, SyncReport
 from kproxy.backends.bisect import find_culprits
@@ -15,6 +15,7 @@ from kproxy.backends.nftables.compile import Compiler
 from kproxy.backends.nftables.counts import Tally, total
 from kproxy.backends.nftables.errors import KernelRefusedError, NoNftablesError
 from kproxy.backends.nftables.probe import why_not
+from kproxy.backends.nftables.ruleset import Chain, Elements
 from kproxy.plan.model import Destination, Plan, ServicePlan
 from kproxy.state.model import IPFamily, ServicePortName
 
@@ -48,9 +49,11 @@ class NftablesBackend:
                 raise
             result = self._leave_out_culprits(plan, sorted(suspects), error)
         self._must_compare = False
+        rules = {names.TABLE: _number_of_rules(change.after.elements, change.after.chains)}
         return SyncReport(
             full=result.full,
-            rules={names.TABLE: self._number_of_rules(change)},
+            rules=rules,
+            written=rules if result.full else {names.TABLE: _number_of_rules(change.elements_come, change.chains_come)},
             repaired=result.repaired,
             refused=[Refused(name, reason) for name, reason in self._refused.items()],
         )
@@ -112,15 +115,10 @@ class NftablesBackend:
     def _wanted(self, plan: Plan, name: ServicePortName) -> ServicePlan | None:
         return None if name in self._refused else plan.services.get(name)
 
-    def _number_of_rules(self, change: Change) -> int:
-        """Return how many rules are in force, elements included: they are what other engines have rules for."""
-        elements = sum(map(len, change.after.elements.values()))
-        return elements + sum(len(chain.rules) for chain in change.after.chains.values())
-
     # --- carrying out ----------------------------------------------------------------------------------------------
 
     def _carry_out(self, change: Change, *, full: bool) -> ApplyResult:
-        result = self._applier.reconcile(change.after) if full else self._applier.apply(change)
+        result = self._applier.reconcile(change) if full else self._applier.apply(change)
         if self._compiler is not None and (result.gone.elements or result.gone.counters):
             counters: dict[str, CounterFor] = {**self._compiler.counters, **change.counters_gone}
             self._past.add(result.gone, self._compiler.owner, counters)
@@ -159,7 +157,12 @@ class NftablesBackend:
                 raise
 
         self._refused |= find_culprits(suspects, add, (KernelRefusedError,))
-        return self._applier.reconcile(compiler.ruleset)
+        return self._applier.reconcile(Change(after=compiler.ruleset))
+
+
+def _number_of_rules(elements: Mapping[str, Elements], chains: Mapping[str, Chain]) -> int:
+    """Count elements as rules: they are what other engines have rules for."""
+    return sum(map(len, elements.values())) + sum(len(chain.rules) for chain in chains.values())
 
 
 def _open(family: IPFamily) -> Applier:

@@ -50,6 +50,18 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def touched(self) -> frozenset[str]:
+        """The names of all sets and chains it is about."""
+        return frozenset().union(
+            self.sets_gone,
+            self.sets_come,
+            self.chains_gone,
+            self.chains_come,
+            self.elements_gone,
+            self.elements_come,
+        )
+
+    @property
     def size(self) -> int:
         """The number of elements that come or go."""
         several = (*self.elements_gone.values(), *self.elements_come.values())

@@ -7,7 +7,7 @@ import msgspec
 from kproxy.backends.nftables import names
 from kproxy.backends.nftables.change import Change, CounterFor
 from kproxy.backends.nftables.kernel import KernelTable, SetShape, shape_of
-from kproxy.backends.nftables.ruleset import Data, Hook, Key, RuleSet, SetSpec
+from kproxy.backends.nftables.ruleset import Chain, Data, Hook, Key, RuleSet, SetSpec
 from kproxy.state.model import IPFamily
 
 
@@ -17,7 +17,7 @@ class Differences(msgspec.Struct, frozen=True, kw_only=True):
     repairable: bool
     """Whether ``change`` will do; else the table must be replaced as a whole."""
     change: Change
-    number: int = 0
+    places: frozenset[str] = frozenset()
     """Chains that are missing or too many, and sets that are, or differ."""
 
 
@@ -74,9 +74,11 @@ def _differences(
         elements_come=come,
     )
     missing_chains = ruleset.chains.keys() - chains.keys()
-    number = len(change.chains_gone | missing_chains) + len(change.sets_gone) + len(change.sets_come)
-    number += len((gone.keys() | come.keys()) - change.sets_come.keys())
-    return Differences(repairable=True, change=change, number=number)
+    places = msgspec.structs.replace(change, chains_come=dict.fromkeys(missing_chains, _EMPTY)).touched
+    return Differences(repairable=True, change=change, places=places)
+
+
+_EMPTY = Chain(())
 
 
 def _some_set(shape: SetShape) -> SetSpec:
