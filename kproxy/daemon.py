@@ -121,7 +121,7 @@ def _serve(config: Config, read_config: Callable[[], Config], started: float) ->
         watch = ConfigWatch(configured, read_config, proxier.stop)
         with _signals(proxier), watch.running():
             proxier.run()
-        reader.save()
+        reader.read()  # and keep, for the next start
         return watch.new
 
 

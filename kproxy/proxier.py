@@ -76,6 +76,8 @@ class _Family:
         """Whether the kernel must be looked at even if no service changed."""
         self.full = True
         """Whether the kernel must be compared as a whole."""
+        self.applied = False
+        """Whether the kernel has been brought in line with a plan at least once."""
 
     @property
     def needs_sync(self) -> bool:
@@ -130,13 +132,15 @@ class Proxier:
         self._inbox.poke()
 
     def counts(self) -> dict[IPFamily, Counts]:
-        """Read how many connections went where; a family whose counters can't be read is left out.
+        """Read how many connections went where; a family whose rules aren't known or can't be read is left out.
 
         May be called from anywhere; waits for the sync that is under way.
         """
         found = {}
         with self._kernel:
             for family in self._families:
+                if not family.applied:
+                    continue
                 try:
                     found[family.backend.family] = family.backend.counts()
                 except BackendError as error:
@@ -298,6 +302,7 @@ class Proxier:
             seconds = time.monotonic() - started
             self._observer.sync_failed(family.backend.family, error, full=family.full, seconds=seconds)
             return False
+        family.applied = True
         family.tracker.applied(pending)
         changed = frozenset(family.unapplied)
         family.unapplied.clear()

@@ -159,6 +159,22 @@ def test_a_failed_sync_loses_nothing() -> None:
     assert all(changed == {"default/web"} for changed, _ in setup.v4.calls)
 
 
+def test_nothing_is_counted_before_the_rules_are_known() -> None:
+    """That there are no counters would mean that there are no Services, and end their series."""
+    setup = Setup()
+    assert setup.proxier.counts() == {}
+    setup.v4.error = BackendError("the kernel is out of sorts")
+    with setup.running():
+        setup.fill()
+        eventually(lambda: setup.proxier.counts().keys() == {IPFamily.IPV6})
+        setup.v4.error = None
+        eventually(lambda: setup.proxier.counts().keys() == set(IPFamily))
+        setup.v4.error = BackendError("again")
+        setup.proxier.resync()
+        eventually(lambda: setup.recorder.names().count("sync_failed") >= 2)
+        assert setup.proxier.counts().keys() == set(IPFamily)
+
+
 def test_a_change_names_only_the_service_it_is_about() -> None:
     setup = Setup()
     with setup.running():
