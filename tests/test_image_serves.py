@@ -13,10 +13,12 @@ import pytest
 
 from hack.lab import Kproxy, LabError, Process
 from kproxy import __version__
+from kproxy.backends.nftables import probe
+from kproxy.state.model import IPFamily
 from tests.apiserver.kinds import Json
 from tests.deploykit import find, render
 from tests.imagekit import Mount, Store, bundle, the_store
-from tests.packetkit import PORT, PROTOCOLS, Exposed, World, assert_all, each_family, each_protocol
+from tests.packetkit import PORT, PROTOCOLS, Exposed, World, assert_all, each_family, each_protocol, nodes
 
 pytestmark = [pytest.mark.image, pytest.mark.kernel]
 
@@ -143,7 +145,9 @@ def world(idle_world: World, kubelet: KubeletLike) -> Iterator[World]:
     if idle_world.kproxy.process.exit_code is None:
         assert idle_world.kproxy.stop() == 0
     assert "Traceback" not in idle_world.kproxy.log()
-    idle_world.clean_up()
+    # By the image, too: what its libnftables wrote may be too new for this machine's.
+    assert kubelet.start(container | {"args": ["cleanup"]}).wait(30) == 0
+    idle_world.control.replace_all(nodes(idle_world.lab))
 
 
 @pytest.fixture(scope="module")
@@ -171,12 +175,13 @@ def test_the_outside_reaches_node_ports(world: World, shop: Exposed) -> None:
 
 
 def test_it_writes_where_the_node_or_its_configuration_wants_it(world: World, shop: Exposed, variant: str) -> None:
-    listings = {
-        "legacy": ["iptables-legacy-save", "-t", "nat"],
-        "nft": ["iptables-nft-save", "-t", "nat"],
-        "nftables": ["sh", "-c", "nft list table ip kproxy 2>&1 || true"],
+    node = world.lab.node
+    rules = {
+        name: node.run([f"iptables-{name}-save", "-t", "nat"]).stdout.count(shop.ip("ipv4"))
+        for name in ("legacy", "nft")
     }
-    rules = {name: world.lab.node.run(command).stdout.count(shop.ip("ipv4")) for name, command in listings.items()}
+    with node.namespace.entered():  # older programs nft than the image's library cannot read what that writes
+        rules["nftables"] = int("kproxy" in probe.tables(IPFamily.IPV4))
     assert {name for name, count in rules.items() if count} == {variant}
 
 
