@@ -7,7 +7,7 @@ flows that no longer lead anywhere.
 import time
 from collections.abc import Callable, Sequence
 
-from kproxy import logs
+from kproxy import logs, memory
 from kproxy.api.types import Node, Problem
 from kproxy.backends.base import BackendError, SyncReport
 from kproxy.conntrack.flows import ConntrackError
@@ -19,6 +19,9 @@ from kproxy.plan.model import Plan, Target
 from kproxy.state.model import IPFamily, ServicePortName
 
 log = logs.get("proxier")
+
+_QUIET_SECONDS = 2.0
+"""After so long without a sync it is time to tidy up."""
 
 
 class Reporter:
@@ -39,6 +42,8 @@ class Reporter:
         self._after_first_sync: Callable[[], None] | None = after_first_sync
         self._refused: dict[tuple[IPFamily, ServicePortName], str] = {}
         self._synced_once: set[IPFamily] = set()
+        self._synced_at: float | None = None
+        """When the last sync was, until memory has been given back after it."""
         self._pending_services = 0
         self._pending_slices = 0
         self._unreconciled: dict[IPFamily, Plan] = {}
@@ -59,6 +64,7 @@ class Reporter:
     def synced(self, report: SyncReport, plan: Plan, changed: frozenset[ServicePortName], seconds: float) -> None:
         """See `kproxy.proxier.Observer`."""
         family = plan.node.family
+        self._synced_at = time.monotonic()
         self._health.synced(family)
         first = family not in self._synced_once
         self._synced_once.add(family)
@@ -112,6 +118,9 @@ class Reporter:
 
     def idle(self) -> None:
         """See `kproxy.proxier.Observer`."""
+        if self._synced_at is not None and time.monotonic() - self._synced_at > _QUIET_SECONDS:
+            self._synced_at = None
+            memory.give_back()
         for plan in list(self._unreconciled.values()):
             self._reconcile_conntrack(plan, None)
 

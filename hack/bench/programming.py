@@ -22,7 +22,8 @@ from hack.bench.cluster import PROBE_IP, Bench, Churn, Size, bench
 from hack.lab import Lab
 
 SIZES = ("100x3", "1000x5", "5000x5", "10000x5")
-_PAUSE = 0.3
+_PAUSE = 1.2
+"""Seconds between two changes on a quiet cluster; more than what kproxy waits after a sync to spare the processor."""
 
 
 class Row(msgspec.Struct, kw_only=True):
@@ -112,6 +113,7 @@ def _update(it: Bench, number: int) -> None:
         time.sleep(0.05)
     control.close()
     it.move()
+    time.sleep(4)  # kproxy gives memory back when it is quiet
 
 
 def _batches(items: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

@@ -8,6 +8,7 @@ import errno
 from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager
 
+from kproxy import memory
 from kproxy.backends.iptables.applier import ApplyResult, ChainCounters
 from kproxy.backends.iptables.diff import Hunk
 from kproxy.backends.iptables.edit import Lazily, Steps, TableContent, TableEdit, heirs
@@ -17,7 +18,7 @@ from kproxy.backends.iptables.entry import EntryLayout, entry_layout
 from kproxy.backends.iptables.errors import KernelRefusedError, UnencodableRuleError
 from kproxy.backends.iptables.firewall import KUBELET_CHAINS
 from kproxy.backends.iptables.image import TableImage, nat_destination, target_name, with_counters
-from kproxy.backends.iptables.libiptc import LibIPTC, TableHandle, give_back_memory
+from kproxy.backends.iptables.libiptc import LibIPTC, TableHandle
 from kproxy.backends.iptables.lock import XtablesLock
 from kproxy.backends.iptables.names import is_ours
 from kproxy.backends.iptables.ruleset import Chain, RuleSet, TableName
@@ -51,7 +52,7 @@ class LegacyApplier(Engine[bytes]):
         try:
             return super().reconcile(ruleset)
         finally:
-            give_back_memory()  # here, where some ms don't matter: it is a fifth of the process' size
+            memory.give_back()  # here, where some ms don't matter: it is a fifth of the process' size
 
     def drifted(self) -> bool:
         """Tell, for some microseconds, whether the tables may not be as the last call left them."""

@@ -104,13 +104,6 @@ def _quiet_and_light() -> Iterator[None]:
                 del sys.modules["distutils"]
 
 
-def give_back_memory() -> None:
-    """Return to the system what libiptc's copies of tables have left behind in the C library's heap."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
-    if trim is not None:
-        trim(0)
-
-
 class TableHandle:
     """A private copy of one table, to be edited and then committed as a whole.
 

@@ -16,12 +16,13 @@ from typing import Protocol as Interface
 
 import msgspec
 
+from kproxy import memory
 from kproxy.backends.nftables import names
 from kproxy.backends.nftables.change import Change, from_nothing
 from kproxy.backends.nftables.elements import ElementReader, Found, split_message
 from kproxy.backends.nftables.errors import KernelRefusedError
 from kproxy.backends.nftables.kernel import KernelTable
-from kproxy.backends.nftables.library import Libnftables, release_memory
+from kproxy.backends.nftables.library import Libnftables
 from kproxy.backends.nftables.netlink import Reader
 from kproxy.backends.nftables.reconcile import compare
 from kproxy.backends.nftables.render import Renderer
@@ -156,7 +157,7 @@ class NftApplier:
             scripts.append("\n".join((*self._render.rewrite_chains(hooks), "")))
         self._specs = ruleset.sets
         self._run(scripts, everything)
-        release_memory()
+        memory.give_back()
 
     def _retire(self, chains: Set[str]) -> None:
         now = time.monotonic()

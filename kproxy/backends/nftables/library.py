@@ -72,13 +72,3 @@ class Libnftables:
         if self._context:
             self._library.nft_ctx_free(self._context)
             self._context = None
-
-
-def release_memory() -> None:
-    """Have the C library give back to the system what libnftables used for a large script.
-
-    Parsing one takes 2 KiB an element, and glibc keeps what is freed in small pieces.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # glibc's own
-        trim(0)
