@@ -41,7 +41,8 @@ def test_all_that_kproxy_asks_for_is_there_in_a_version_that_will_do() -> None:
 @pytest.mark.parametrize("name", [*FILES, "../Dockerfile"])
 def test_no_index_and_no_machine_is_named(name: str) -> None:
     text = Path(DEPLOY / name).read_text()
-    assert not re.search(r"--(extra-)?index-url|--find-links (?!/wheels)|--trusted-host|https?_proxy", text, re.IGNORECASE)
+    pattern = r"--(extra-)?index-url|--find-links (?!/wheels)|--trusted-host|https?_proxy"
+    assert not re.search(pattern, text, re.IGNORECASE)
 
 
 def test_the_image_is_made_of_what_the_dockerfile_copies() -> None:
