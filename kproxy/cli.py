@@ -15,6 +15,7 @@ from kproxy.api.manifests import ManifestError
 from kproxy.config import ArgumentParser, Config, ConfigError, add_flags, from_flags
 from kproxy.config.values import nearest
 from kproxy.offline import RenderRequest, render_files
+from kproxy.signals import Signals
 from kproxy.state.model import IPFamily
 from kproxy.wording import quote
 
@@ -51,12 +52,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(options: argparse.Namespace, config: Config) -> int:
     if options.command == "render":
         return _render(options, config)
-    # Only now: rendering needs neither the kernel's libraries nor the API server's.
+    if options.command == "cleanup" or config.options.cleanup:
+        return _cleanup(config)
+    return _run(options, config)
+
+
+# The daemon is imported only where it is needed, as it takes a while: rendering needs neither the kernel's libraries
+# nor the API server's.
+
+
+def _cleanup(config: Config) -> int:
     from kproxy import daemon
 
-    if options.command == "cleanup" or config.options.cleanup:
-        return daemon.cleanup(config)
-    return daemon.run(config, lambda: from_flags(options))
+    return daemon.cleanup(config)
+
+
+def _run(options: argparse.Namespace, config: Config) -> int:
+    signals = Signals()
+    with signals.handled():  # from before that while
+        from kproxy import daemon
+
+        return daemon.run(config, lambda: from_flags(options), signals)
 
 
 def _parser() -> ArgumentParser:

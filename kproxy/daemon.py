@@ -1,14 +1,10 @@
-"""The composition root: the one place that knows all the parts, wires them up, and handles signals."""
+"""The composition root: the one place that knows all the parts and wires them up."""
 
 import contextlib
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 
 from kproxy import __version__, engines, interfaces, logs, sysctl
 from kproxy.api.access import AccessError, AccessOptions
@@ -38,14 +34,16 @@ from kproxy.pages import health_routes, metrics_routes
 from kproxy.plan.settings import NodeFacts
 from kproxy.proxier import Proxier
 from kproxy.reporter import Reporter
+from kproxy.signals import Signals
 
 log = logs.get("daemon")
 
-_STOP_SECONDS = 0.9
 
+def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> int:
+    """Run until a signal comes; return the exit code. A configuration that changes on disk is taken up on the way.
 
-def run(config: Config, read_config: Callable[[], Config]) -> int:
-    """Run until a signal comes; return the exit code. A configuration that changes on disk is taken up on the way."""
+    ``signals`` must be handled by now.
+    """
     started = time.time()
     while True:
         logs.setup(config.proxy.logging.format, config.proxy.logging.verbosity)
@@ -57,11 +55,11 @@ def run(config: Config, read_config: Callable[[], Config]) -> int:
             _set_sysctls(config)
             return 0
         try:
-            new = _serve(config, read_config, started)
+            new = _serve(config, read_config, signals, started)
         except (AccessError, BackendError, BindError, ManifestError) as error:
             log.error(str(error))
             return 1
-        if new is None:
+        if new is None or signals.stopping:
             log.info("stopped; the rules stay in force until 'kproxy cleanup' or a restart")
             return 0
         log.info("the configuration has changed; taking it up")
@@ -80,7 +78,7 @@ def cleanup(config: Config) -> int:
     return 0
 
 
-def _serve(config: Config, read_config: Callable[[], Config], started: float) -> Config | None:
+def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, started: float) -> Config | None:
     """Work until told to stop (None), or until there is a new configuration."""
     configured, config = config, config.with_mode(engines.choose_mode(config))
     log.info("starting", version=__version__, node=config.node_name, mode=config.mode)
@@ -119,7 +117,7 @@ def _serve(config: Config, read_config: Callable[[], Config], started: float) ->
         proxier = _proxier(config, backends, inbox, reporter)
         reader = _connections(config, proxier, metrics)
         watch = ConfigWatch(configured, read_config, proxier.stop)
-        with _signals(proxier), watch.running():
+        with signals.steering(proxier), watch.running():
             proxier.run()
         reader.read()  # and keep, for the next start
         return watch.new
@@ -202,32 +200,6 @@ def _connections(config: Config, proxier: Proxier, metrics: Metrics) -> Connecti
     reader = ConnectionReader(proxier, counters, store)
     metrics.connection_counters(reader.read, endpoints=own.endpoint_metrics)
     return reader
-
-
-@contextlib.contextmanager
-def _signals(proxier: Proxier) -> Iterator[None]:
-    """Let SIGTERM and SIGINT stop kproxy, within a second, and SIGHUP have it compare all rules with the kernel's."""
-
-    def compare(_number: int, _frame: FrameType | None) -> None:
-        log.info("comparing all rules with the kernel's", signal="SIGHUP")
-        proxier.resync()
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        log.info("stopping", signal=signal.Signals(number).name)
-        proxier.stop()
-        # A first sync of a large cluster takes longer than whoever stops us wants to wait. It can be left at any point:
-        # each table is either as before or as it shall be, and the next start does the rest.
-        impatience = threading.Timer(_STOP_SECONDS, os._exit, (0,))
-        impatience.daemon = True
-        impatience.start()
-
-    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: compare}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _after_first_sync(config: Config) -> None:
