@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from hack.lab import Host, Outcome, Pod
+from hack.lab.addresses import UNDERLAY
 from tests.packetkit import (
     FAMILIES,
     PORT,
@@ -176,6 +177,19 @@ def test_a_pod_reaches_itself_by_the_short_cut(world: World, family: str) -> Non
     assert_all(pod.ask_many(of(external_ips(13), family), PORT, times=10), servers=["web-2"])
 
 
+@pytest.fixture
+def undisguised(world: World) -> Iterator[None]:
+    """Pods of node-b keep their addresses towards nodes, as with many a network plug-in."""
+    rules = "*nat\n-{} CNI-MASQUERADE -d {} -j RETURN\nCOMMIT\n"
+    node = world.lab.nodes["node-b"]
+    for family in FAMILIES:
+        node.iptables_restore(rules.format("I", of(UNDERLAY.cidr, family)), family)
+    yield
+    for family in FAMILIES:
+        node.iptables_restore(rules.format("D", of(UNDERLAY.cidr, family)), family)
+
+
+@pytest.mark.usefixtures("undisguised")
 @each_family
 def test_a_pod_of_another_node_reaches_itself_by_this_one(world: World, family: str) -> None:
     """To ClusterCIDR it is a pod like those here, and by the short cut it may be sent back to itself."""
