@@ -25,6 +25,8 @@ from kproxy.state.tracker import Change, Tracker
 log = logging.getLogger(__name__)
 
 DRIFT_CHECK_SECONDS = 0.5
+COUNTS_PATIENCE_SECONDS = 1.0
+"""A scrape of the metrics must not wait for as long as others may keep the xtables lock."""
 NODE_WAIT_SECONDS = 5.0
 """How long a first sync waits for the Node object: without it the node's addresses and zone aren't known."""
 
@@ -134,17 +136,19 @@ class Proxier:
     def counts(self) -> dict[IPFamily, Counts]:
         """Read how many connections went where; a family whose rules aren't known or can't be read is left out.
 
-        May be called from anywhere; waits for the sync that is under way.
+        May be called from anywhere. Where a sync is under way and takes its time, there is nothing to be had.
         """
-        found = {}
-        with self._kernel:
+        found: dict[IPFamily, Counts] = {}
+        if not self._kernel.acquire(timeout=COUNTS_PATIENCE_SECONDS):
+            return found
+        try:
             for family in self._families:
-                if not family.applied:
-                    continue
-                try:
+                if family.applied:
                     found[family.backend.family] = family.backend.counts()
-                except BackendError as error:
-                    log.warning("cannot read the %s counters: %s", family.backend.family, error)
+        except BackendError as error:
+            log.warning("cannot read the counters of connections: %s", error)
+        finally:
+            self._kernel.release()
         return found
 
     def run(self) -> None:

@@ -1,17 +1,22 @@
-"""Looks at a node's nat table all the time, for tests in which some rules must never be missing.
+"""Looks at a node's rules: all the time, where some must never be missing, or once, where all must be as they should.
 
-The legacy table is replaced as a whole by each commit, so each look shows one state that packets have met.
+A legacy table is replaced as a whole by each commit, so each look shows one state that packets have met.
 """
 
+import json
+import sys
 import threading
 from types import TracebackType
 from typing import Self
 
 from hack.lab import Node
+from hack.lab.addresses import CLUSTER_CIDR, CLUSTER_CIDR6
 from kproxy.backends.iptables.entry import entry_layout
 from kproxy.backends.iptables.image import TableImage
 from kproxy.backends.iptables.tableinfo import TableReader
 from kproxy.state.model import IPFamily
+from tests.iptables_text import comparable, parse_tables
+from tests.packetkit import World
 
 PAUSE = 0.001
 """Seconds between two looks. A table of a few hundred rules is read and taken apart in about as many."""
@@ -61,3 +66,24 @@ class TableWatch:
         self._stop.set()
         self._thread.join()
         self._reader.close()
+
+
+def own_rules(text: str) -> object:
+    """kproxy's own chains of an iptables-save, less what depends on the kernel's settings."""
+    return {
+        table: {
+            chain: rules for chain, rules in chains.items() if chain.startswith("KUBE-") and chain != "KUBE-FORWARD"
+        }
+        for table, chains in comparable(parse_tables(text)).items()
+        if table in ("nat", "filter")
+    }
+
+
+def expected_rules(world: World, family: str, layout: str = "classic") -> object:
+    """What `own_rules` must be: the rules that the API server's objects make."""
+    objects = [obj for kind in ("services", "endpointslices", "nodes") for obj in world.control.objects(kind)]
+    file = world.lab.folder / "objects.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+    command = [sys.executable, "-m", "kproxy", "render", "-f", str(file), "--family", family, "--layout", layout]
+    flags = ["--hostname-override", world.lab.node.name, "--cluster-cidr", f"{CLUSTER_CIDR},{CLUSTER_CIDR6}"]
+    return own_rules(world.lab.node.run([*command, *flags]).stdout)

@@ -4,7 +4,6 @@ The node's tables are watched all the time; afterwards they are what the API ser
 """
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,12 +12,10 @@ from http import HTTPStatus
 import pytest
 
 from hack.lab import Load, Outcome, select, until
-from hack.lab.addresses import CLUSTER_CIDR, CLUSTER_CIDR6
 from kproxy.state.model import IPFamily
 from tests.apiserver.faults import Corrupt, ErrorEvent, Fault, Replay, Reset, Silence, Status, Truncate
-from tests.iptables_text import comparable, parse_tables
 from tests.packetkit import FAMILIES, PATIENCE, PORT, SILENCE, Exposed, World, service, slices
-from tests.tablewatch import TableWatch
+from tests.tablewatch import TableWatch, expected_rules, own_rules
 
 pytestmark = pytest.mark.kernel
 
@@ -58,27 +55,6 @@ def change(world: World) -> None:
     world.control.put(service("coming", 23), *slices("coming", [world.lab.pod("web-3")]))
 
 
-def expected(world: World, family: str) -> object:
-    """The rules that the API server's objects make."""
-    objects = [obj for kind in (*KINDS, "nodes") for obj in world.control.objects(kind)]
-    file = world.lab.folder / "objects.json"
-    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-    command = [sys.executable, "-m", "kproxy", "render", "-f", str(file), "--family", family, "--layout", "classic"]
-    flags = ["--hostname-override", world.lab.node.name, "--cluster-cidr", f"{CLUSTER_CIDR},{CLUSTER_CIDR6}"]
-    return own_rules(world.lab.node.run([*command, *flags]).stdout)
-
-
-def own_rules(text: str) -> object:
-    """kproxy's own chains of an iptables-save, less what depends on the kernel's settings."""
-    return {
-        table: {
-            chain: rules for chain, rules in chains.items() if chain.startswith("KUBE-") and chain != "KUBE-FORWARD"
-        }
-        for table, chains in comparable(parse_tables(text)).items()
-        if table in ("nat", "filter")
-    }
-
-
 @contextmanager
 def nothing_lost(world: World) -> Iterator[None]:
     """Check that no rule of a Service that stays goes, in neither family, and that its clients notice nothing."""
@@ -108,7 +84,7 @@ def assert_in_step(world: World) -> None:
     """Check that all is in force that the API server holds."""
     world.settle()
     for family in FAMILIES:
-        assert own_rules(world.lab.node.iptables_save(family)) == expected(world, family)
+        assert own_rules(world.lab.node.iptables_save(family)) == expected_rules(world, family)
     asker = world.lab.pod("asker")
     assert asker.ask(Exposed("changing", 21).ip("ipv4"), PORT).server == "web-2"
     assert asker.ask(Exposed("leaving", 22).ip("ipv4"), PORT, timeout=SILENCE).outcome is Outcome.DROPPED
