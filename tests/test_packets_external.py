@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hack.lab import Host, Outcome, Pod
-from hack.lab.addresses import UNDERLAY
+from hack.lab.addresses import UNDERLAY, pod_net
 from tests.packetkit import (
     FAMILIES,
     PORT,
@@ -271,17 +271,23 @@ def test_a_load_balancer_that_is_a_proxy_is_left_to_itself(world: World) -> None
 
 # Source ranges.
 
-GUARDED = external_ips(27)
+GUARDED, RESTRICTED = external_ips(27), external_ips(29)
+FIRST_CLIENT = [f"{clients(0).v4}/32", f"{clients(0).v6}/128"]
 
 
-@pytest.fixture
-def guarded(world: World) -> Iterator[Exposed]:
+@pytest.fixture(scope="module")
+def guarded(world: World) -> Exposed:
     """A load balancer that the client's first address may use, and no other."""
-    ranges = [f"{clients(0).v4}/32", f"{clients(0).v6}/128"]
-    spec = {"loadBalancerSourceRanges": ranges, "externalIPs": list(external_ips(19))}
+    spec = {"loadBalancerSourceRanges": FIRST_CLIENT, "externalIPs": list(external_ips(19))}
     more: dict[str, Any] = {"type": "LoadBalancer", "spec": spec, "ingress": ingress(*GUARDED)}
-    yield world.expose("guarded", 19, all_pods(world), protocols=PROTOCOLS, **more)
-    world.remove("guarded")
+    return world.expose("guarded", 19, all_pods(world), protocols=PROTOCOLS, **more)
+
+
+def restrict(world: World, *ranges: str) -> None:
+    """Make, or change, a load balancer that only these may use."""
+    spec = {"loadBalancerSourceRanges": ranges}
+    more: dict[str, Any] = {"type": "LoadBalancer", "spec": spec, "ingress": ingress(*RESTRICTED)}
+    world.expose("restricted", 22, all_pods(world), **more)
 
 
 @each_protocol
@@ -304,13 +310,11 @@ def test_source_ranges_guard_nothing_but_the_load_balancers_address(
 
 
 @each_family
-@pytest.mark.usefixtures("guarded")
 def test_source_ranges_hold_for_pods_too(world: World, family: str) -> None:
-    asker, vip = world.lab.pod("asker"), of(GUARDED, family)
+    asker, vip = world.lab.pod("asker"), of(RESTRICTED, family)
+    restrict(world, *FIRST_CLIENT)
     assert asker.ask(vip, PORT, timeout=SILENCE).outcome is Outcome.DROPPED
-    ranges = [f"{clients(0).v4}/32", f"{clients(0).v6}/128", "10.244.0.0/24", "fd00:244::/64"]
-    spec = {"loadBalancerSourceRanges": ranges}
-    world.put(service("guarded", 19, protocols=PROTOCOLS, type="LoadBalancer", spec=spec, ingress=ingress(*GUARDED)))
+    restrict(world, *FIRST_CLIENT, *pod_net(1).cidr)
     assert asker.ask(vip, PORT).server in WEB
 
 
@@ -330,9 +334,9 @@ def test_source_ranges_with_the_node_let_in_who_comes_from_the_address_itself(wo
 
 
 @each_family
-@pytest.mark.usefixtures("guarded")
 def test_a_load_balancer_without_endpoints_refuses_strangers_too(world: World, family: str) -> None:
     """As kube-proxy has it: with nobody behind it there is nothing to guard."""
-    world.rescale("guarded", [], protocols=PROTOCOLS)
+    restrict(world, *FIRST_CLIENT)
+    world.rescale("restricted", [])
     for number in (0, 1):
-        assert_refused(world.lab.client.ask(of(GUARDED, family), PORT, source=of(clients(number), family)))
+        assert_refused(world.lab.client.ask(of(RESTRICTED, family), PORT, source=of(clients(number), family)))
