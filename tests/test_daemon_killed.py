@@ -75,7 +75,7 @@ def test_killed_during_churn(world: World, kproxy_args: Sequence[str]) -> None:
         connections = [stack.enter_context(asker.connect(calm.ip(family), PORT)) for family in FAMILIES]
         with churn.going_on():
             for _ in range(KILLS):
-                churn.wait(random.randrange(MOST_CHANGES))
+                churn.wait(random.randrange(MOST_CHANGES))  # noqa: S311 - no secret
                 world.kproxy.process.kill()
                 assert all(connection.echo() for connection in connections)
                 world.start(*kproxy_args)
