@@ -176,7 +176,7 @@ def carry_out(ruleset: RuleSet, change: Change) -> RuleSet:
     for name in change.sets_gone:
         del sets[name]
         elements.pop(name, None)
-    counters -= change.counters_gone.keys()
+    counters -= change.counters_gone
     return RuleSet(sets, {name: held for name, held in elements.items() if held}, frozenset(counters), chains)
 
 
@@ -222,7 +222,7 @@ def assert_held(ruleset: RuleSet, family: IPFamily = IPFamily.IPV4) -> None:
     assert found is not None
     assert found.repairable
     change = found.change
-    assert (change.sets_gone, change.sets_come, change.counters_gone, change.counters_come) == ({}, {}, {}, set())
+    assert (change.sets_gone, change.sets_come, change.counters_gone, change.counters_come) == ({}, {}, set(), set())
     assert (change.elements_gone, change.elements_come) == ({}, {})
     assert change.chains_come.keys() == ruleset.chains.keys()
     wanted = {name: len(chain.rules) for name, chain in ruleset.chains.items()}

@@ -28,7 +28,7 @@ class FakeKernel:
         self.held: RuleSet | None = None
         self.refuses: Callable[[RuleSet], str] = lambda _: ""
         self.calls: list[str] = []
-        self.gone = Counted((), {})
+        self.gone: list[tuple[str, Found]] = []
         self.now = Counted((), {})
 
     def reconcile(self, change: Change) -> ApplyResult:
@@ -134,7 +134,7 @@ def test_counts_of_what_went_are_added_to_those_of_what_is_there(backend: Nftabl
         return "tcp/cluster-endpoints", Found(("10.96.0.10", 80, number), (f"10.244.0.{host}", 8080), packets)
 
     apply(backend, WEB)
-    kernel.gone = Counted([found(1, 2, 7)], {})
+    kernel.gone = [found(1, 2, 7)]
     apply(backend, service("web", 10, pods(1, 9)))
     kernel.now = Counted(
         [found(0, 1, 3), found(1, 9, 2), ("tcp/cluster-endpoints", Found(("10.9.9.9", 1, 0), None, 5))], {}

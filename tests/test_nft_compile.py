@@ -1,5 +1,6 @@
 """Plans become sets, maps and chains of nftables, and a change of one service a handful of elements."""
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -11,6 +12,7 @@ from kproxy.backends.nftables.change import Change
 from kproxy.backends.nftables.compile import Compiler, compile_plan
 from kproxy.backends.nftables.ruleset import Data, Key, RuleSet
 from kproxy.backends.nftables.service import Claim
+from kproxy.backends.nftables.ways import ENDPOINT_MAPS
 from kproxy.plan.model import Frontend, FrontendKind, LocalTraffic, Plan, Route, ServicePlan, Target
 from kproxy.state.model import Endpoint, Protocol, ServicePortName
 from tests.nftkit import NODE, carry_out, copy, named, plan_of, pods, service, steps
@@ -31,7 +33,7 @@ def unnumbered(ruleset: RuleSet) -> RuleSet:
     """Take the numbers off endpoints: which has which depends on what was there before."""
     elements: dict[str, Mapping[Key, Data]] = dict(ruleset.elements)
     for name, held in elements.items():
-        if name.endswith("-endpoints"):
+        if name in ENDPOINT_MAPS:
             elements[name] = {(*key[:-1], *(data or ())): None for key, data in held.items()}
             numbers: dict[Key, set[str | int]] = {}
             for key in held:
@@ -81,17 +83,27 @@ def test_there_is_a_chain_for_each_way_and_none_for_a_service() -> None:
     assert few.sets == many.sets
 
 
-def test_services_with_affinity_have_chains_sets_and_counters_of_their_own() -> None:
-    ruleset = compile_plan(plan_of(service("web", 10, pods(1, 2), more=[NODE_PORT], affinity_seconds=600)))
-    own = "affinity/shop/web/http/tcp"
-    clients = {f"{own}/10.244.0.{host}/8080" for host in (1, 2)}
-    assert {name for name in ruleset.sets if name.startswith("affinity/")} == clients
-    assert ruleset.counters == clients | {names.INVALID_DROPS}
-    assert ruleset.elements["tcp/affinity"] == {("10.96.0.10", 80): (f"{own}/internal",)}
+def test_services_with_affinity_have_chains_of_their_own_and_share_one_set_of_clients() -> None:
+    sticky = [service(name, n, pods(1, 2), more=[NODE_PORT], affinity_seconds=600) for n, name in enumerate("ab", 10)]
+    ruleset = compile_plan(plan_of(*sticky))
+    own = "affinity/shop/a/http/tcp"
+    assert {name for name in ruleset.sets if name.startswith("affinity")} == {
+        names.AFFINITY_CLIENTS, names.AFFINITY_ENDPOINTS,
+    }  # fmt: skip
+    assert len(ruleset.elements[names.AFFINITY_ENDPOINTS]) == 4
+    assert ruleset.elements["tcp/affinity"]["10.96.0.10", 80] == (f"{own}/internal",)
     assert ruleset.elements["tcp/node-port/affinity"] == {(30080,): (f"{own}/external",)}
-    assert {name for name in ruleset.chains if name.startswith("affinity/")} == {
+    assert {name for name in ruleset.chains if name.startswith(own)} == {
         f"{own}/internal", f"{own}/external", f"{own}/cluster",
     }  # fmt: skip
+
+
+def test_what_has_counted_for_an_endpoint_with_affinity_is_told_when_it_goes() -> None:
+    compiler = at_work(service("web", 10, pods(1, 2), affinity_seconds=600))
+    change = compiler.update({named("web"): service("web", 10, pods(2), affinity_seconds=600)})
+    (numbers,) = change.elements_gone[names.AFFINITY_ENDPOINTS]
+    assert dict(change.affinity_gone) == {numbers: (named("web"), "10.244.0.1:8080")}
+    assert set(compiler.affinity_endpoints.values()) == {(named("web"), "10.244.0.2:8080")}
 
 
 # --- changes -------------------------------------------------------------------------------------------------------
@@ -127,19 +139,35 @@ def test_a_change_is_as_small_as_what_changed(
     assert size(compiler.update({named("web"): plan})) == wanted, what
 
 
-def test_a_size_that_nobody_has_brings_its_chains_and_takes_them_with_it() -> None:
+def test_a_size_that_nobody_has_brings_its_chains() -> None:
     compiler = at_work(service("web", 10, pods(1)))
     bigger = compiler.update({named("web"): service("web", 10, pods(1, 2, 3))})
     assert bigger.sets_come.keys() == {"tcp/cluster-4/off-cluster"}
     assert bigger.sets_gone.keys() == {"tcp/cluster-1/off-cluster"}
-    # cluster-1 stays: it is where the draw among 4 ends.
     assert bigger.chains_gone == {"tcp/cluster-1/off-cluster"}
     assert bigger.chains_come.keys() == {
         "tcp/cluster-4", "tcp/cluster-4/once", "tcp/cluster-4/off-cluster", "tcp/services",
     }  # fmt: skip
-    nothing = compiler.update({named("web"): None})
-    assert nothing.after.elements == {}
-    assert nothing.after == compile_plan(plan_of())
+
+
+def test_draws_that_nobody_uses_stay_until_they_are_collected() -> None:
+    """To bring one back costs a walk through all endpoints."""
+    compiler = at_work(service("web", 10, pods(1, 2, 3)), service("other", 11, pods(1)))
+    five = compiler.update({named("web"): service("web", 10, pods(1, 2, 3, 4, 5))})
+    assert five.chains_gone == {"tcp/cluster-4/off-cluster"}
+    three = compiler.update({named("web"): service("web", 10, pods(1, 2, 3))})
+    assert three.chains_come.keys() == {"tcp/cluster-4/off-cluster", "tcp/services"}
+    compiler.collect()
+    nothing_new = compiler.update({})
+    assert nothing_new.chains_gone == {"tcp/cluster-8", "tcp/cluster-8/once"}
+    assert nothing_new.after == compile_plan(plan_of(service("web", 10, pods(1, 2, 3)), service("other", 11, pods(1))))
+
+
+def test_nothing_is_left_of_the_last_service() -> None:
+    compiler = at_work(service("web", 10, pods(1, 2, 3)), service("sticky", 11, pods(1), affinity_seconds=60))
+    change = compiler.update({named("web"): None, named("sticky"): None})
+    assert change.after == compile_plan(plan_of())
+    assert change.after.elements == {}
 
 
 def test_elements_that_count_are_removed_one_by_one_even_with_their_map() -> None:
@@ -236,7 +264,14 @@ def test_step_by_step_is_the_same_as_from_scratch(changes: list[Mapping[ServiceP
             if plan is not None:
                 services[name] = plan
         assert held == compiler.ruleset
-        assert unnumbered(held) == unnumbered(compile_plan(Plan(node=NODE, services=services)))
+        scratch = compile_plan(Plan(node=NODE, services=services))
+        idle = held.chains.keys() - scratch.chains.keys()
+        assert all(re.fullmatch(r".*/(cluster|local)-\d+(/once)?", chain) for chain in idle)
+        assert unnumbered(held) == unnumbered(msgspec.structs.replace(scratch, chains=held.chains))
+        assert {name: held.chains[name] for name in scratch.chains} == scratch.chains
+    compiler.collect()
+    held = carry_out(held, compiler.update({}))
+    assert unnumbered(held) == unnumbered(compile_plan(Plan(node=NODE, services=services)))
 
 
 @examples(50)

@@ -103,8 +103,14 @@ def test_names_of_services_are_harmless_in_nft(port: str) -> None:
     name = ServicePortName("shop", "web", port, Protocol.TCP)
     prefix = names.affinity_prefix(name)
     assert NFT_NAME.fullmatch(prefix)
-    assert NFT_NAME.fullmatch(names.affinity_set(prefix, "fd00::1", 80))
-    assert len(names.affinity_set(prefix, "fd00:1:2:3:4:5:6:7", 65535)) < 256
+    assert len(f"{prefix}/internal") < 256
+
+
+def test_numbers_for_names_fit_where_nft_takes_them_and_differ() -> None:
+    numbers = {names.number_for(f"10.244.0.{host}:8080") for host in range(250)}
+    assert len(numbers) == 250
+    assert all(0 <= number < 2**32 for number in numbers)
+    assert names.number_for("10.244.0.1:8080") == names.number_for("10.244.0.1:8080")
 
 
 @given(st.lists(st.tuples(*[st.text(max_size=5)] * 3), min_size=2, max_size=2, unique=True))

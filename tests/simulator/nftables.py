@@ -11,12 +11,14 @@ from fractions import Fraction
 from functools import cache
 from typing import NamedTuple, TypeAlias
 
+from kproxy.backends.nftables import names
 from kproxy.backends.nftables.ruleset import (
     CameBy,
     Chain,
     Chance,
     Column,
     Count,
+    CountFor,
     Deliver,
     DeliverTo,
     FlipMark,
@@ -27,8 +29,10 @@ from kproxy.backends.nftables.ruleset import (
     Key,
     Marked,
     Member,
+    Numbers,
     Own,
     Remember,
+    Returning,
     RuleSet,
     SetMark,
     Speaks,
@@ -97,7 +101,7 @@ class _Kernel:
         self.world = world
         self.found: dict[Branch, Fraction] = {}
         self.timeouts = {
-            term.set: term.seconds
+            _place(term.set, term.of): term.seconds
             for chain in ruleset.chains.values()
             for rule in chain.rules
             for term in rule
@@ -205,7 +209,7 @@ class _Kernel:
                 return {}, {}, walk._replace(passed=_sum(walk.passed, there)), {}
             case Verdict():
                 return {}, {}, self._decided(term, here, walk, base), {}
-            case SetMark() | FlipMark() | Remember() | Count():
+            case SetMark() | FlipMark() | Remember() | CountFor() | Count():
                 return _changed(here, lambda skb: self._do(term, skb)), {}, walk, {}
         hits, misses = self._split(term, here)
         return hits, misses, walk, {}
@@ -272,6 +276,8 @@ class _Kernel:
         match term:
             case Member():
                 return self._is_member(term, skb)
+            case Returning(name, numbers):
+                return self._remembered(_place(name, numbers), skb)
             case FromPrefix(cidr, inverted):
                 return _within(packet.source, cidr) is not inverted
             case ToPrefixes(cidrs, inverted):
@@ -281,15 +287,12 @@ class _Kernel:
                 return (came.startswith(name[:-1]) if name.endswith("*") else came == name) is not inverted
             case Own(side):
                 return self.world.is_own(packet.source if side is Column.SOURCE else skb.destination)
-            case Speaks(protocol):
-                return packet.protocol is protocol
-            case State():
-                return packet.state.value == term.value
-            case Translated():
-                return skb.translated
+            case Speaks() | State():
+                return term.value == packet.state.value if isinstance(term, State) else term.protocol is packet.protocol
             case Marked(bit):
                 return bool(skb.mark & bit)
-        raise AssertionError(term)
+        assert isinstance(term, Translated), term
+        return skb.translated
 
     def _is_member(self, term: Member, skb: Skb) -> bool:
         spec = self.ruleset.sets[term.set]
@@ -297,15 +300,19 @@ class _Kernel:
         if term.protocol not in (None, self.packet.protocol):
             return False
         key = self._values(term.columns, term.protocol)(skb)
-        if spec.remembers:
-            return any(
-                entry.place == term.set and entry.client == key[0] and entry.seconds_ago < self.timeouts[term.set]
-                for entry in skb.memory
-            )
+        assert not spec.remembers
         elements = self._elements(term.set)
         if spec.ranges:
             return any(held[:-1] == key[:-1] and _within(str(key[-1]), str(held[-1])) for held in elements)
         return key in elements
+
+    def _remembered(self, place: str, skb: Skb) -> bool:
+        assert names.AFFINITY_CLIENTS in self.ruleset.sets
+        seconds = self.timeouts[place]
+        client = self.packet.source
+        return any(
+            entry.place == place and entry.client == client and entry.seconds_ago < seconds for entry in skb.memory
+        )
 
     def _elements(self, name: str) -> Mapping[Key, tuple[str | int, ...] | None]:
         assert name in self.ruleset.sets, f"the kernel refuses a rule that names a set that is not there: {name}"
@@ -331,13 +338,19 @@ class _Kernel:
                 return skb._replace(mark=skb.mark | bit)
             case FlipMark(bit):
                 return skb._replace(mark=skb.mark ^ bit)
-            case Remember(name):
-                client = self.packet.source
-                others = (entry for entry in skb.memory if (entry.place, entry.client) != (name, client))
-                return skb._replace(memory=frozenset((*others, Remembered(name, client, 0))))
+            case Remember(name, numbers):
+                place, client = _place(name, numbers), self.packet.source
+                others = (entry for entry in skb.memory if (entry.place, entry.client) != (place, client))
+                return skb._replace(memory=frozenset((*others, Remembered(place, client, 0))))
+            case CountFor(name, numbers):
+                assert numbers in self._elements(name), "the rule would be false, and the packet not delivered"
             case Count(counter):
                 assert counter in self.ruleset.counters, "the kernel refuses a rule with a counter that is not there"
         return skb
+
+
+def _place(name: str, numbers: Numbers) -> str:
+    return f"{name} {numbers.service} {numbers.endpoint}"
 
 
 def _priority(chain: Chain) -> int:

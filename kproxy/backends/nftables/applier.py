@@ -48,9 +48,6 @@ class Counted(NamedTuple):
     counters: Mapping[str, int]
 
 
-NOTHING_COUNTED = Counted((), {})
-
-
 class ApplyResult(msgspec.Struct, frozen=True, kw_only=True):
     """What one successful call did."""
 
@@ -59,8 +56,8 @@ class ApplyResult(msgspec.Struct, frozen=True, kw_only=True):
     repaired: int = 0
     """Chains and sets that were not as they should be, other than by the step that was asked for. Chains whose rules
     were edited are repaired uncounted."""
-    gone: Counted = NOTHING_COUNTED
-    """What was counted by elements and counters that are there no more."""
+    gone: Sequence[tuple[str, Found]] = ()
+    """Elements that are there no more, by set, with what they had counted."""
 
 
 class Applier(Interface):
@@ -132,10 +129,10 @@ class NftApplier:
         except KernelRefusedError as error:
             log.warning("cannot repair the %s table, loading it anew: %s", self._render.table, error)
             self._load(ruleset, replacing=True)
-            gone = NOTHING_COUNTED
+            gone = ()
         return ApplyResult(full=True, repaired=len(found.places - change.touched), gone=gone)
 
-    def _repair(self, change: Change) -> Counted:
+    def _repair(self, change: Change) -> Sequence[tuple[str, Found]]:
         self._specs = change.after.sets
         gone = self._run([self._render.change(change)], change)
         self._retire(change.chains_gone)
@@ -180,13 +177,12 @@ class NftApplier:
 
     # --- transactions ----------------------------------------------------------------------------------------------
 
-    def _run(self, scripts: Sequence[str], change: Change | None) -> Counted:
-        """Carry out transactions; return what those had counted who are gone."""
+    def _run(self, scripts: Sequence[str], change: Change | None) -> Sequence[tuple[str, Found]]:
+        """Carry out transactions; return the elements that are gone for it, with what they had counted."""
         self._hear()
-        counters = self._counters_of(change) if change is not None and change.counters_gone else {}
         if len(scripts) == 1 and (change is None or change.size <= LARGE):
             self._library.run(scripts[0])
-            return Counted(self._after_own(self._watch.hear()), counters)
+            return self._after_own(self._watch.hear())
         elements = list(self._counted_by(change)) if change is not None else []
         self._note(self._watch.look_away())
         done = 0
@@ -196,7 +192,7 @@ class NftApplier:
                 done += 1
         finally:
             self._drifted |= not self._watch.look_again(done)
-        return Counted(elements, counters)
+        return elements
 
     def _hear(self) -> None:
         self._note(self._watch.hear())
@@ -213,10 +209,6 @@ class NftApplier:
             if (spec := self._specs.get(name)) is not None and spec.counted
             for found in ElementReader(spec, self._family).read(raw, at_least=1)
         ]
-
-    def _counters_of(self, change: Change) -> dict[str, int]:
-        """Read what counters with a name have counted that are about to go."""
-        return {name: packets for name, packets in self._kernel.counters().items() if name in change.counters_gone}
 
     def _counted_by(self, change: Change) -> Iterator[tuple[str, Found]]:
         """Yield what elements have counted that are about to go."""

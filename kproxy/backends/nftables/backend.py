@@ -10,7 +10,7 @@ from kproxy.backends.base import Counts, Refused, SyncReport
 from kproxy.backends.bisect import find_culprits
 from kproxy.backends.nftables import names
 from kproxy.backends.nftables.applier import Applier, ApplyResult, NftApplier
-from kproxy.backends.nftables.change import Change, CounterFor
+from kproxy.backends.nftables.change import Change
 from kproxy.backends.nftables.compile import Compiler
 from kproxy.backends.nftables.counts import Tally, total
 from kproxy.backends.nftables.errors import KernelRefusedError, NoNftablesError
@@ -39,7 +39,7 @@ class NftablesBackend:
 
     def apply(self, plan: Plan, changed: Set[ServicePortName], *, full: bool) -> SyncReport:
         """See `kproxy.backends.base.Backend.apply`."""
-        change, suspects = self._compile(plan, changed, retry_refused=full)
+        change, suspects = self._compile(plan, changed, full=full)
         full = full or self._must_compare
         self._must_compare = True  # until it has gone well
         try:
@@ -72,7 +72,7 @@ class NftablesBackend:
             return Counts({}, {}, {}, {})
         compiler, now = self._compiler, Tally()
         counted = self._applier.counted(compiler.ruleset)
-        now.add(counted, compiler.owner, compiler.counters)
+        now.add(counted.elements, compiler.owner, compiler.affinity_endpoints)
         invalid = counted.counters.get(names.INVALID_DROPS) if self._drops_invalid else None
         counts = total(compiler.services, self._past, now, invalid)
         self._forget_past_endpoints(compiler)
@@ -93,17 +93,17 @@ class NftablesBackend:
 
     # --- compiling -------------------------------------------------------------------------------------------------
 
-    def _compile(
-        self, plan: Plan, changed: Set[ServicePortName], *, retry_refused: bool
-    ) -> tuple[Change, Set[ServicePortName]]:
+    def _compile(self, plan: Plan, changed: Set[ServicePortName], *, full: bool) -> tuple[Change, Set[ServicePortName]]:
         """Return the step to take, and which services have a part in it."""
-        for name in [name for name in self._refused if retry_refused or name in changed]:
+        for name in [name for name in self._refused if full or name in changed]:
             del self._refused[name]
             changed = changed | {name}
         before, self._plan = self._plan, plan
         if self._compiler is None:
             self._compiler = Compiler(plan.node)
             changed = plan.services.keys()
+        if full:
+            self._compiler.collect()
         for name in changed:
             if name not in plan.services:
                 self._past.forget(name)
@@ -119,10 +119,9 @@ class NftablesBackend:
 
     def _carry_out(self, change: Change, *, full: bool) -> ApplyResult:
         result = self._applier.reconcile(change) if full else self._applier.apply(change)
-        if self._compiler is not None and (result.gone.elements or result.gone.counters):
-            counters: dict[str, CounterFor] = {**self._compiler.counters, **change.counters_gone}
-            self._past.add(result.gone, self._compiler.owner, counters)
-            self._past_endpoints += len(result.gone.elements) + len(result.gone.counters)
+        if self._compiler is not None and result.gone:
+            self._past.add(result.gone, self._compiler.owner, change.affinity_gone)
+            self._past_endpoints += len(result.gone)
             if self._past_endpoints > _MANY_ENDPOINTS:
                 self._forget_past_endpoints(self._compiler)
         return result

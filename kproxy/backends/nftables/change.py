@@ -5,18 +5,19 @@ from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from kproxy.backends.nftables.ruleset import Chain, Data, Elements, Key, RuleSet, SetSpec
+from kproxy.backends.nftables.ruleset import Chain, Data, Elements, Key, Numbers, RuleSet, SetSpec
 from kproxy.state.model import ServicePortName
 
 N = TypeVar("N")
 T = TypeVar("T")
 
 
-class CounterFor(NamedTuple):
-    """What a counter with a name counts: the connections of an endpoint, or something that is no service's."""
+class EndpointOf(NamedTuple):
+    """An endpoint of a service port."""
 
-    service: ServicePortName | None
-    endpoint: str = ""
+    service: ServicePortName
+    endpoint: str
+    """As ``ip:port``."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +27,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of the wanted ruleset, for the case that the kernel is found to hold something else than expected."""
     sets_gone: Mapping[str, SetSpec] = {}
     sets_come: Mapping[str, SetSpec] = {}
-    counters_gone: Mapping[str, CounterFor] = {}
+    counters_gone: Set[str] = frozenset()
     counters_come: Set[str] = frozenset()
     chains_gone: Set[str] = frozenset()
     chains_come: Mapping[str, Chain] = {}
@@ -34,6 +35,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     elements_gone: Mapping[str, Elements] = {}
     """By set; those of sets that go are not listed."""
     elements_come: Mapping[str, Elements] = {}
+    affinity_gone: Mapping[Numbers, EndpointOf] = {}
+    """For whom those of the elements that go have counted which stand for endpoints of services with affinity."""
 
     @property
     def empty(self) -> bool:

@@ -9,15 +9,16 @@ one: the first by name has it, as in an iptables list, and the next takes over w
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Set
 from typing import TypeVar
 
 from kproxy.backends.nftables import names
-from kproxy.backends.nftables.change import Change, CounterFor, ElementRecorder, Recorder
-from kproxy.backends.nftables.ruleset import Chain, Data, Key, RuleSet, SetSpec
+from kproxy.backends.nftables.affinity import SETS as AFFINITY_SETS
+from kproxy.backends.nftables.change import Change, ElementRecorder, EndpointOf, Recorder
+from kproxy.backends.nftables.ruleset import Chain, Data, Key, Numbers, RuleSet, SetSpec
 from kproxy.backends.nftables.service import NOTHING, Claim, Element, Entry, ServiceRules, compile_service
-from kproxy.backends.nftables.shared import fixed_chains, shared_sets, way_chains
-from kproxy.backends.nftables.ways import Place, Way
+from kproxy.backends.nftables.shared import draw_chains, draws_of, fixed_chains, shared_sets, way_chains
+from kproxy.backends.nftables.ways import Draw, Place, Way
 from kproxy.plan.model import NodePlan, Plan, ServicePlan
 from kproxy.state.model import ServicePortName
 
@@ -42,10 +43,11 @@ class Compiler:
         """All who want a claim, its owner included, where there are several."""
         self._common: Counter[Element] = Counter()
         self._ways: Counter[Way] = Counter()
+        self._draws: set[Draw] = set()
         self._affinity: Counter[Place] = Counter()
         self._sets: dict[str, SetSpec] = {}
         self._elements: dict[str, dict[Key, Data]] = {}
-        self._counters: dict[str, CounterFor] = {names.INVALID_DROPS: CounterFor(None)}
+        self._affinity_endpoints: dict[Numbers, EndpointOf] = {}
         self._chains: dict[str, Chain] = {}
         self._shared_sets: frozenset[str] = frozenset()
         self._shared_chains: frozenset[str] = frozenset()
@@ -54,7 +56,7 @@ class Compiler:
     @property
     def ruleset(self) -> RuleSet:
         """The ruleset as it stands; the mappings are live, not copies."""
-        return RuleSet(self._sets, self._elements, self._counters.keys(), self._chains)
+        return RuleSet(self._sets, self._elements, _COUNTERS, self._chains)
 
     @property
     def services(self) -> Mapping[ServicePortName, ServiceRules]:
@@ -62,13 +64,21 @@ class Compiler:
         return self._services
 
     @property
-    def counters(self) -> Mapping[str, CounterFor]:
-        """What the counters with a name count; live, not a copy."""
-        return self._counters
+    def affinity_endpoints(self) -> Mapping[Numbers, EndpointOf]:
+        """The endpoints of services with affinity, by what stands for them; live, not a copy."""
+        return self._affinity_endpoints
 
     def owner(self, claim: Claim) -> ServicePortName | None:
         """Return whose frontend it is that clients know by ``claim``."""
         return self._owners.get(claim)
+
+    def collect(self) -> None:
+        """Forget, at the next update, draws that nobody uses.
+
+        Till then their chains stay. They cost nothing, but to bring one costs a walk through all endpoints (see
+        `ways`), which a service that goes from four endpoints to five and back should not cause each time.
+        """
+        self._draws.clear()
 
     def set_node(self, node: NodePlan, plans: Mapping[ServicePortName, ServicePlan | None]) -> Change:
         """Take in other settings of the node, with the plans of *all* services under them."""
@@ -78,32 +88,30 @@ class Compiler:
     def update(self, plans: Mapping[ServicePortName, ServicePlan | None], *, rearrange: bool = False) -> Change:
         """Compile the services given, None for those that are gone; return what became different."""
         sets, chains = Recorder(self._sets), Recorder(self._chains)
-        elements, counters = ElementRecorder(self._elements), Recorder(self._counters)
-        arrangement = (frozenset(self._ways), frozenset(self._affinity))
+        elements, affinity = ElementRecorder(self._elements), Recorder(self._affinity_endpoints)
+        arrangement = self._arrangement
         for name, plan in plans.items():
             old = self._services.pop(name, NOTHING)
             new = compile_service(plan, self._node, old) if plan is not None else NOTHING
             self._replace(name, old, new, elements)
             for chain in old.chains.keys() | new.chains.keys():
                 chains.set(chain, new.chains.get(chain))
-            for own in old.sets.keys() | new.sets.keys():
-                sets.set(own, new.sets[own][0] if own in new.sets else None)
-                counters.set(own, CounterFor(name, new.sets[own][1]) if own in new.sets else None)
+            for numbers in old.affinity.keys() | new.affinity.keys():
+                affinity.set(numbers, EndpointOf(name, new.affinity[numbers]) if numbers in new.affinity else None)
             if plan is not None:
                 self._services[name] = new
-        if rearrange or arrangement != (frozenset(self._ways), frozenset(self._affinity)):
+        if rearrange or not self._draws or arrangement != self._arrangement:
             self._arrange(sets, chains)
         gone, come = elements.changes()
         return Change(
             after=self.ruleset,
             sets_gone=sets.gone,
             sets_come=sets.come,
-            counters_gone=counters.gone,
-            counters_come=frozenset(counters.come),
             chains_gone=frozenset(chains.gone.keys() - chains.come.keys()),
             chains_come=chains.come,
             elements_gone={name: keys for name, keys in gone.items() if _worth_removing(sets.gone.get(name))},
             elements_come=come,
+            affinity_gone=affinity.gone,
         )
 
     # --- elements --------------------------------------------------------------------------------------------------
@@ -166,19 +174,29 @@ class Compiler:
 
     # --- sets and chains that services share -----------------------------------------------------------------------
 
+    @property
+    def _arrangement(self) -> tuple[Set[Way], Set[Place], bool]:
+        """All that the shared sets and chains depend on."""
+        return frozenset(self._ways), frozenset(self._affinity), bool(self._affinity_endpoints)
+
     def _arrange(self, sets: Recorder[str, SetSpec], chains: Recorder[str, Chain]) -> None:
         """Bring the shared sets and chains in line with the ways in use."""
-        wanted_sets = shared_sets(self._ways, self._affinity)
+        wanted_sets = shared_sets(self._ways, self._affinity) | (AFFINITY_SETS if self._affinity_endpoints else {})
         for name in self._shared_sets | wanted_sets.keys():
             sets.set(name, wanted_sets.get(name))
         self._shared_sets = frozenset(wanted_sets)
         wanted_chains = fixed_chains(self._node) | way_chains(self._node, self._ways, self._affinity)
+        # The endpoints' map goes with its last user, and with it all draws from it.
+        self._draws = {draw for draw in self._draws if draw.endpoints in wanted_sets} | draws_of(self._ways)
+        for draw in self._draws:
+            wanted_chains |= draw_chains(draw)
         for name in self._shared_chains | wanted_chains.keys():
             chains.set(name, wanted_chains.get(name))
         self._shared_chains = frozenset(wanted_chains)
 
 
 _NO_ENTRY = Entry(())
+_COUNTERS = frozenset({names.INVALID_DROPS})
 
 
 def _some(place: Place | None) -> tuple[Place, ...]:

@@ -5,14 +5,14 @@ number of connections it was given; a service's are those of its endpoints toget
 it, and what comes in its place begins at 0: so the counts of what went are kept here, as long as the service is there.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 from kproxy.backends.base import Counts
 from kproxy.backends.nftables import names
-from kproxy.backends.nftables.applier import Counted
-from kproxy.backends.nftables.change import CounterFor
+from kproxy.backends.nftables.change import EndpointOf
 from kproxy.backends.nftables.elements import Found
+from kproxy.backends.nftables.ruleset import Numbers
 from kproxy.backends.nftables.service import NOTHING, Claim, ServiceRules
 from kproxy.backends.nftables.ways import ENDPOINT_MAPS
 from kproxy.state.model import Protocol, ServicePortName, endpoint_text
@@ -34,16 +34,17 @@ class Tally:
         self.rejected: dict[ServicePortName, int] = {}
         self.dropped: dict[ServicePortName, int] = {}
 
-    def add(self, counted: Counted, owner: Owner, counters: Mapping[str, CounterFor]) -> None:
-        """Add what was counted; ``counters`` tells what those with a name are for."""
-        for set_name, found in counted.elements:
+    def add(self, counted: Sequence[tuple[str, Found]], owner: Owner, affinity: Mapping[Numbers, EndpointOf]) -> None:
+        """Add what was counted; ``affinity`` tells which endpoints of services with affinity numbers stand for."""
+        for set_name, found in counted:
+            if set_name == names.AFFINITY_ENDPOINTS:
+                for_whom = affinity.get(Numbers(*map(int, found.key)))
+                if for_whom is not None:
+                    self._add_endpoint(*for_whom, found.packets)
+                continue
             name = owner(_claim(set_name, found))
             if name is not None:
                 self._add_element(name, set_name, found)
-        for counter, packets in counted.counters.items():
-            name, endpoint = counters.get(counter, CounterFor(None))
-            if name is not None and packets:
-                self._add_endpoint(name, endpoint, packets)
 
     def _add_element(self, name: ServicePortName, set_name: str, found: Found) -> None:
         if set_name in _REJECTING:

@@ -7,10 +7,11 @@ straight from the bytes where these look as usual, and attribute by attribute wh
 import ipaddress
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from kproxy.backends.nftables.netlink import attributes, each_attribute, number, text
+from kproxy.backends.nftables.netlink import attributes, number, text
 from kproxy.backends.nftables.ruleset import Column, Data, Key, SetSpec
 from kproxy.state.model import IPFamily, Protocol
 
@@ -22,8 +23,12 @@ _VERDICT_CHAIN = 2
 _EXPRESSION_DATA = 2
 _COUNTER_PACKETS = 2
 
-_COUNTER_LAYOUT = "2xH 12x 4x 4x8x 4x8s"
+_HEADER = 4
+_COUNTER_SIZE = 4 + 12 + 4 + 12 + 12
 """The attribute of a counter: its header, with the number; the name "counter"; header of the data; bytes; packets."""
+_COUNTER_LAYOUT = f"{_COUNTER_SIZE}x"
+_COUNTER_ATTRIBUTES = {struct.pack("=H", _EXPRESSION | flag) for flag in (0, 0x8000)}  # with NLA_F_NESTED or without
+_LITTLE = sys.byteorder == "little"
 
 
 class Found(NamedTuple):
@@ -46,25 +51,41 @@ class ElementReader:
     def __init__(self, spec: SetSpec, family: IPFamily) -> None:
         self._spec = spec
         self._key, self._data = _Values(spec.columns, family), _Values(spec.data, family)
-        behind_key = f"8x{self._data.layout}" if spec.data else ""
-        self._usual = struct.Struct(f"=8x{self._key.layout}{behind_key}{_COUNTER_LAYOUT}")
+        values = f"8x{self._key.layout}" + (f"8x{self._data.layout}" if spec.data else "")
+        self._usual = struct.Struct(f"={values}{_COUNTER_LAYOUT}" if spec.counted else f"={values}")
+        self._has_usual = len(spec.columns) > 1 and not (spec.ranges or spec.verdicts or spec.remembers)
 
     def read(self, elements: memoryview, *, at_least: int = 0) -> Iterator[Found]:
         """Yield elements that have counted at least so many packets."""
-        usual, columns = self._usual, len(self._spec.columns)
-        counted = self._spec.counted and not self._spec.verdicts and not self._spec.ranges
-        for _, element in each_attribute(elements):
-            if counted and len(element) == usual.size:
-                *values, attribute, raw_packets = usual.unpack(element)
-                if attribute & 0x3FFF == _EXPRESSION:
-                    packets = int.from_bytes(raw_packets, "big")
-                    if packets >= at_least:
-                        data = self._data.convert(values[columns:]) if self._spec.data else None
-                        yield Found(self._key.convert(values[:columns]), data, packets)
-                    continue
-            found = self._dissect(element)
-            if found.packets >= at_least:
+        raw = bytes(elements)
+        at, end, usual = 0, len(raw), self._usual.size + _HEADER
+        while at + _HEADER <= end:
+            length = raw[at] | raw[at + 1] << 8 if _LITTLE else raw[at] << 8 | raw[at + 1]
+            if self._has_usual and length == usual:
+                found = self._take(raw, at + _HEADER, at_least)
+            else:
+                found = self._dissect(memoryview(raw)[at + _HEADER : at + length])
+            if found is not None and found.packets >= at_least:
                 yield found
+            at += length + 3 & ~3
+
+    def _take(self, raw: bytes, at: int, at_least: int) -> Found | None:
+        """Return the element at a place in the usual form; None if it has counted too little."""
+        size = self._usual.size
+        packets = 0
+        if self._spec.counted:
+            attribute = at + size - _COUNTER_SIZE + 2
+            if raw[attribute : attribute + 2] not in _COUNTER_ATTRIBUTES:
+                return self._dissect(memoryview(raw)[at : at + size])
+            packets = int.from_bytes(raw[at + size - 8 : at + size], "big")
+            if packets < at_least:
+                return None
+        values = self._usual.unpack_from(raw, at)
+        columns = len(self._spec.columns)
+        return Found(self._key.convert(values[:columns]), self._leads_to(values[columns:]), packets)
+
+    def _leads_to(self, values: tuple[Any, ...]) -> Data:
+        return self._data.convert(values) if self._spec.data else None
 
     def _dissect(self, element: memoryview) -> Found:
         its = attributes(element)
@@ -111,9 +132,9 @@ class _Values:
 
     def read(self, data: memoryview) -> Key:
         """Return the values in ``data``; a single one is not padded."""
-        return self.convert(list(self._struct.unpack(bytes(data).ljust(self._struct.size, b"\0"))))
+        return self.convert(self._struct.unpack(bytes(data).ljust(self._struct.size, b"\0")))
 
-    def convert(self, raw: list[Any]) -> Key:
+    def convert(self, raw: tuple[Any, ...]) -> Key:
         """Return the values that ``raw`` stands for."""
         return tuple([to(value) for to, value in zip(self._converters, raw, strict=True)])
 

@@ -41,6 +41,10 @@ GUARDED = "guarded"
 PERMITTED = "permitted"
 NOT_PERMITTED = "not-permitted"
 
+# Sets that are there if any service has affinity.
+AFFINITY_CLIENTS = "affinity-clients"
+AFFINITY_ENDPOINTS = "affinity-endpoints"
+
 INVALID_DROPS = "invalid-drops"
 """A counter."""
 
@@ -48,7 +52,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9.-]{0,63}")
 
 
 def affinity_prefix(name: ServicePortName) -> str:
-    """Return what the names of all that belongs to one service port with affinity begin with."""
+    """Return what the names of the chains of one service port with affinity begin with."""
     parts = (name.namespace, name.name, name.port)
     if all(_PLAIN.fullmatch(part) for part in parts):
         return f"affinity/{'/'.join(parts)}/{name.protocol}"
@@ -57,6 +61,6 @@ def affinity_prefix(name: ServicePortName) -> str:
     return f"affinity/{base64.b32encode(digest)[:32].decode()}"
 
 
-def affinity_set(prefix: str, ip: str, port: int) -> str:
-    """Return the name of the set of clients that stay with one endpoint, and of the counter of its connections."""
-    return f"{prefix}/{ip.replace(':', '.')}/{port}"
+def number_for(text: str) -> int:
+    """Return 32 bits that stand for a text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from kproxy.backends.nftables import names
-from kproxy.backends.nftables.change import Change, CounterFor
+from kproxy.backends.nftables.change import Change
 from kproxy.backends.nftables.kernel import KernelTable, SetShape, shape_of
 from kproxy.backends.nftables.ruleset import Chain, Data, Hook, Key, RuleSet, SetSpec
 from kproxy.state.model import IPFamily
@@ -66,7 +66,7 @@ def _differences(
         after=ruleset,
         sets_gone={name: _some_set(shape) for name, shape in sets.items() if name not in ruleset.sets},
         sets_come={name: spec for name, spec in ruleset.sets.items() if name not in sets},
-        counters_gone=dict.fromkeys(counters - ruleset.counters, CounterFor(None)),
+        counters_gone=counters - ruleset.counters,
         counters_come=frozenset(ruleset.counters - counters),
         chains_gone=frozenset(chains.keys() - ruleset.chains.keys()),
         chains_come=ruleset.chains,

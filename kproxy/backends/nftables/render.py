@@ -17,6 +17,7 @@ from kproxy.backends.nftables.ruleset import (
     Chance,
     Column,
     Count,
+    CountFor,
     Data,
     Deliver,
     DeliverTo,
@@ -29,8 +30,10 @@ from kproxy.backends.nftables.ruleset import (
     Key,
     Marked,
     Member,
+    Numbers,
     Own,
     Remember,
+    Returning,
     Rule,
     RuleSet,
     SetMark,
@@ -49,6 +52,9 @@ FAMILIES = {IPFamily.IPV4: "ip", IPFamily.IPV6: "ip6"}
 
 _NUMBER = "numgen random mod 2"
 """An expression that has the type of random numbers; nft has no name for it."""
+
+_MOST_REMEMBERED = 1 << 18
+"""Clients a set can remember. The kernel makes room for them at once: 4 MiB."""
 
 
 class Renderer:
@@ -70,6 +76,7 @@ class Renderer:
             GoToFound: self._go_to_found,
             FromPrefix: self._from_prefix,
             ToPrefixes: self._to_prefixes,
+            Returning: self._returning,
             Remember: self._remember,
             Deliver: self._deliver,
         }
@@ -100,12 +107,14 @@ class Renderer:
 
     def _declaration(self, spec: SetSpec) -> Iterator[str]:
         if Column.NUMBER in spec.columns:
-            yield f"typeof {self._expressions(spec.columns, spec)} : {self._expressions(spec.data, spec)}"
+            leads_to = f" : {self._expressions(spec.data, spec)}" if spec.data else ""
+            yield f"typeof {self._expressions(spec.columns, spec)}{leads_to}"
         else:
             yield f"type {self._type(spec.columns)}{' : verdict' if spec.verdicts else ''}"
         if spec.ranges:
             yield "flags interval"
         if spec.remembers:
+            yield f"size {_MOST_REMEMBERED}"
             yield "flags dynamic,timeout"
         if spec.counted:
             yield "counter"
@@ -150,8 +159,11 @@ class Renderer:
         several = f"{{ {', '.join(term.cidrs)} }}" if len(term.cidrs) > 1 else term.cidrs[0]
         return f"{self._ip} daddr {'!= ' if term.inverted else ''}{several}"
 
+    def _returning(self, term: Returning) -> str:
+        return f"{self._ip} saddr . {_constants(term.of)} @{term.set}"
+
     def _remember(self, term: Remember) -> str:
-        return f"update @{term.set} {{ {self._ip} saddr timeout {term.seconds}s }}"
+        return f"update @{term.set} {{ {self._ip} saddr . {_constants(term.of)} timeout {term.seconds}s }}"
 
     def _deliver(self, term: Deliver) -> str:
         key = f"{self._packet(term.columns, term.protocol)} . numgen random mod {term.draw}"
@@ -212,6 +224,11 @@ class Renderer:
                 yield self.add_elements(name, batch)
 
 
+def _constants(numbers: Numbers) -> str:
+    """Spell numbers where nft takes no constants: as random ones of which there is but one."""
+    return " . ".join(f"numgen random mod 1 offset {number}" for number in numbers)
+
+
 def _kind(spec: SetSpec) -> str:
     return "map" if spec.data or spec.verdicts else "set"
 
@@ -259,6 +276,7 @@ _WRITERS: dict[type[Any], Callable[[Any], str]] = {
     Chance: lambda term: f"numgen random mod {term.of} 0",
     SetMark: lambda term: f"meta mark set meta mark | {term.bit:#x}",
     FlipMark: lambda term: f"meta mark set meta mark ^ {term.bit:#x}",
+    CountFor: lambda term: f"{_constants(term.of)} @{term.set}",
     Count: lambda term: f'counter name "{term.counter}"',
     DeliverTo: lambda term: f"dnat to {f'[{term.ip}]' if ':' in term.ip else term.ip}:{term.port}",
     Jump: lambda term: f"jump {term.chain}",

@@ -23,7 +23,7 @@ class Column(enum.Enum):
     PROTOCOL = "l4proto"
     PORT = "dport"
     NUMBER = "number"
-    """A small number that stands for nothing in the packet: which of several."""
+    """A number that stands for nothing in the packet: which of several."""
 
 
 class SetSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +49,14 @@ Data: TypeAlias = tuple[str | int, ...] | None
 """What an element of a map leads to: a value for each of `SetSpec.data`, or the name of a chain."""
 
 Elements: TypeAlias = Mapping[Key, Data]
+
+
+class Numbers(NamedTuple):
+    """What stands for an endpoint of a service where a packet does not tell which: a hash of the names of both."""
+
+    service: int
+    endpoint: int
+
 
 # --- rules ---------------------------------------------------------------------------------------------------------
 
@@ -129,11 +137,26 @@ class FlipMark(msgspec.Struct, frozen=True):
     bit: int
 
 
-class Remember(msgspec.Struct, frozen=True):
-    """Put the packet's source into a set, for so many seconds from now. False if the set is full."""
+class Returning(msgspec.Struct, frozen=True):
+    """True for packets from a client that a set remembers to have been at an endpoint."""
 
     set: str
+    of: Numbers
+
+
+class Remember(msgspec.Struct, frozen=True):
+    """Have a set remember for so many seconds that a client was at an endpoint. False if the set is full."""
+
+    set: str
+    of: Numbers
     seconds: int
+
+
+class CountFor(msgspec.Struct, frozen=True):
+    """Have the element of an endpoint count the packet. False if the set has none."""
+
+    set: str
+    of: Numbers
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -204,7 +227,9 @@ Term: TypeAlias = (
     | Chance
     | SetMark
     | FlipMark
+    | Returning
     | Remember
+    | CountFor
     | Count
     | Deliver
     | DeliverTo

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import msgspec
 
 from kproxy.backends.nftables import names
-from kproxy.backends.nftables.affinity import affinity_chain, compile_affinity
+from kproxy.backends.nftables.affinity import AffinityRules, affinity_chain, compile_affinity
 from kproxy.backends.nftables.prefixes import merged
-from kproxy.backends.nftables.ruleset import Chain, Data, Key, SetSpec
+from kproxy.backends.nftables.ruleset import Chain, Data, Key, Numbers
 from kproxy.backends.nftables.ways import Place, Way, frontend_key, size_for
 from kproxy.plan.model import Frontend, FrontendKind, NodePlan, Route, ServicePlan, Target
 from kproxy.state.model import Endpoint, Protocol
@@ -54,11 +54,13 @@ class ServiceRules(msgspec.Struct, frozen=True, gc=False):
     cluster: Pods = ()
     local: Pods = ()
     chains: Mapping[str, Chain] = {}
-    sets: Mapping[str, tuple[SetSpec, str]] = {}
-    """Sets of its own, each for an endpoint and with a counter of the same name."""
+    """Chains of its own, if it has affinity."""
+    affinity: Mapping[Numbers, str] = {}
+    """Its endpoints then, by what stands for them."""
 
 
 NOTHING = ServiceRules({})
+_NO_AFFINITY = AffinityRules({}, {})
 
 
 def compile_service(plan: ServicePlan, node: NodePlan, before: ServiceRules = NOTHING) -> ServiceRules:
@@ -70,14 +72,14 @@ def compile_service(plan: ServicePlan, node: NodePlan, before: ServiceRules = NO
     cluster = number_endpoints(before.cluster, plan.cluster_endpoints)
     local = number_endpoints(before.local, plan.local_endpoints)
     compiler = _ServiceCompiler(plan, cluster, local)
-    own = compile_affinity(plan, node) if plan.affinity_seconds else None
+    own = compile_affinity(plan, node) if plan.affinity_seconds else _NO_AFFINITY
     return ServiceRules(
         entries={_claim(plan, frontend): compiler.entry(frontend) for frontend in reversed(plan.frontends)},
-        common=tuple(_common(plan)),
+        common=(*_common(plan), *((names.AFFINITY_ENDPOINTS, numbers, None) for numbers in own.endpoints)),
         cluster=cluster,
         local=local,
-        chains=own.chains if own else {},
-        sets=own.sets if own else {},
+        chains=own.chains,
+        affinity=own.endpoints,
     )
 
 
@@ -137,9 +139,10 @@ class _ServiceCompiler:
             yield Way(place, Target.CLUSTER, size_for(len(self.pools[Target.CLUSTER])), of_short_cut=True)
 
     def _endpoints(self, place: Place, key: Key, ways: Collection[Way]) -> list[Element]:
+        pools = {way.pool: place.endpoints(way.pool) for way in ways if way.size}
         return [
-            (place.endpoints(pool), (*key, number), pod)
-            for pool in dict.fromkeys(way.pool for way in ways if way.size)
+            (endpoints, (*key, number), pod)
+            for pool, endpoints in pools.items()
             for number, pod in enumerate(self.pools[pool])
         ]
 

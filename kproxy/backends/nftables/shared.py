@@ -44,7 +44,7 @@ from kproxy.backends.nftables.ruleset import (
     Translated,
     Verdict,
 )
-from kproxy.backends.nftables.ways import Place, Way, draws
+from kproxy.backends.nftables.ways import Draw, Place, Way, draws
 from kproxy.plan.model import LocalTraffic, Masquerade, NodePlan
 from kproxy.state.model import IPFamily
 
@@ -162,8 +162,24 @@ def shared_sets(ways: Iterable[Way], with_affinity: Iterable[Place]) -> dict[str
     return sets | {place.affinity: place.affinity_spec for place in with_affinity}
 
 
+def draws_of(ways: Iterable[Way]) -> set[Draw]:
+    """Return the draws that ways lead to."""
+    found = {way.draw for way in ways if way.size}
+    return found | {draw._replace(size=1) for draw in found if draws(draw.size) > 1}
+
+
+def draw_chains(draw: Draw) -> dict[str, Chain]:
+    """Return the chains that draw one of the endpoints."""
+    place, times = draw.place, draws(draw.size)
+    once = Chain(((Deliver(draw.endpoints, place.columns, place.protocol, draw.size),),))
+    if times == 1:
+        return {draw.chain: once}
+    at_last = GoTo(draw._replace(size=1).chain)
+    return {draw.once: once, draw.chain: Chain((*((Jump(draw.once),) for _ in range(times)), (at_last,)))}
+
+
 def way_chains(node: NodePlan, ways: Collection[Way], with_affinity: Collection[Place]) -> dict[str, Chain]:
-    """Return the chains that lead from a packet to an endpoint."""
+    """Return the chains that lead from a packet to a draw."""
     chains = {}
     places = {way.place for way in ways} | set(with_affinity)
     places |= {Place(place.protocol, node_port=False) for place in places}
@@ -172,9 +188,7 @@ def way_chains(node: NodePlan, ways: Collection[Way], with_affinity: Collection[
         chains[place.services] = Chain(tuple(_lookups(node, place, here, place in with_affinity, places)))
         if any(way.short_cut for way in here):
             chains[place.short_cut] = Chain(tuple(_lookup(way) for way in here if way.of_short_cut))
-        for way in here:
-            chains |= _draws(way) if way.size else {}
-        chains |= {way.name: Chain(tuple(_steps(node, way))) for way in here if _target(way) != way.draw}
+        chains |= {way.name: Chain(tuple(_steps(node, way))) for way in here if not _is_plain(way)}
     protocols = sorted({place.protocol for place in places})
     first = ((Speaks(protocol), GoTo(Place(protocol, node_port=False).services)) for protocol in protocols)
     return chains | {names.SERVICES: Chain(tuple(first))}
@@ -203,8 +217,12 @@ def _lookup(way: Way) -> Rule:
 
 def _target(way: Way) -> str:
     """Return the chain that a frontend's packets go to."""
-    nothing_before = way.masquerade is Masquerade.NEVER and not way.short_cut
-    return way.draw if nothing_before else way.name
+    return way.draw.chain if _is_plain(way) else way.name
+
+
+def _is_plain(way: Way) -> bool:
+    """Tell whether there is nothing to do before the draw."""
+    return way.masquerade is Masquerade.NEVER and not way.short_cut
 
 
 def _steps(node: NodePlan, way: Way) -> Iterator[Rule]:
@@ -212,18 +230,7 @@ def _steps(node: NodePlan, way: Way) -> Iterator[Rule]:
         yield from short_cut_rules(node, way.place.short_cut)
     yield from masquerade_rules(node, way.masquerade)
     if way.size:
-        yield (GoTo(way.draw),)
-
-
-def _draws(way: Way) -> dict[str, Chain]:
-    """Return the chains that draw one of the endpoints of a way."""
-    place, times = way.place, draws(way.size)
-    once = Chain(((Deliver(place.endpoints(way.pool), place.columns, place.protocol, way.size),),))
-    if times == 1:
-        return {way.draw: once}
-    first = way._replace(size=1)
-    again = Chain((*((Jump(way.once),) for _ in range(times)), (GoTo(first.draw),)))
-    return {way.once: once, way.draw: again} | _draws(first)
+        yield (GoTo(way.draw.chain),)
 
 
 def short_cut_rules(node: NodePlan, cluster_chain: str) -> Iterator[Rule]:

@@ -28,6 +28,7 @@ services, which the obvious ways do not (nf_tables, Linux 6.18, measured with 30
 Protocols are kept apart because nft (1.0.6 to 1.1.3 at least) gets no port into a map's data without knowing whose.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from kproxy.backends.nftables.ruleset import Column, Key, SetSpec
@@ -102,6 +103,29 @@ ENDPOINT_MAPS = {
 """Every map of endpoints there can be, by name."""
 
 
+class Draw(NamedTuple):
+    """A draw among the endpoints of a pool, of ``size`` numbers."""
+
+    place: Place
+    pool: Target
+    size: int
+
+    @property
+    def chain(self) -> str:
+        """The chain that draws one of the endpoints."""
+        return f"{self.place.prefix}/{self.pool.value}-{self.size}"
+
+    @property
+    def once(self) -> str:
+        """The chain that draws one number, which an endpoint may have or not."""
+        return f"{self.chain}/once"
+
+    @property
+    def endpoints(self) -> str:
+        """The map of the endpoints."""
+        return self.place.endpoints(self.pool)
+
+
 class Way(NamedTuple):
     """What becomes of connections, the same for many frontends, each an element of the set of the way's name.
 
@@ -118,24 +142,24 @@ class Way(NamedTuple):
     """Whether this is one of those."""
 
     @property
-    def draw(self) -> str:
-        """The chain that draws one of the endpoints."""
-        return f"{self.place.prefix}/{self.pool.value}-{self.size}"
-
-    @property
-    def once(self) -> str:
-        """The chain that draws one number, which an endpoint may have or not."""
-        return f"{self.draw}/once"
+    def draw(self) -> Draw:
+        """The draw it leads to."""
+        return Draw(self.place, self.pool, self.size)
 
     @property
     def name(self) -> str:
         """The set of frontends, and the chain they go to if there is anything to do before the draw."""
-        if self.of_short_cut:
-            return f"{self.place.short_cut}/{self.pool.value}-{self.size}"
-        base = self.draw if self.size else f"{self.place.prefix}/nowhere"
-        if self.short_cut:
-            base += "/short-cut"
-        return f"{base}/{_SUFFIX[self.masquerade]}" if self.masquerade is not Masquerade.NEVER else base
+        return _name(self)
+
+
+@lru_cache(maxsize=1024)
+def _name(way: Way) -> str:
+    if way.of_short_cut:
+        return f"{way.place.short_cut}/{way.pool.value}-{way.size}"
+    base = way.draw.chain if way.size else f"{way.place.prefix}/nowhere"
+    if way.short_cut:
+        base += "/short-cut"
+    return f"{base}/{_SUFFIX[way.masquerade]}" if way.masquerade is not Masquerade.NEVER else base
 
 
 _SUFFIX = {Masquerade.OFF_CLUSTER: "off-cluster", Masquerade.ALWAYS: "masquerade"}
