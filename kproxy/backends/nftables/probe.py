@@ -4,6 +4,7 @@ The kernel and libnftables are asked by having them check small scripts, feature
 distributions carry features over, and kernels are built without parts.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from kproxy.backends.nftables import names
@@ -97,19 +98,32 @@ def why_not(family: IPFamily) -> str | None:
     except NoNftablesError as error:
         return str(error)
     try:
-        for feature in FEATURES:
-            try:
-                library.check(_script(feature, family))
-            except KernelRefusedError as error:
-                return f"nftables needs {feature.name} ({feature.since}): {error}"
+        return None if _works(library, family, FEATURES) is None else _first_missing(library, family)
     finally:
         library.close()
+
+
+def _first_missing(library: Libnftables, family: IPFamily) -> str | None:
+    """Ask for one feature after the other, which takes longer: the kernel ends each check with some rest."""
+    for feature in FEATURES:
+        error = _works(library, family, [feature])
+        if error is not None:
+            return f"nftables needs {feature.name} ({feature.since}): {error}"
     return None
 
 
-def _script(feature: Feature, family: IPFamily) -> str:
+def _works(library: Libnftables, family: IPFamily, features: Sequence[Feature]) -> KernelRefusedError | None:
+    try:
+        library.check(_script(features, family))
+    except KernelRefusedError as error:
+        return error
+    return None
+
+
+def _script(features: Sequence[Feature], family: IPFamily) -> str:
     address = "ipv4_addr" if family is IPFamily.IPV4 else "ipv6_addr"
-    body = feature.script.replace("IP ", f"{FAMILIES[family]} ").replace("ADDRESS", address)
+    body = "\n".join(feature.script for feature in features)
+    body = body.replace("IP ", f"{FAMILIES[family]} ").replace("ADDRESS", address)
     return f"table {FAMILIES[family]} kproxy-probe {{\n{body}\n}}\n"
 
 
