@@ -217,11 +217,11 @@ def test_of_two_who_claim_an_address_the_first_by_name_has_it() -> None:
 
 
 def test_the_next_takes_over_when_the_first_goes() -> None:
-    compiler = at_work(*(service(name, n, pods(n), more=[EXTERNAL]) for n, name in enumerate("abc", start=10)))
-    for gone, heir in (("b", 10), ("a", 12)):
+    compiler = at_work(*(service(name, n, pods(n), more=[EXTERNAL]) for n, name in enumerate("abcd", start=10)))
+    for gone, heir in (("b", 10), ("a", 12), ("c", 13)):
         compiler.update({named(gone): None})
         assert owned_by(compiler.ruleset) == (f"10.244.0.{heir}", 8080)
-    compiler.update({named("c"): None})
+    compiler.update({named("d"): None})
     assert compiler.ruleset.elements == {}
 
 

@@ -282,6 +282,23 @@ def test_an_edit_is_noticed_even_if_it_comes_just_before_a_step(backend: Nftable
     assert backend.drifted()
 
 
+def test_an_edit_is_noticed_even_if_it_comes_between_looking_and_writing(
+    backend: NftablesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(backend, WEB)
+    applier = backend._applier
+    assert isinstance(applier, NftApplier)
+    run = applier._library.run
+
+    def late(script: str) -> str:
+        nft("flush", "chain", "ip", "kproxy", "refuse")
+        return run(script)
+
+    monkeypatch.setattr(applier._library, "run", late)
+    put(backend, WEB, STICKY)
+    assert backend.drifted()
+
+
 def test_more_notices_than_can_be_held_count_as_drift(backend: NftablesBackend) -> None:
     put(backend, WEB)
     elements = ", ".join(f"10.{n // 256}.{n % 256}.1" for n in range(30_000))
