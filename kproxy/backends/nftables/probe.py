@@ -11,7 +11,7 @@ from kproxy.backends.nftables import names
 from kproxy.backends.nftables.errors import KernelRefusedError, NetlinkError, NoNftablesError
 from kproxy.backends.nftables.kernel import KernelTable
 from kproxy.backends.nftables.library import Libnftables
-from kproxy.backends.nftables.netlink import Reader
+from kproxy.backends.nftables.netlink import Notices, Reader
 from kproxy.backends.nftables.render import FAMILIES
 from kproxy.state.model import IPFamily
 
@@ -94,6 +94,7 @@ FEATURES = (
 def why_not(family: IPFamily) -> str | None:
     """Return why nftables can't be used for ``family`` on this node, naming what is missing; None if it can."""
     try:
+        Notices().close()  # of a missing privilege, libnftables would speak on standard error by itself
         library = Libnftables()
     except NoNftablesError as error:
         return str(error)
