@@ -35,6 +35,11 @@ LEAVING = {"ready": False, "serving": True, "terminating": True}
 GONE = {"ready": False, "serving": False, "terminating": True}
 
 
+@pytest.fixture(scope="module")
+def kproxy_args() -> Sequence[str]:
+    return ()  # in either layout the same, as the flow tests show; this is about what is planned
+
+
 def all_pods(world: World) -> list[Pod]:
     return [world.lab.pod(name) for name in WEB]
 

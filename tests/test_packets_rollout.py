@@ -1,6 +1,6 @@
 """Changes under load, with packets: rolling updates and restarts of kproxy, and not one request that fails."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -25,6 +25,11 @@ pytestmark = pytest.mark.kernel
 PROTOCOLS = ("TCP", "UDP")
 ENOUGH = 20
 """Requests of each kind to be seen in each phase."""
+
+
+@pytest.fixture(scope="module")
+def kproxy_args() -> Sequence[str]:
+    return ()
 
 
 class Crowd:
