@@ -14,9 +14,9 @@ from kproxy import __version__
 from kproxy.api.manifests import ManifestError
 from kproxy.config import ArgumentParser, Config, ConfigError, add_flags, from_flags
 from kproxy.config.values import nearest
-from kproxy.offline import RenderRequest, render_files
-from kproxy.signals import Signals
+from kproxy.daemon.signals import Signals
 from kproxy.state.model import IPFamily
+from kproxy.tools.render import RenderRequest, render_files
 from kproxy.wording import quote
 
 OK, USAGE = 0, 2
@@ -62,7 +62,7 @@ def _dispatch(options: argparse.Namespace, config: Config) -> int:
 
 
 def _cleanup(config: Config) -> int:
-    from kproxy import daemon
+    from kproxy.daemon import run as daemon
 
     return daemon.cleanup(config)
 
@@ -70,7 +70,7 @@ def _cleanup(config: Config) -> int:
 def _run(options: argparse.Namespace, config: Config) -> int:
     signals = Signals()
     with signals.handled():  # from before that while
-        from kproxy import daemon
+        from kproxy.daemon import run as daemon
 
         return daemon.run(config, lambda: from_flags(options), signals)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hack.lab import Kproxy, Lab
-from tests.apiserver.objects import endpoint, make_node, make_service, make_slice, service_port, slice_port
-from tests.apiserver.process import ApiServerProcess
+from tests.kit.apiserver.objects import endpoint, make_node, make_service, make_slice, service_port, slice_port
+from tests.kit.apiserver.process import ApiServerProcess
 
 PROBE_IP = "10.111.255.254"  # after all made-up services
 PROBE_PORT = 80

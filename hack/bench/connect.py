@@ -19,14 +19,14 @@ import msgspec
 from hack.lab import Lab, Pod
 from kproxy.api.types import EndpointSlice, Service
 from kproxy.backends.iptables.backend import IptablesBackend
-from kproxy.backends.iptables.legacy import LegacyApplier
-from kproxy.backends.iptables.lists import Layout
-from kproxy.facts import node_facts
+from kproxy.backends.iptables.compile.lists import Layout
+from kproxy.backends.iptables.kernel.legacy.applier import LegacyApplier
+from kproxy.node.facts import node_facts
 from kproxy.plan.planner import Planner
 from kproxy.plan.settings import ProxySettings
 from kproxy.state.model import IPFamily
 from kproxy.state.tracker import Tracker
-from tests.apiserver.objects import endpoint, make_service, make_slice, service_port, slice_port
+from tests.kit.apiserver.objects import endpoint, make_service, make_slice, service_port, slice_port
 
 PORT = 8080
 

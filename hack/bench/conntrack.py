@@ -23,15 +23,15 @@ from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 from hack.lab import Lab, Pod
 from kproxy.api.types import EndpointSlice, Service
 from kproxy.backends.iptables.backend import IptablesBackend
-from kproxy.backends.iptables.legacy import LegacyApplier
+from kproxy.backends.iptables.kernel.legacy.applier import LegacyApplier
 from kproxy.conntrack.reconciler import Reconciler
-from kproxy.facts import node_facts
+from kproxy.node.facts import node_facts
 from kproxy.plan.model import Plan
 from kproxy.plan.planner import Planner
 from kproxy.plan.settings import ProxySettings
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
 from kproxy.state.tracker import Tracker
-from tests.apiserver.objects import endpoint, make_service, make_slice, service_port, slice_port
+from tests.kit.apiserver.objects import endpoint, make_service, make_slice, service_port, slice_port
 
 PORT, TARGET, FIRST_SOURCE_PORT = 53, 8053, 1024
 TRIES = 3

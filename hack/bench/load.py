@@ -239,7 +239,7 @@ def show(title: str, figures: Mapping[str, float]) -> None:
 
 
 def measure_size(size: str, streaming: Literal["offered", "forbidden"]) -> None:
-    from tests.apiserver.process import ApiServerProcess  # not needed in the processes that are measured
+    from tests.kit.apiserver.process import ApiServerProcess  # not needed in the processes that are measured
 
     with ApiServerProcess(arguments=["--cluster", size]) as server:
         server.control.set(streaming_lists=streaming)

@@ -10,16 +10,16 @@ from collections.abc import Mapping
 import msgspec
 
 from kproxy.api.types import EndpointSlice, Service
-from kproxy.backends.iptables.compile import compile_plan
-from kproxy.backends.iptables.lists import Layout
-from kproxy.backends.iptables.names import cluster_chain
-from kproxy.backends.iptables.ruleset import Chain, Jump, Random
-from kproxy.facts import node_facts
+from kproxy.backends.iptables.compile.compiler import compile_plan
+from kproxy.backends.iptables.compile.lists import Layout
+from kproxy.backends.iptables.rules.names import cluster_chain
+from kproxy.backends.iptables.rules.ruleset import Chain, Jump, Random
+from kproxy.node.facts import node_facts
 from kproxy.plan.planner import Planner
 from kproxy.plan.settings import ProxySettings
 from kproxy.state.model import IPFamily
 from kproxy.state.tracker import Tracker
-from tests.apiserver.objects import make_service, make_slice
+from tests.kit.apiserver.objects import make_service, make_slice
 
 
 def main() -> None:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
 
-from kproxy.backends.iptables.compile import compile_plan
-from kproxy.backends.iptables.lists import Layout
-from kproxy.backends.nftables.compile import compile_plan as compile_nftables
+from kproxy.backends.iptables.compile.compiler import compile_plan
+from kproxy.backends.iptables.compile.lists import Layout
+from kproxy.backends.nftables.compile.compiler import compile_plan as compile_nftables
 from kproxy.plan.model import Plan
-from tests.simulator import Branch, Packet, World
-from tests.simulator import iptables as iptables_simulator
-from tests.simulator import nftables as nftables_simulator
+from tests.kit.simulator import Branch, Packet, World
+from tests.kit.simulator import iptables as iptables_simulator
+from tests.kit.simulator import nftables as nftables_simulator
 
 Follow: TypeAlias = Callable[[Packet, World], Mapping[Branch, Fraction]]
 

@@ -13,12 +13,12 @@ from kproxy.api.decode import convert_object
 from kproxy.api.kinds import Kind
 from kproxy.api.types import ApiObject, Node, ObjectKey
 from kproxy.config import Config, parse_config
-from kproxy.facts import node_facts
-from kproxy.offline import Objects
+from kproxy.node.facts import node_facts
 from kproxy.plan.settings import NodeFacts
 from kproxy.state.model import IPFamily, Protocol
+from kproxy.tools.render import Objects
 from tests.flows.addresses import mapped, to_ipv6
-from tests.simulator import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, PacketState, World
+from tests.kit.simulator import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, PacketState, World
 
 TABLE = Path(__file__).parent / "table"
 NODE_NAME = "node-a"

@@ -4,7 +4,6 @@ kube-proxy's nftables mode has a chain for every service and for every endpoint,
 none for either (see `ways` for the layout): a service is an element of a few sets, an endpoint an element of a map. Any
 change of one service is a handful of elements in one transaction, and costs the same among ten services or 30,000.
 
-Read on in this order: `ruleset` (the words), `ways` and `shared` (the layout), `service` and `affinity` (one service),
-`compile` (all of them, kept up to date), `render` (as text), `library`, `netlink`, `kernel` and `watch` (the kernel),
-`applier` and `backend` (all of it put together).
+Three rooms, as in the iptables backend: `rules` (the words and the layout: begin with its `ways`), `compile` (from a
+plan to sets, maps and chains) and `kernel` (how they get there). `backend` is what the proxier sees of all that.
 """

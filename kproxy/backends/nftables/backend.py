@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence, Set
 
 from kproxy.backends.base import Counts, Refused, SyncReport
 from kproxy.backends.bisect import find_culprits
-from kproxy.backends.nftables import names
-from kproxy.backends.nftables.applier import Applier, ApplyResult, NftApplier
-from kproxy.backends.nftables.change import Change
-from kproxy.backends.nftables.compile import Compiler
-from kproxy.backends.nftables.counts import Tally, total
-from kproxy.backends.nftables.errors import KernelRefusedError, NoNftablesError
-from kproxy.backends.nftables.probe import why_not
-from kproxy.backends.nftables.ruleset import Chain, Elements
+from kproxy.backends.nftables.compile.compiler import Compiler
+from kproxy.backends.nftables.compile.counts import Tally, total
+from kproxy.backends.nftables.kernel.applier import Applier, ApplyResult, NftApplier
+from kproxy.backends.nftables.kernel.errors import KernelRefusedError, NoNftablesError
+from kproxy.backends.nftables.kernel.probe import why_not
+from kproxy.backends.nftables.rules import names
+from kproxy.backends.nftables.rules.change import Change
+from kproxy.backends.nftables.rules.ruleset import Chain, Elements
 from kproxy.plan.model import Destination, Plan, ServicePlan
 from kproxy.state.model import IPFamily, ServicePortName
 

@@ -1,0 +1,203 @@
+"""libiptc through python-iptables' binding, with types that make its calls safe and fast.
+
+The only module that imports ``iptc``. python-iptables finds and loads libiptc; of its binding the addresses of the
+functions are used, with declarations of our own: its own lack argument types, lose errno, and give up the interpreter
+lock at every call, which for a hundred thousand small calls means as many chances to wait for other threads. Here only
+reading and committing a table, which take the kernel's time, give it up.
+
+Its `Rule`, `Match` and `Target` are not used: too slow, and broken with libxtables of iptables 1.8.11.
+"""
+
+import ctypes
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from kproxy.backends.iptables.kernel.errors import KernelRefusedError, NoIptablesError
+from kproxy.backends.iptables.kernel.legacy.entry import COUNTERS, OFFSETS, entry_layout
+from kproxy.backends.iptables.kernel.legacy.image import normal_form
+from kproxy.backends.iptables.rules.render import BUILTIN_CHAINS
+from kproxy.backends.iptables.rules.ruleset import TableName
+from kproxy.state.model import IPFamily
+
+_HANDLE = ctypes.c_void_p
+_NAME = ctypes.c_char_p
+_ENTRY = ctypes.c_char_p  # a bytes object passes as it is; libiptc copies what it keeps
+_NUMBER = ctypes.c_uint
+_YES_OR_NO = ctypes.c_int
+_Counters = ctypes.c_uint64 * 2  # struct xt_counters: packets, bytes
+
+_errno_location = ctypes.PYFUNCTYPE(ctypes.POINTER(ctypes.c_int))(("__errno_location", ctypes.CDLL(None)))
+
+
+class LibIPTC:
+    """One family's libiptc functions, without their ``iptc_``."""
+
+    def __init__(self, family: IPFamily) -> None:
+        """Load it. Raises NoIptablesError where python-iptables does not find the libraries."""
+        binding = _binding(family)
+
+        def slow(name: str, result: Any, *arguments: Any) -> Any:
+            return ctypes.CFUNCTYPE(result, *arguments, use_errno=True)(_address(binding, name))
+
+        def quick(name: str, result: Any, *arguments: Any) -> Any:
+            # Keeps the interpreter lock; nothing runs before errno is looked at.
+            return ctypes.PYFUNCTYPE(result, *arguments)(_address(binding, name))
+
+        self.layout = entry_layout(family)
+        self.init = slow("init", _HANDLE, _NAME)
+        self.commit = slow("commit", _YES_OR_NO, _HANDLE)
+        self.free = slow("free", None, _HANDLE)
+        self.create_chain = quick("create_chain", _YES_OR_NO, _NAME, _HANDLE)
+        self.delete_chain = quick("delete_chain", _YES_OR_NO, _NAME, _HANDLE)
+        self.get_references = quick("get_references", _YES_OR_NO, ctypes.POINTER(_NUMBER), _NAME, _HANDLE)
+        self.append_entry = quick("append_entry", _YES_OR_NO, _NAME, _ENTRY, _HANDLE)
+        self.insert_entry = quick("insert_entry", _YES_OR_NO, _NAME, _ENTRY, _NUMBER, _HANDLE)
+        self.delete_num_entry = quick("delete_num_entry", _YES_OR_NO, _NAME, _NUMBER, _HANDLE)
+        self.read_counter = quick("read_counter", ctypes.c_void_p, _NAME, _NUMBER, _HANDLE)
+        self.get_policy = quick("get_policy", ctypes.c_char_p, _NAME, ctypes.POINTER(_Counters), _HANDLE)
+        self.set_policy = quick("set_policy", _YES_OR_NO, _NAME, _NAME, ctypes.POINTER(_Counters), _HANDLE)
+        self.get_target = quick("get_target", ctypes.c_char_p, ctypes.c_void_p, _HANDLE)
+        self.strerror = quick("strerror", ctypes.c_char_p, ctypes.c_int)
+
+
+def _address(binding: Any, name: str) -> int:
+    address = ctypes.cast(getattr(binding, f"iptc_{name}"), ctypes.c_void_p).value
+    assert address is not None  # noqa: S101 - a function that was found has an address
+    return address
+
+
+def _binding(family: IPFamily) -> Any:
+    try:
+        with _quiet_and_light():
+            if family is IPFamily.IPV4:
+                from iptc.ip4tc import iptc as binding
+            else:
+                from iptc.ip6tc import ip6tc as binding
+    except Exception as err:  # without the libraries it fails in whatever line first needs them
+        raise NoIptablesError(
+            "python-iptables does not load: it needs libip4tc, libip6tc and libxtables, "
+            f"which the package iptables brings ({err})"
+        ) from err
+    return binding
+
+
+@contextmanager
+def _quiet_and_light() -> Iterator[None]:
+    """Import python-iptables without the warnings of newer Pythons, and without distutils.
+
+    It makes do with sysconfig where there is no distutils, as from Python 3.12 on; but setuptools, if installed, stands
+    in for it with 14 MiB of modules.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        absent = "distutils" not in sys.modules
+        if absent:
+            sys.modules["distutils"] = None  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            if absent:
+                del sys.modules["distutils"]
+
+
+class TableHandle:
+    """A private copy of one table, to be edited and then committed as a whole.
+
+    Rules are numbered from 0. Use it in a ``with`` statement, which frees it. Every method raises KernelRefusedError
+    where libiptc or the kernel says no.
+    """
+
+    def __init__(self, library: LibIPTC, table: TableName) -> None:
+        """Read the table from the kernel, of the network namespace the calling thread is in."""
+        self._library = library
+        self._table = table
+        self._handle = library.init(table.encode())
+        if not self._handle:
+            self._fail("reading it", ctypes.get_errno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._library.free(self._handle)
+
+    def create_chain(self, chain: str) -> None:
+        """Add an empty chain."""
+        if not self._library.create_chain(chain.encode(), self._handle):
+            self._fail(f"creating chain {chain}")
+
+    def delete_chain(self, chain: str) -> None:
+        """Remove a chain that is empty and that no rule jumps to."""
+        if not self._library.delete_chain(chain.encode(), self._handle):
+            self._fail(f"deleting chain {chain}")
+
+    def references(self, chain: str) -> int:
+        """Return how many rules jump to a chain."""
+        count = _NUMBER()
+        if not self._library.get_references(ctypes.byref(count), chain.encode(), self._handle):
+            self._fail(f"looking for chain {chain}")
+        return count.value
+
+    def append(self, chain: str, entries: Iterable[bytes]) -> None:
+        """Add rules at a chain's end."""
+        name, append, handle = chain.encode(), self._library.append_entry, self._handle
+        for entry in entries:
+            if not append(name, entry, handle):
+                self._fail(f"adding a rule to chain {chain}")
+
+    def insert(self, chain: str, position: int, entries: Iterable[bytes]) -> None:
+        """Insert rules so that the first of them becomes number ``position``."""
+        name, insert, handle = chain.encode(), self._library.insert_entry, self._handle
+        for number, entry in enumerate(entries, position):
+            if not insert(name, entry, number, handle):
+                self._fail(f"adding a rule to chain {chain}")
+
+    def delete(self, chain: str, position: int, count: int) -> None:
+        """Delete ``count`` rules from number ``position`` on."""
+        name, delete, handle = chain.encode(), self._library.delete_num_entry, self._handle
+        for _ in range(count):
+            if not delete(name, position, handle):
+                self._fail(f"deleting a rule of chain {chain}")
+
+    def entry(self, chain: str, position: int) -> bytes | None:
+        """Return one rule in the form that `encode` gives to rules; None where the chain has none of that number."""
+        layout = self._library.layout
+        # The only random access that libiptc offers: the address of a rule's counters, which lie inside its entry.
+        counters = self._library.read_counter(chain.encode(), position + 1, self._handle)
+        if not counters:
+            return None
+        address = counters - layout.counters_offset
+        (_, size) = OFFSETS.unpack(ctypes.string_at(address + layout.offsets_offset, OFFSETS.size))
+        target = self._library.get_target(address, self._handle) or b""
+        return normal_form(layout, ctypes.string_at(address, size), target)
+
+    def counters(self, chain: str, position: int) -> bytes:
+        """Return one rule's counters, packed as COUNTERS; zeros where the chain has no rule of that number."""
+        counters = self._library.read_counter(chain.encode(), position + 1, self._handle)
+        return ctypes.string_at(counters, COUNTERS.size) if counters else bytes(COUNTERS.size)
+
+    def commit(self) -> None:
+        """Replace the kernel's table by this one, at once. Rules that stay keep their counters, and so do policies."""
+        self._keep_policies_counters()
+        if not self._library.commit(self._handle):
+            self._fail("the kernel refused it", ctypes.get_errno())
+
+    def _keep_policies_counters(self) -> None:
+        """Give the policies the counters they were read with; by itself libiptc zeroes them."""
+        counters = _Counters()
+        for chain in BUILTIN_CHAINS[self._table]:
+            name = chain.encode()
+            policy = self._library.get_policy(name, ctypes.byref(counters), self._handle)
+            if policy is not None:
+                self._library.set_policy(name, policy, ctypes.byref(counters), self._handle)
+
+    def _fail(self, step: str, code: int | None = None) -> None:
+        code = _errno_location()[0] if code is None else code
+        text = self._library.strerror(code).decode(errors="replace")
+        raise KernelRefusedError(self._table, code, text, step)

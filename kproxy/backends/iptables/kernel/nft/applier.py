@@ -1,0 +1,220 @@
+"""The nft variant: tables that iptables keeps in nftables, through iptables-nft-restore and iptables-nft-save.
+
+For nodes whose other programs use this variant; kproxy's own nftables backend has nothing to do with it. Rules are
+compared as the text that iptables-nft-save prints, which is how `render` spells them. An edit is a restore with
+``--noflush`` of nothing but the edit: rules inserted and deleted by number, so that those that stay keep their
+counters. Each table's part is one commit of the kernel's. The legacy tables are never touched.
+
+Rewritten rules that count connections take over counters, see `heirs`; but ip6tables-nft 1.8.9 sets none.
+
+iptables-nft takes no lock: the kernel refuses a commit made on an older state, and the tool then starts it over.
+"""
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+from kproxy.backends.iptables.kernel.edit import Lazily, Steps, TableContent, TableEdit, heirs
+from kproxy.backends.iptables.kernel.engine import Engine, OutOfStepError
+from kproxy.backends.iptables.kernel.errors import KernelRefusedError, NoIptablesError
+from kproxy.backends.iptables.kernel.nft.watch import NftWatch
+from kproxy.backends.iptables.rules.firewall import KUBELET_CHAINS
+from kproxy.backends.iptables.rules.names import is_ours
+from kproxy.backends.iptables.rules.render import BUILTIN_CHAINS, render_rule
+from kproxy.backends.iptables.rules.ruleset import Chain, ChainCounters, TableName
+from kproxy.backends.iptables.rules.ruletext import canonical, target_of
+from kproxy.backends.iptables.rules.served import destinations_in_text
+from kproxy.plan.model import Destination
+from kproxy.state.model import IPFamily
+
+_PREFIXES = {IPFamily.IPV4: "iptables-nft", IPFamily.IPV6: "ip6tables-nft"}
+_TIMEOUT = 120.0
+"""Seconds. Loading 70,000 rules takes a few; beyond this something is stuck."""
+
+_COUNTED_RULE = re.compile(r"\[(\d+):(\d+)\] -A (\S+)")
+_LISTED_COUNTERS = re.compile(r" -c (\d+ \d+)(?= -[jg] |$)")
+_FAULTY_LINE = re.compile(r"line:? (\d+)")
+_BANNER = re.compile(r"^\S+ v[\d.]+ \(nf_tables\):")
+_FOREIGN = "is incompatible, use 'nft' tool."
+_ERRORS = (errno.EPERM, errno.EACCES, errno.ENOMEM, errno.ENOENT, errno.EBUSY, errno.EEXIST)
+
+
+class NftTools:
+    """One family's iptables-nft programs."""
+
+    def __init__(self, family: IPFamily) -> None:
+        """Raises NoIptablesError where they are not installed."""
+        self._save = _program(f"{_PREFIXES[family]}-save")
+        self._restore = _program(f"{_PREFIXES[family]}-restore")
+        self._iptables = _program(_PREFIXES[family])
+
+    def save(self, table: str, *options: str) -> list[str]:
+        """Return a table's lines; none where there is no such table. Raises KernelRefusedError."""
+        done = _run([self._save, "-t", table, *options])
+        if done.returncode != 0:
+            raise _refusal(table, done.stderr, "reading it")
+        if _FOREIGN in done.stdout:
+            text = "it holds rules that were not made by iptables"
+            raise KernelRefusedError(table, errno.EINVAL, text, "reading it", remedy="remove them with the nft tool")
+        return done.stdout.splitlines()
+
+    def chains(self, table: str) -> frozenset[str]:
+        """Return the names of a table's chains."""
+        return frozenset(line[1:].partition(" ")[0] for line in self.save(table) if line.startswith(":"))
+
+    def counters(self, table: str, chain: str) -> list[str]:
+        """Return the counters of a chain's rules, "packets bytes"; none where there is no such chain."""
+        listed = _run([self._iptables, "-t", table, "-v", "-S", chain]).stdout.splitlines()
+        found = (_LISTED_COUNTERS.search(line) for line in listed if line.startswith("-A "))
+        return [counters[1] if counters else "0 0" for counters in found]
+
+    def restore(self, steps: Steps[str]) -> None:
+        """Make edits, table by table. Raises KernelRefusedError; tables before the one it names are done."""
+        lines: list[str] = []
+        tables: list[TableName] = []
+        for name, edit in steps:
+            lines += [f"*{name}", *_commands(edit, partial(self.counters, name)), "COMMIT"]
+            tables += [name] * (len(lines) - len(tables))
+        done = _run([self._restore, "--noflush"], "\n".join([*lines, ""]))
+        if done.returncode != 0:
+            found = _FAULTY_LINE.search(done.stderr)
+            table = tables[min(int(found[1]), len(tables)) - 1] if found else tables[0]
+            raise _refusal(table, done.stderr, "iptables-nft-restore")
+
+
+def _commands(edit: TableEdit[str], read_counters: Callable[[str], Sequence[str]]) -> Iterator[str]:
+    yield from (f"-N {chain}" for chain in edit.fill)
+    for chain, rules in edit.fill.items():
+        yield from (f"-A {chain}{rule}" for rule in rules)
+    for chain, hunks in edit.hunks.items():
+        inherited = [heirs(hunk, _nat_destination) for hunk in hunks]
+        counters = read_counters(chain) if any(inherited) else ()
+        for hunk, old_of in reversed(list(zip(hunks, inherited, strict=True))):  # so that numbers before it stay true
+            yield from (f"-D {chain} {hunk.at + 1}" for _ in hunk.old)
+            for number, rule in enumerate(hunk.new):
+                old = hunk.at + old_of[number] if number in old_of else len(counters)
+                counted = f" -c {counters[old]}" if old < len(counters) else ""
+                yield f"-I {chain} {hunk.at + number + 1}{counted}{rule}"
+    yield from (f"-X {chain}" for chain in edit.remove)
+
+
+def _nat_destination(rule: str) -> str:
+    return rule.partition(" -j DNAT ")[2]
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise NoIptablesError(f"the program {name} is not installed; the package iptables brings it")
+    return path
+
+
+def _run(command: list[str], text: str = "") -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    except OSError as err:
+        raise NoIptablesError(f"{command[0]} does not start: {err.strerror}") from err
+    except subprocess.TimeoutExpired as err:
+        raise NoIptablesError(f"{command[0]} has not ended after {_TIMEOUT:g} seconds") from err
+
+
+def _refusal(table: str, output: str, step: str) -> KernelRefusedError:
+    said = [_BANNER.sub("", line).strip() for line in output.splitlines() if not line.startswith(("Try ", "#"))]
+    text = "; ".join(line for line in said if line) or "no reason given"
+    code = next((code for code in _ERRORS if os.strerror(code) in text), errno.EINVAL)
+    return KernelRefusedError(table, code, text, step)
+
+
+class NftApplier(Engine[str]):
+    """See `Applier`. Others' edits to chains that concern kproxy are noticed one by one, whatever they change."""
+
+    def __init__(self, family: IPFamily) -> None:
+        """Raises NoIptablesError where the machine cannot do it. Acts on the calling thread's network namespace."""
+        super().__init__(family)
+        self._tools = NftTools(family)
+        self._watch = NftWatch(family)
+
+    def drifted(self) -> bool:
+        """Tell, for some microseconds, whether the tables may not be as the last call left them."""
+        return self._watch.changed()
+
+    def udp_frontends(self) -> Set[Destination]:
+        """Read where the rules in force now, whoever wrote them, take in UDP for services."""
+        return frozenset(destinations_in_text(self._tools.save(TableName.NAT)))
+
+    def close(self) -> None:
+        """Let go of the sockets; the rules stay in force."""
+        self._watch.close()
+
+    def _exclusively(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def _form(self, name: TableName, chain: str, rules: Chain) -> list[str]:
+        del name, chain
+        return [render_rule(rule, self.family) for rule in rules]
+
+    def _read(self, name: TableName, expected: Callable[[str], Sequence[str]]) -> TableContent[str]:
+        chains: dict[str, list[str]] = {builtin: [] for builtin in BUILTIN_CHAINS[name]}
+        for line in self._tools.save(name):
+            if line.startswith(":"):
+                chains.setdefault(line[1:].partition(" ")[0], [])
+            elif line.startswith("-A "):
+                chain, blank, rule = line[3:].partition(" ")
+                chains[chain].append(blank + rule)
+        return TableContent(
+            chains=Lazily(chains, lambda chain: _spelled_alike(chains[chain], expected(chain))),
+            builtins=BUILTIN_CHAINS[name],
+            target=target_of,
+        )
+
+    def _read_counters(self, name: TableName) -> ChainCounters:
+        counters: dict[str, list[tuple[int, int]]] = {}
+        for line in self._tools.save(name, "-c"):
+            if line.startswith(":") and is_ours(name, chain := line[1:].partition(" ")[0]):
+                counters[chain] = []
+            elif (found := _COUNTED_RULE.match(line)) and found[3] in counters:
+                counters[found[3]].append((int(found[1]), int(found[2])))
+        return counters
+
+    def _exists(self, name: TableName) -> bool:
+        del name  # saving makes no table
+        return True
+
+    def _has_kubelet(self) -> bool:
+        return not KUBELET_CHAINS.isdisjoint(self._tools.chains("mangle"))
+
+    def _is_certain(self) -> bool:
+        return not self._watch.changed()
+
+    def _forget(self) -> None:
+        self._watch.forget()
+
+    def _start_watching(self) -> None:
+        self._watch.start()
+
+    def _write(self, steps: Steps[str], *, check: bool) -> None:
+        if not steps:
+            return
+        try:
+            with self._watch.own_commits(len(steps)):
+                self._tools.restore(steps)
+        except KernelRefusedError as err:
+            if check:  # a chain was not there, or still in use by others' rules
+                raise OutOfStepError(str(err)) from err
+            raise
+
+
+def _spelled_alike(found: list[str], expected: Sequence[str]) -> list[str]:
+    """Return rules in our spelling where they are what is expected, whatever this release's spelling is."""
+    if found == expected or not expected:
+        return found
+    spellings = dict.fromkeys(expected)
+    if spellings.keys() >= set(found):
+        return found
+    ours = {canonical(rule): rule for rule in expected}
+    return [rule if rule in spellings else ours.get(canonical(rule), rule) for rule in found]

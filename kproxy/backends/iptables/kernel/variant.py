@@ -1,0 +1,81 @@
+"""Which of iptables' two variants the node uses: legacy tables, or tables that iptables keeps in nftables.
+
+All programs on a node must use the same, or their rules are evaluated one after the other without knowing of each
+other. The kubelet leaves a mark in the mangle table of the one it uses, for containers to find; iptables-wrappers, with
+which kube-proxy's image decides, looks for it in the same order as here. Where there is no mark, it counts rules;
+kproxy takes the legacy tables then, which it reaches without starting programs.
+"""
+
+import enum
+from collections.abc import Iterator
+
+from kproxy.backends.iptables.kernel.applier import Applier
+from kproxy.backends.iptables.kernel.errors import KernelRefusedError, NoIptablesError
+from kproxy.backends.iptables.kernel.legacy.applier import LegacyApplier
+from kproxy.backends.iptables.kernel.legacy.entry import entry_layout
+from kproxy.backends.iptables.kernel.legacy.image import TableImage
+from kproxy.backends.iptables.kernel.legacy.lock import XtablesLock
+from kproxy.backends.iptables.kernel.legacy.tableinfo import TableReader, existing_tables
+from kproxy.backends.iptables.kernel.nft.applier import NftApplier, NftTools
+from kproxy.backends.iptables.rules.firewall import KUBELET_CHAINS
+from kproxy.backends.iptables.rules.names import is_ours
+from kproxy.backends.iptables.rules.ruleset import TableName
+from kproxy.state.model import IPFamily
+
+
+class Variant(enum.StrEnum):
+    """One of the two."""
+
+    LEGACY = "legacy"
+    NFT = "nft"
+
+
+_ORDER_OF_TRAVERSAL = {
+    Variant.LEGACY: "packets pass the legacy tables first, so what is stale there wins",
+    Variant.NFT: "packets pass those too, after kproxy's",
+}
+
+
+def detect_variant() -> Variant:
+    """Return the variant that the kubelet on this node uses; legacy where none has left a mark."""
+    for variant in (Variant.NFT, Variant.LEGACY):
+        for family in IPFamily:
+            if not KUBELET_CHAINS.isdisjoint(_chains(variant, family, "mangle")):
+                return variant
+    return Variant.LEGACY
+
+
+def open_applier(family: IPFamily, variant: Variant, lock: XtablesLock | None = None) -> Applier:
+    """Return the applier of a variant, in the calling thread's network namespace. Raises NoIptablesError."""
+    return LegacyApplier(family, lock) if variant is Variant.LEGACY else NftApplier(family)
+
+
+def rules_left_in(variant: Variant) -> Iterator[str]:
+    """Yield a warning for each family in which a variant, other than what is in use, holds kube-proxy's chains."""
+    for family in IPFamily:
+        chains = [chain for name in TableName for chain in _chains(variant, family, name) if is_ours(name, chain)]
+        if chains:
+            yield (
+                f"{family}: {len(chains)} chains of kube-proxy's or kproxy's are also in the {variant} variant of "
+                f"iptables, such as {min(chains)}: {_ORDER_OF_TRAVERSAL[variant]}. "
+                f"Remove them: kproxy cleanup for variant {variant}, or kube-proxy --cleanup"
+            )
+
+
+def _chains(variant: Variant, family: IPFamily, table: str) -> frozenset[str]:
+    """Return the chains of a table, none where there is no such table or no means to see it."""
+    try:
+        return NftTools(family).chains(table) if variant is Variant.NFT else _legacy_chains(family, table)
+    except (NoIptablesError, KernelRefusedError):
+        return frozenset()
+
+
+def _legacy_chains(family: IPFamily, table: str) -> frozenset[str]:
+    if table not in existing_tables(family):  # asking for it would make it
+        return frozenset()
+    layout = entry_layout(family)
+    reader = TableReader(layout)
+    try:
+        return frozenset(TableImage(layout, *reader.read(table)).chains)
+    finally:
+        reader.close()

@@ -1,0 +1,21 @@
+"""The one chain that kproxy shares with the kubelet: KUBE-FIREWALL.
+
+Both put the same rule there, so that either finds it in place: a guard for nodes on which route_localnet lets
+127.0.0.1 be reached from the network (kubernetes/kubernetes#90259). Whoever comes second adds nothing; whoever goes
+may take it away only if the other is not there.
+"""
+
+from kproxy.backends.iptables.rules.ruleset import Comment, ConnectionState, Drop, Prefix, Rule, State
+
+LOCALNET_GUARD = Rule(
+    source=Prefix("127.0.0.0/8", inverted=True),
+    destination=Prefix("127.0.0.0/8"),
+    matches=(
+        Comment("block incoming localnet connections"),
+        State(ConnectionState.RELATED | ConnectionState.ESTABLISHED | ConnectionState.DNAT, inverted=True),
+    ),
+    target=Drop(),
+)
+
+KUBELET_CHAINS = frozenset({"KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"})
+"""Chains in mangle that only a kubelet makes: they tell that there is one, and which variant of iptables it uses."""

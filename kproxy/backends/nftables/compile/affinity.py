@@ -1,0 +1,133 @@
+"""Services whose clients come back to the endpoint they had: chains of their own, and a set of clients for all of them.
+
+What a map of endpoints draws cannot be remembered: nft has no variable to put the number in, and no way to write what
+conntrack knows of the first destination's port into a key (1.0.6). Services with affinity are few; each gets a chain
+that tries the endpoints one by one, as kube-proxy has it:
+
+    chain affinity/shop/web/http/tcp/cluster {
+        ip saddr . S . E0 @affinity-clients update @affinity-clients { ip saddr . S . E0 timeout 3h } … dnat to E0's
+        …                                                                          # above: back again? below: new
+        numgen random mod 3 0 update @affinity-clients { ip saddr . S . E0 timeout 3h } … dnat to E0's address
+        numgen random mod 2 0 update @affinity-clients { ip saddr . S . E1 timeout 3h } … dnat to E1's address
+        …
+    }
+
+S and E0 stand for service and endpoint: numbers, spelt as random ones without a choice (``numgen random mod 1 offset
+S``), for nft takes no constant there. So one set does for all. kube-proxy has one for each endpoint of each service,
+which costs the kernel a megabyte apiece, and libnftables, which lists all sets for every command, more than the change.
+
+A set that is full takes no more clients, which makes ``update`` false: for them the draw stands there once more
+without it. Better forgotten than not served.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from kproxy.backends.nftables.compile.shared import masquerade_rules, short_cut_rules
+from kproxy.backends.nftables.rules import names
+from kproxy.backends.nftables.rules.ruleset import (
+    Chain,
+    Chance,
+    Column,
+    CountFor,
+    DeliverTo,
+    GoTo,
+    Numbers,
+    Remember,
+    Returning,
+    Rule,
+    SetSpec,
+    Speaks,
+    Term,
+)
+from kproxy.plan.model import NodePlan, Route, ServicePlan, Target
+from kproxy.state.model import Endpoint, endpoint_text
+
+SETS = {
+    names.AFFINITY_CLIENTS: SetSpec(columns=(Column.SOURCE, Column.NUMBER, Column.NUMBER), remembers=True),
+    names.AFFINITY_ENDPOINTS: SetSpec(columns=(Column.NUMBER, Column.NUMBER), counted=True),
+}
+
+
+class AffinityRules(NamedTuple):
+    """What one service port has of its own."""
+
+    chains: Mapping[str, Chain]
+    endpoints: Mapping[Numbers, str]
+    """Its endpoints as ``ip:port``, by the keys of the elements that count their connections."""
+
+
+def compile_affinity(plan: ServicePlan, node: NodePlan) -> AffinityRules:
+    """Translate the routes of a service port with affinity."""
+    prefix = names.affinity_prefix(plan.name)
+    chains = {}
+    for pool, endpoints in ((Target.CLUSTER, plan.cluster_endpoints), (Target.LOCAL, plan.local_endpoints)):
+        if endpoints:
+            chains[f"{prefix}/{pool.value}"] = Chain(tuple(_pick(plan, endpoints)))
+    for way_in, route in (("internal", plan.internal), ("external", plan.external)):
+        if route is not None and forwards(plan, route):
+            chains[f"{prefix}/{way_in}"] = Chain(tuple(_route_rules(plan, node, prefix, route)))
+    endpoints_text = (endpoint_text(endpoint.ip, endpoint.port) for endpoint in plan.reachable_endpoints)
+    return AffinityRules(chains, {_numbers(plan, text): text for text in endpoints_text})
+
+
+def affinity_chain(plan: ServicePlan, *, internal: bool) -> str:
+    """Return the chain that connections to the service port's frontends of a kind go to."""
+    return f"{names.affinity_prefix(plan.name)}/{'internal' if internal else 'external'}"
+
+
+def forwards(plan: ServicePlan, route: Route) -> bool:
+    """Tell whether a route leads anybody to an endpoint."""
+    return route.to in (Target.CLUSTER, Target.LOCAL) or short_cuts(plan, route)
+
+
+def short_cuts(plan: ServicePlan, route: Route) -> bool:
+    """Tell whether a route leads some senders elsewhere than all others."""
+    return route.short_cut and bool(plan.cluster_endpoints)
+
+
+def _route_rules(plan: ServicePlan, node: NodePlan, prefix: str, route: Route) -> Iterator[Rule]:
+    if short_cuts(plan, route):
+        yield from short_cut_rules(node, f"{prefix}/{Target.CLUSTER.value}")
+    yield from masquerade_rules(node, route.masquerade)
+    if route.to in (Target.CLUSTER, Target.LOCAL):
+        yield (GoTo(f"{prefix}/{route.to.value}"),)
+
+
+def _pick(plan: ServicePlan, endpoints: Sequence[Endpoint]) -> Iterator[Rule]:
+    of_protocol = Speaks(plan.name.protocol)
+    places = [_to(plan, endpoint) for endpoint in endpoints]
+    for place in places:
+        yield of_protocol, place.back_again, place.remember, place.count_for, place.deliver
+    chances = [_one_in(len(places) - passed) for passed in range(len(places))]
+    for chance, place in zip(chances, places, strict=True):
+        yield of_protocol, *chance, place.remember, place.count_for, place.deliver
+    for chance, place in zip(chances, places, strict=True):
+        yield of_protocol, *chance, place.count_for, place.deliver
+
+
+class _Place(NamedTuple):
+    """The terms of which rules for one endpoint are made."""
+
+    back_again: Returning
+    remember: Remember
+    count_for: CountFor
+    deliver: DeliverTo
+
+
+def _to(plan: ServicePlan, endpoint: Endpoint) -> _Place:
+    numbers = _numbers(plan, endpoint_text(endpoint.ip, endpoint.port))
+    return _Place(
+        Returning(names.AFFINITY_CLIENTS, numbers),
+        Remember(names.AFFINITY_CLIENTS, numbers, plan.affinity_seconds),
+        CountFor(names.AFFINITY_ENDPOINTS, numbers),
+        DeliverTo(endpoint.ip, endpoint.port),
+    )
+
+
+def _numbers(plan: ServicePlan, endpoint: str) -> Numbers:
+    return Numbers(names.number_for(names.affinity_prefix(plan.name)), names.number_for(endpoint))
+
+
+def _one_in(several: int) -> tuple[Term, ...]:
+    return (Chance(several),) if several > 1 else ()

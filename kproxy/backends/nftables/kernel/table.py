@@ -1,0 +1,131 @@
+"""What the kernel holds of kproxy's table, in the words of `ruleset`.
+
+Chains are read by name and hook only. Their rules could be read, but what libnftables makes of a rule differs from
+version to version; whoever must be sure of them writes them again, which costs less.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from kproxy.backends.nftables.kernel import netlink
+from kproxy.backends.nftables.kernel.elements import ElementReader, split_message
+from kproxy.backends.nftables.kernel.netlink import Reader, attribute, attributes, number, text
+from kproxy.backends.nftables.rules import names
+from kproxy.backends.nftables.rules.ruleset import Column, Found, Hook, SetSpec
+from kproxy.state.model import IPFamily
+
+# Attributes, by kind of object (linux/netfilter/nf_tables.h).
+_TABLE_NAME = 1
+_CHAIN_NAME, _CHAIN_HOOK, _CHAIN_TYPE = 3, 4, 7
+_HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
+_SET_NAME, _SET_FLAGS, _SET_KEY_LENGTH, _SET_DATA_TYPE, _SET_DATA_LENGTH = 2, 3, 5, 6, 7
+_SET_EXPRESSION = 17
+_LIST_SET = 2
+_COUNTER_PACKETS = 2
+_OBJECT_NAME, _OBJECT_DATA = 2, 4
+
+_HOOKS = ("prerouting", "input", "forward", "output", "postrouting")  # NF_INET_PRE_ROUTING, …
+_SET_INTERVAL, _SET_MAP, _SET_TIMEOUT, _SET_EVAL = 0x4, 0x8, 0x10, 0x20
+_TELLING_FLAGS = _SET_INTERVAL | _SET_MAP | _SET_TIMEOUT | _SET_EVAL
+_SET_NUMBERS = (_SET_FLAGS, _SET_KEY_LENGTH, _SET_DATA_TYPE, _SET_DATA_LENGTH)
+_VERDICTS = 0xFFFFFF00  # NFT_DATA_VERDICT
+
+
+class SetShape(NamedTuple):
+    """What the kernel knows of a set's declaration."""
+
+    flags: int
+    key_length: int
+    data_length: int
+    """0 for verdicts."""
+    counted: bool
+
+    @property
+    def is_map(self) -> bool:
+        """Whether its elements lead to something."""
+        return bool(self.flags & _SET_MAP)
+
+
+class KernelTable:
+    """kproxy's table of one address family, as the kernel has it at the time of each call."""
+
+    def __init__(self, family: IPFamily, reader: Reader) -> None:
+        self._family = family
+        self._number = netlink.FAMILY_NUMBERS[family]
+        self._reader = reader
+        self._of_table = attribute(netlink.TABLE_ATTRIBUTE, names.TABLE)
+
+    def tables(self) -> frozenset[str]:
+        """Return the names of all tables of this family, anybody's."""
+        found = self._reader.dump(netlink.GET_TABLE, self._number)
+        return frozenset(text(attributes(message.body)[_TABLE_NAME]) for message in found)
+
+    def chains(self) -> dict[str, Hook | None]:
+        """Return the chains, with the hooks of those that have one."""
+        found: dict[str, Hook | None] = {}
+        for message in self._reader.dump(netlink.GET_CHAIN, self._number, self._of_table):
+            chain = attributes(message.body)
+            if text(chain[netlink.TABLE_ATTRIBUTE]) == names.TABLE:
+                found[text(chain[_CHAIN_NAME])] = _hook(chain)
+        return found
+
+    def sets(self) -> dict[str, SetShape]:
+        """Return the sets and maps that have names."""
+        found = {}
+        for message in self._reader.dump(netlink.GET_SET, self._number, self._of_table):
+            its = attributes(message.body)
+            name = text(its[_SET_NAME])
+            if not name.startswith("__"):  # those without a name get one such as __set0 from the kernel
+                values = {kind: number(its[kind]) for kind in _SET_NUMBERS if kind in its}
+                found[name] = SetShape(
+                    values.get(_SET_FLAGS, 0) & _TELLING_FLAGS,
+                    values[_SET_KEY_LENGTH],
+                    0 if values.get(_SET_DATA_TYPE) == _VERDICTS else values.get(_SET_DATA_LENGTH, 0),
+                    _SET_EXPRESSION in its,
+                )
+        return found
+
+    def counters(self) -> dict[str, int]:
+        """Return the counters with the number of packets."""
+        messages = self._reader.dump(netlink.GET_OBJECT, self._number, self._of_table)
+        return dict(read_counter(message.body) for message in messages)
+
+    def elements(self, name: str, spec: SetSpec, *, at_least: int = 0) -> Iterator[Found]:
+        """Yield the elements of a set, declared as ``spec`` says, that have counted at least so many packets."""
+        reader = ElementReader(spec, self._family)
+        body = self._of_table + attribute(_LIST_SET, name)
+        for message in self._reader.dump(netlink.GET_ELEMENT, self._number, body):
+            yield from reader.read(split_message(message.body)[1], at_least=at_least)
+
+
+def shape_of(spec: SetSpec, family: IPFamily) -> SetShape:
+    """Return what the kernel must know of a set that is declared as ``spec`` says."""
+    flags = _SET_MAP if spec.data or spec.verdicts else 0
+    flags |= _SET_INTERVAL if spec.ranges else 0
+    flags |= _SET_TIMEOUT | _SET_EVAL if spec.remembers else 0
+    return SetShape(flags, _length(spec.columns, family), _length(spec.data, family), spec.counted)
+
+
+def _length(columns: tuple[Column, ...], family: IPFamily) -> int:
+    """Return how many bytes values of the columns take up: each begins at a multiple of four."""
+    lengths = [_lengths(family)[column] for column in columns]
+    return sum(length + 3 & ~3 for length in lengths) if len(lengths) > 1 else sum(lengths)
+
+
+def _lengths(family: IPFamily) -> Mapping[Column, int]:
+    address = 4 if family is IPFamily.IPV4 else 16
+    return {Column.SOURCE: address, Column.DESTINATION: address, Column.PROTOCOL: 1, Column.PORT: 2, Column.NUMBER: 4}
+
+
+def _hook(chain: Mapping[int, memoryview]) -> Hook | None:
+    if _CHAIN_HOOK not in chain:
+        return None
+    hook = attributes(chain[_CHAIN_HOOK])
+    priority = int.from_bytes(hook[_HOOK_PRIORITY], "big", signed=True)
+    return Hook(text(chain[_CHAIN_TYPE]), _HOOKS[number(hook[_HOOK_NUMBER])], priority)
+
+
+def read_counter(body: memoryview) -> tuple[str, int]:
+    """Return name and packets of a counter, from a message about it."""
+    its = attributes(body)
+    return text(its[_OBJECT_NAME]), number(attributes(its[_OBJECT_DATA])[_COUNTER_PACKETS])

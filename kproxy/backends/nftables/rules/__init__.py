@@ -1,0 +1,5 @@
+"""The words of the nftables backend, and how they are spelt and compared. Pure.
+
+`ruleset` (chains, sets, elements) and `names` are the words, `ways` is the layout: begin there. `render` prints them as
+nft reads them, `change` is what differs between two rulesets; `prefixes` merges address ranges.
+"""

@@ -1,0 +1,5 @@
+"""``kproxy run`` put together: the composition root.
+
+`run` alone knows all the parts and wires them up, `engines` chooses which backend writes the rules and clears away what
+another has left, `signals` turns signals into calls.
+"""

@@ -1,0 +1,137 @@
+"""Which engine writes the rules: iptables, in either variant, or nftables; and what another one has left behind.
+
+Both engines serve the same plans, so a node can go from one to the other at any time: the new one's rules are put in
+place first, then the old one's go. For that moment both are there, and the first to see a connection decides; those
+that exist already go on as conntrack remembers them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeAlias
+
+from kproxy import logs
+from kproxy.backends.base import Backend, BackendError
+from kproxy.backends.iptables.backend import IptablesBackend
+from kproxy.backends.iptables.compile.lists import Layout
+from kproxy.backends.iptables.kernel.errors import NoIptablesError
+from kproxy.backends.iptables.kernel.variant import Variant, detect_variant, open_applier, rules_left_in
+from kproxy.backends.nftables.backend import NftablesBackend
+from kproxy.backends.nftables.kernel import probe
+from kproxy.backends.nftables.kernel.errors import NoNftablesError
+from kproxy.backends.nftables.rules import names
+from kproxy.config import Config, IPTablesVariant, ProxyMode
+from kproxy.state.model import IPFamily
+
+log = logs.get("engines")
+
+_MISSING = (NoIptablesError, NoNftablesError)
+"""Errors that say that an engine is not to be had on this machine."""
+
+Opener: TypeAlias = Callable[[IPFamily], Backend]
+
+_OTHER = {Variant.LEGACY: Variant.NFT, Variant.NFT: Variant.LEGACY}
+
+
+def choose_mode(config: Config) -> ProxyMode:
+    """Return the mode to run in; ``auto`` is nftables where the kernel and the library can do all that it takes."""
+    if config.mode is not ProxyMode.AUTO:
+        return config.mode
+    reasons = [reason for family in IPFamily if (reason := probe.why_not(family))]
+    if reasons:
+        log.info("mode auto: taking iptables", reason=reasons[0])
+        return ProxyMode.IPTABLES
+    return ProxyMode.NFTABLES
+
+
+def open_backends(config: Config) -> Sequence[Backend]:
+    """Return a backend for each address family that this node can serve. ``config`` has the mode chosen.
+
+    Raises BackendError if it can serve none.
+    """
+    for warning in _left_behind(config):
+        log.warning(warning)
+    if config.mode is ProxyMode.NFTABLES:
+        log.info("using nftables")
+        return _for_each_family(NftablesBackend)
+    variant = _variant(config)
+    log.info("using iptables", variant=variant)
+    return _for_each_family(partial(_iptables, config, variant))
+
+
+def retire_others(config: Config) -> None:
+    """Remove what kproxy wrote in another mode, now that the rules of this one are complete."""
+    used = None if config.mode is ProxyMode.NFTABLES else _variant(config)
+    try:
+        for variant in Variant:
+            if used is None and list(rules_left_in(variant)):
+                for backend in _for_each_family(partial(_iptables, config, variant)):
+                    backend.cleanup()
+                log.info("removed the rules of mode iptables", variant=variant)
+        if used is not None and _has_nftables(names.TABLE):
+            for backend in _for_each_family(NftablesBackend):
+                backend.cleanup()
+            log.info("removed the rules of mode nftables")
+    except BackendError as error:
+        log.warning("the rules of another mode could not be removed; they may win over kproxy's", problem=error)
+
+
+def cleanup(config: Config) -> Sequence[BackendError]:
+    """Remove all that is kproxy's, of every engine; return what went wrong.
+
+    A node that lacks an engine has none of its rules, so that is only wrong if it lacks all.
+    """
+    wanted = config.kproxy.iptables_variant
+    variants = list(Variant) if wanted is IPTablesVariant.AUTO else [Variant(wanted)]
+    missing: list[BackendError] = []
+    problems: list[BackendError] = []
+    openers: list[Opener] = [partial(_iptables, config, variant) for variant in variants]
+    for opener in (*openers, NftablesBackend):
+        try:
+            for backend in _for_each_family(opener):
+                backend.cleanup()
+        except _MISSING as error:
+            missing.append(error)
+        except BackendError as error:
+            problems.append(error)
+    return problems or (missing if len(missing) > len(variants) else [])
+
+
+def _left_behind(config: Config) -> Iterator[str]:
+    """Yield a warning for each place where kube-proxy, or kproxy in another mode, has left rules."""
+    if config.mode is ProxyMode.NFTABLES:
+        for variant in Variant:
+            yield from rules_left_in(variant)
+    else:
+        yield from rules_left_in(_OTHER[_variant(config)])
+    if _has_nftables(names.KUBE_PROXY_TABLE):
+        yield "kube-proxy has left its table in nftables, which works beside kproxy's rules: kube-proxy --cleanup"
+
+
+def _has_nftables(table: str) -> bool:
+    return any(table in probe.tables(family) for family in IPFamily)
+
+
+def _variant(config: Config) -> Variant:
+    wanted = config.kproxy.iptables_variant
+    return detect_variant() if wanted is IPTablesVariant.AUTO else Variant(wanted)
+
+
+def _iptables(config: Config, variant: Variant, family: IPFamily) -> Backend:
+    layout = None if config.kproxy.layout == "auto" else Layout(config.kproxy.layout)
+    return IptablesBackend(family, open_applier(family, variant), layout)
+
+
+def _for_each_family(opener: Opener) -> Sequence[Backend]:
+    """Return what ``opener`` makes for the families that it can be made for; raises its error if there is none."""
+    backends: list[Backend] = []
+    missing: list[tuple[IPFamily, BackendError]] = []
+    for family in IPFamily:
+        try:
+            backends.append(opener(family))
+        except _MISSING as error:
+            missing.append((family, error))
+    if not backends:
+        raise missing[0][1]
+    for family, reason in missing:
+        log.warning("one address family can't be served on this node", family=family, reason=reason)
+    return backends

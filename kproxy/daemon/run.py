@@ -1,0 +1,231 @@
+"""The composition root: the one place that knows all the parts and wires them up."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+
+from kproxy import __version__, logs
+from kproxy.api.access import AccessError, AccessOptions
+from kproxy.api.client import ApiClient
+from kproxy.api.credentials import Credentials
+from kproxy.api.folder import ManifestSource
+from kproxy.api.kinds import Kind
+from kproxy.api.listwatch import Timing
+from kproxy.api.manifests import ManifestError
+from kproxy.api.sink import Sink, Source
+from kproxy.api.source import ApiSource
+from kproxy.api.types import Node, ServiceCIDR
+from kproxy.backends.base import Backend, BackendError
+from kproxy.config import Config, ProxyMode, to_yaml
+from kproxy.config.watch import ConfigWatch
+from kproxy.conntrack.reconciler import Reconciler
+from kproxy.daemon import engines
+from kproxy.daemon.signals import Signals
+from kproxy.node import interfaces, sysctl
+from kproxy.node.facts import node_facts, proxy_settings
+from kproxy.plan.settings import NodeFacts
+from kproxy.proxier.inbox import Inbox
+from kproxy.proxier.loop import Proxier
+from kproxy.proxier.pacing import Pacer
+from kproxy.report.connections import ConnectionReader
+from kproxy.report.events import EventRecorder
+from kproxy.report.health import HealthState
+from kproxy.report.healthcheck import HealthCheckServers
+from kproxy.report.http import BindError, HttpServers
+from kproxy.report.metrics import ConnectionCounters, Metrics, Store
+from kproxy.report.pages import health_routes, metrics_routes
+from kproxy.report.reporter import Reporter
+
+log = logs.get("daemon")
+
+
+def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> int:
+    """Run until a signal comes; return the exit code. A configuration that changes on disk is taken up on the way.
+
+    ``signals`` must be handled by now.
+    """
+    started = time.time()
+    while True:
+        logs.setup(config.proxy.logging.format, config.proxy.logging.verbosity)
+        for warning in config.warnings:
+            log.warning(warning)
+        if config.options.write_config_to:
+            return _write_config(config)
+        if config.options.init_only:
+            _set_sysctls(config)
+            return 0
+        try:
+            new = _serve(config, read_config, signals, started)
+        except (AccessError, BackendError, BindError, ManifestError) as error:
+            log.error(str(error))
+            return 1
+        if new is None or signals.stopping:
+            log.info("stopped; the rules stay in force until 'kproxy cleanup' or a restart")
+            return 0
+        log.info("the configuration has changed; taking it up")
+        config = new
+
+
+def cleanup(config: Config) -> int:
+    """Remove all rules, of both variants of iptables unless one is asked for; return the exit code."""
+    logs.setup(config.proxy.logging.format, config.proxy.logging.verbosity)
+    problems = engines.cleanup(config)
+    for problem in problems:
+        log.error(str(problem))
+    if problems:
+        return 1
+    log.info("removed all rules of kproxy's")
+    return 0
+
+
+def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, started: float) -> Config | None:
+    """Work until told to stop (None), or until there is a new configuration."""
+    configured, config = config, config.with_mode(engines.choose_mode(config))
+    log.info("starting", version=__version__, node=config.node_name, mode=config.mode)
+    if problem := sysctl.set_oom_score_adj(config.proxy.oom_score_adj):
+        log.routine(problem)
+    metrics = Metrics(config.mode)
+    metrics.config_warnings(len(config.warnings))
+    inbox = Inbox()
+    client = _client(config, metrics)
+    events = EventRecorder(None if client is None else client.post, config.node_name)
+    source = _source(config, client, inbox)
+    with contextlib.ExitStack() as stack:
+        source.start()  # first of all: while objects are under way, the rest is made ready
+        stack.callback(source.stop)
+        stack.enter_context(events.running())
+        events.started(__version__)
+        backends = engines.open_backends(config)
+        health = HealthState(
+            [backend.family for backend in backends],
+            sync_timeout=2 * config.rules.sync_period,
+            watch_timeout=2 * config.kproxy.watch_idle_timeout,
+        )
+        metrics.watch_statuses(lambda: source.statuses)
+        health.watch_statuses(lambda: source.statuses)
+        servers = stack.enter_context(_http(config, health, metrics, events, started))
+        checks = HealthCheckServers(
+            servers,
+            health.proxy_healthy,
+            failed=events.health_check_failed,
+            counted=lambda serving, failed: metrics.health_check_node_ports(serving=serving, failed=failed),
+        )
+        conntrack = Reconciler()
+        for backend in backends:
+            conntrack.remember(backend.family, backend.udp_frontends())
+        reporter = Reporter(metrics, health, checks, conntrack, after_first_sync=lambda: _after_first_sync(config))
+        proxier = _proxier(config, backends, inbox, reporter)
+        reader = _connections(config, proxier, metrics)
+        watch = ConfigWatch(configured, read_config, proxier.stop)
+        with signals.steering(proxier), watch.running():
+            proxier.run()
+        reader.read()  # and keep, for the next start
+        return watch.new
+
+
+class _Requests:
+    """Puts the API client's requests into the metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def finished(self, verb: str, host: str, code: str, seconds: float) -> None:
+        """See `kproxy.api.client.Observer`."""
+        status = int(code) if code.isdecimal() else None
+        self._metrics.request_finished(method=verb, verb=verb, host=host, code=status, seconds=seconds)
+
+
+def _client(config: Config, metrics: Metrics) -> ApiClient | None:
+    """Return the way to the API server, if there is to be one. Raises AccessError where waiting can't help."""
+    if config.options.manifests:
+        return None
+    options = AccessOptions(
+        kubeconfig=config.proxy.client_connection.kubeconfig,
+        master=config.options.master,
+        fallbacks=config.kproxy.api_servers,
+    )
+    return ApiClient(Credentials(options), _Requests(metrics))
+
+
+def _source(config: Config, client: ApiClient | None, sink: Sink) -> Source:
+    """Return where objects come from. Raises ManifestError where waiting can't help."""
+    if client is None:
+        return ManifestSource(Path(config.options.manifests), sink, config.node_name)
+    # Only mode nftables looks at ServiceCIDRs: it drops what is for addresses that no service has.
+    optional = [Kind.SERVICE_CIDR] if config.mode is ProxyMode.NFTABLES else []
+    timing = Timing(idle=config.kproxy.watch_idle_timeout)
+    return ApiSource(client, sink, config.node_name, optional=optional, timing=timing)
+
+
+@contextlib.contextmanager
+def _http(
+    config: Config, health: HealthState, metrics: Metrics, events: EventRecorder, started: float
+) -> Iterator[HttpServers]:
+    """Serve health and metrics."""
+    servers = HttpServers()
+    servers.start()
+    hard_fail = config.proxy.bind_address_hard_fail
+    try:
+        failed = events.health_server_failed
+        pages = health_routes(health, metrics)
+        servers.serve("health", config.healthz_bind, pages, hard_fail=hard_fail, failed=failed)
+        pages = metrics_routes(metrics, config, config.mode, started)
+        servers.serve("metrics", config.metrics_bind, pages, hard_fail=hard_fail)
+        yield servers
+    finally:
+        servers.stop()
+
+
+def _proxier(config: Config, backends: Sequence[Backend], inbox: Inbox, reporter: Reporter) -> Proxier:
+    by_prefix = bool(config.proxy.node_port_addresses) and not config.node_ports_on_primary
+
+    def facts(node: Node | None, service_cidrs: Collection[ServiceCIDR]) -> NodeFacts:
+        return node_facts(
+            config.node_name,
+            node,
+            interface_addresses=interfaces.addresses() if by_prefix else None,
+            service_cidrs=service_cidrs,
+            tcp_be_liberal=sysctl.tcp_be_liberal(),
+        )
+
+    pacer = Pacer(config.kproxy.cpu_share, config.rules.min_sync_period)
+    settings = proxy_settings(config)
+    return Proxier(backends, settings, facts, inbox, pacer, reporter, resync_seconds=config.kproxy.resync_period)
+
+
+def _connections(config: Config, proxier: Proxier, metrics: Metrics) -> ConnectionReader:
+    own = config.kproxy
+    counters = ConnectionCounters(own.max_service_series, own.max_endpoint_series if own.endpoint_metrics else 0)
+    store = Store(own.state_directory) if own.state_directory else None
+    reader = ConnectionReader(proxier, counters, store)
+    metrics.connection_counters(reader.read, endpoints=own.endpoint_metrics)
+    return reader
+
+
+def _after_first_sync(config: Config) -> None:
+    """Do what has to wait for the rules: route_localnet lets the network at 127.0.0.1 until a rule keeps it out."""
+    _set_sysctls(config)
+    engines.retire_others(config)
+
+
+def _set_sysctls(config: Config) -> None:
+    for outcome in sysctl.apply(sysctl.wanted(config, sysctl.online_cores())):
+        if outcome.problem:
+            log.warning(outcome.problem)
+        elif outcome.written:
+            log.info("set a sysctl", name=outcome.setting.name, before=outcome.found, now=outcome.setting.value)
+
+
+def _write_config(config: Config) -> int:
+    text = to_yaml(config)
+    if config.options.write_config_to == "-":
+        sys.stdout.write(text)
+        return 0
+    try:
+        Path(config.options.write_config_to).write_text(text)
+    except OSError as error:
+        log.error("the configuration can't be written", file=config.options.write_config_to, problem=error.strerror)
+        return 1
+    return 0

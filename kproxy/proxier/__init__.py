@@ -1,0 +1,4 @@
+"""The loop that turns the crank: wait for changes, plan, apply, tell an observer.
+
+`loop` is the crank itself, `inbox` where sources leave objects for it, `pacing` how long it rests between two syncs.
+"""

@@ -1,0 +1,330 @@
+"""The loop that turns the crank: wait for changes, plan, compile, apply, report.
+
+Everything here runs in one thread, which owns the state of both address families; other threads only fill the inbox.
+What is to be done stays pending until the kernel has it, so any failure is simply tried again, with growing pauses,
+while the rules of before stay in force.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from kproxy.api.kinds import Kind
+from kproxy.api.types import ApiObject, EndpointSlice, Node, ObjectKey, Problem, Service, ServiceCIDR
+from kproxy.backends.base import Backend, BackendError, Counts, SyncReport
+from kproxy.plan.model import Plan
+from kproxy.plan.planner import Planner
+from kproxy.plan.settings import NodeFacts, ProxySettings
+from kproxy.proxier.inbox import Batch, Inbox
+from kproxy.proxier.pacing import Pacer
+from kproxy.state.model import IPFamily, ServicePortName
+from kproxy.state.tracker import Change, Tracker
+
+log = logging.getLogger(__name__)
+
+DRIFT_CHECK_SECONDS = 0.5
+COUNTS_PATIENCE_SECONDS = 1.0
+"""A scrape of the metrics must not wait for as long as others may keep the xtables lock."""
+NODE_WAIT_SECONDS = 5.0
+"""How long a first sync waits for the Node object: without it the node's addresses and zone aren't known."""
+
+
+class Observer(Protocol):
+    """Hears what the loop does. Called from the loop's thread; must not raise."""
+
+    def received(self, services: int, slices: int) -> None:
+        """So many objects came that changed something."""
+
+    def queued(self, since: float) -> None:
+        """Changes wait for a sync since the monotonic time ``since``."""
+
+    def synced(self, report: SyncReport, plan: Plan, changed: frozenset[ServicePortName], seconds: float) -> None:
+        """A family's rules are in the kernel as planned; ``changed`` are the services whose plans are different now."""
+
+    def sync_failed(self, family: IPFamily, error: BackendError, *, full: bool, seconds: float) -> None:
+        """A family's rules could not be applied; what was in force before still is."""
+
+    def programmed(self, trigger_times: Sequence[str]) -> None:
+        """All families have in the kernel what slices asked for that carry these trigger times (RFC 3339)."""
+
+    def drifted(self, family: IPFamily) -> None:
+        """Somebody else changed the tables; they are about to be repaired."""
+
+    def all_synced(self, plans: Sequence[Plan]) -> None:
+        """All families are in the kernel as planned."""
+
+    def idle(self) -> None:
+        """A round of the loop is over; there is one at least every second."""
+
+    def node_changed(self, node: Node | None) -> None:
+        """The Node object came, changed, or is gone."""
+
+    def skipped(self, problems: Sequence[Problem]) -> None:
+        """Parts of objects made no sense and were left out."""
+
+
+class _Family:
+    """One address family: its state, its plan, and the backend that puts it into the kernel."""
+
+    def __init__(self, backend: Backend, settings: ProxySettings, node: NodeFacts) -> None:
+        self.backend = backend
+        self.tracker = Tracker(backend.family, node.name)
+        self.planner = Planner(settings, node, self.tracker)
+        self.unapplied: set[ServicePortName] = set()
+        """Services whose plan changed since the last successful apply."""
+        self.stale = True
+        """Whether the kernel must be looked at even if no service changed."""
+        self.full = True
+        """Whether the kernel must be compared as a whole."""
+        self.applied = False
+        """Whether the kernel has been brought in line with a plan at least once."""
+
+    @property
+    def needs_sync(self) -> bool:
+        return self.stale or self.full or bool(self.tracker.pending)
+
+
+class Proxier:
+    """Keeps the kernel in line with what comes into the inbox."""
+
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        settings: ProxySettings,
+        facts: Callable[[Node | None, Collection[ServiceCIDR]], NodeFacts],
+        inbox: Inbox,
+        pacer: Pacer,
+        observer: Observer,
+        *,
+        resync_seconds: float = 0.0,
+    ) -> None:
+        """Put the loop together.
+
+        ``facts`` says what is so of the node, given its Node object and the ServiceCIDRs, and is asked again now and
+        then, since addresses come and go. With ``resync_seconds`` over 0, all rules are compared with the kernel's that
+        often.
+        """
+        self._families = [_Family(backend, settings, facts(None, ())) for backend in backends]
+        self._facts = facts
+        self._node: Node | None = None
+        self._service_cidrs: dict[ObjectKey, ServiceCIDR] = {}
+        self._inbox = inbox
+        self._pacer = pacer
+        self._observer = observer
+        self._resync_seconds = resync_seconds
+        self._next_resync = float("inf")
+        self._listed: set[Kind] = set()
+        self._started = time.monotonic()
+        self._queued_since: float | None = None
+        self._trigger_times: dict[str, None] = {}
+        self._stop = threading.Event()
+        self._kernel = threading.Lock()
+        """Held by whoever uses the backends."""
+
+    def stop(self) -> None:
+        """End `run` after the sync that is under way, if any. May be called from anywhere."""
+        self._stop.set()
+        self._inbox.poke()
+
+    def resync(self) -> None:
+        """Ask for a full comparison with the kernel. May be called from anywhere."""
+        self._next_resync = float("-inf")
+        self._inbox.poke()
+
+    def counts(self) -> dict[IPFamily, Counts]:
+        """Read how many connections went where; a family whose rules aren't known or can't be read is left out.
+
+        May be called from anywhere. Where a sync is under way and takes its time, there is nothing to be had.
+        """
+        found: dict[IPFamily, Counts] = {}
+        if not self._kernel.acquire(timeout=COUNTS_PATIENCE_SECONDS):
+            return found
+        try:
+            for family in self._families:
+                if family.applied:
+                    found[family.backend.family] = family.backend.counts()
+        except BackendError as error:
+            log.warning("cannot read the counters of connections: %s", error)
+        finally:
+            self._kernel.release()
+        return found
+
+    def run(self) -> None:
+        """Work until stopped."""
+        while not self._stop.is_set():
+            self._inbox.wait(self._seconds_to_wait())
+            if self._stop.is_set():
+                return
+            self.take(self._inbox.drain())
+            with self._kernel:
+                self._look_around()
+                if self._may_sync():
+                    self.sync()
+            self._observer.idle()
+
+    def _seconds_to_wait(self) -> float:
+        if self._ready and any(family.needs_sync for family in self._families):
+            return min(self._pacer.delay(time.monotonic()), DRIFT_CHECK_SECONDS)
+        return DRIFT_CHECK_SECONDS
+
+    @property
+    def _ready(self) -> bool:
+        """Whether enough is known to write anything: a half-known cluster must not replace a known one's rules."""
+        if not {Kind.SERVICE, Kind.ENDPOINT_SLICE} <= self._listed:
+            return False
+        return Kind.NODE in self._listed or time.monotonic() - self._started > NODE_WAIT_SECONDS
+
+    def _may_sync(self) -> bool:
+        if not self._ready or not any(family.needs_sync for family in self._families):
+            return False
+        return self._pacer.delay(time.monotonic()) <= 0
+
+    # --- taking in -------------------------------------------------------------------------------------------------
+
+    def take(self, batch: Batch) -> None:
+        """Take objects into the state."""
+        if batch.empty:
+            return
+        if batch.problems:
+            self._observer.skipped(batch.problems)
+        counts = {Kind.SERVICE: 0, Kind.ENDPOINT_SLICE: 0}
+        for kind, objects in batch.complete.items():
+            self._listed.add(kind)
+            self._take_complete(kind, objects, counts)
+        for (kind, key), obj in batch.changes.items():
+            self._take_one(kind, key, obj, counts)
+        self._observer.received(counts[Kind.SERVICE], counts[Kind.ENDPOINT_SLICE])
+        if self._queued_since is None and any(family.needs_sync for family in self._families):
+            self._queued_since = batch.since
+            self._observer.queued(batch.since or time.monotonic())
+
+    def _take_complete(self, kind: Kind, objects: Mapping[ObjectKey, ApiObject], counts: dict[Kind, int]) -> None:
+        gone: set[ObjectKey] = set()
+        for family in self._families:
+            if kind is Kind.SERVICE:
+                gone.update(family.tracker.services_missing_from(objects))
+            elif kind is Kind.ENDPOINT_SLICE:
+                gone.update(family.tracker.slices_missing_from(objects))
+            elif kind is Kind.SERVICE_CIDR:
+                gone.update(self._service_cidrs.keys() - objects.keys())
+        if kind is Kind.NODE and not objects:
+            self._set_node(None)
+        for key in gone:
+            self._take_one(kind, key, None, counts)
+        for key, obj in objects.items():
+            self._take_one(kind, key, obj, counts)
+
+    def _take_one(self, kind: Kind, key: ObjectKey, obj: ApiObject | None, counts: dict[Kind, int]) -> None:
+        if kind is Kind.NODE:
+            self._set_node(obj if isinstance(obj, Node) else None)
+            return
+        if kind is Kind.SERVICE_CIDR:
+            self._set_service_cidr(key, obj if isinstance(obj, ServiceCIDR) else None)
+            return
+        changes = [_change(family.tracker, kind, key, obj) for family in self._families]
+        if any(change.changed for change in changes):
+            counts[kind] = counts.get(kind, 0) + 1
+            if isinstance(obj, EndpointSlice) and obj.metadata.annotations and Kind.ENDPOINT_SLICE in self._listed:
+                trigger_time = obj.metadata.annotations.trigger_time
+                if trigger_time:
+                    self._trigger_times[trigger_time] = None
+        problems = dict.fromkeys(problem for change in changes for problem in change.problems)
+        if problems:
+            self._observer.skipped(tuple(problems))
+
+    def _set_node(self, node: Node | None) -> None:
+        self._node = node
+        self._observer.node_changed(node)
+        self._refresh_facts()
+
+    def _set_service_cidr(self, key: ObjectKey, obj: ServiceCIDR | None) -> None:
+        self._service_cidrs.pop(key, None)
+        if obj is not None:
+            self._service_cidrs[key] = obj
+        self._refresh_facts()
+
+    def _refresh_facts(self) -> None:
+        facts = self._facts(self._node, self._service_cidrs.values())
+        for family in self._families:
+            family.stale |= family.planner.set_node(facts)
+
+    # --- looking after ---------------------------------------------------------------------------------------------
+
+    def _look_around(self) -> None:
+        """See whether others changed the tables, or the node its addresses, or a full comparison is due."""
+        now = time.monotonic()
+        if now >= self._next_resync:
+            self._next_resync = now + self._resync_seconds if self._resync_seconds else float("inf")
+            for family in self._families:
+                family.full = True
+        self._refresh_facts()
+        for family in self._families:
+            if family.full:
+                continue
+            try:
+                drifted = family.backend.drifted()
+            except BackendError as error:
+                log.warning("cannot tell whether the %s rules are still in place: %s", family.backend.family, error)
+                continue
+            if drifted:
+                family.full = True
+                self._observer.drifted(family.backend.family)
+
+    # --- syncing ---------------------------------------------------------------------------------------------------
+
+    def sync(self) -> bool:
+        """Bring the kernel in line with the state; return whether all of it went well."""
+        started, cpu = time.monotonic(), time.thread_time()
+        ok = True
+        for family in self._families:
+            if family.needs_sync:
+                ok = self._sync_family(family) and ok
+        now = time.monotonic()
+        if not ok:
+            self._pacer.failed(now)
+            return False
+        self._pacer.succeeded(started, now, time.thread_time() - cpu)
+        if self._next_resync == float("inf") and self._resync_seconds:
+            self._next_resync = now + self._resync_seconds
+        self._queued_since = None
+        self._observer.programmed(tuple(self._trigger_times))
+        self._trigger_times.clear()
+        self._observer.all_synced([family.planner.plan for family in self._families])
+        return True
+
+    def _sync_family(self, family: _Family) -> bool:
+        """Sync one family; return whether it went well."""
+        started = time.monotonic()
+        pending = frozenset(family.tracker.pending)
+        family.unapplied |= family.planner.update(pending)
+        plan = family.planner.plan
+        try:
+            report = family.backend.apply(plan, family.unapplied, full=family.full)
+        except BackendError as error:
+            seconds = time.monotonic() - started
+            self._observer.sync_failed(family.backend.family, error, full=family.full, seconds=seconds)
+            return False
+        family.applied = True
+        family.tracker.applied(pending)
+        changed = frozenset(family.unapplied)
+        family.unapplied.clear()
+        family.stale = family.full = False
+        self._observer.synced(report, plan, changed, time.monotonic() - started)
+        return True
+
+
+def _change(tracker: Tracker, kind: Kind, key: ObjectKey, obj: ApiObject | None) -> Change:
+    if isinstance(obj, Service):
+        return tracker.update_service(obj)
+    if isinstance(obj, EndpointSlice):
+        return tracker.update_slice(obj)
+    if kind is Kind.SERVICE:
+        return tracker.delete_service(key)
+    if kind is Kind.ENDPOINT_SLICE:
+        return tracker.delete_slice(key)
+    return _UNCHANGED
+
+
+_UNCHANGED = Change(changed=False)

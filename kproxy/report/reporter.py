@@ -1,0 +1,208 @@
+"""Tells the world what the loop does: in the log, in metrics and in health checks.
+
+It also does what has to follow a sync: health-check node ports are opened and closed, and conntrack is relieved of
+flows that no longer lead anywhere.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from kproxy import logs
+from kproxy.api.types import Node, Problem
+from kproxy.backends.base import BackendError, SyncReport
+from kproxy.conntrack.flows import ConntrackError
+from kproxy.conntrack.reconciler import Reconciler
+from kproxy.node import memory
+from kproxy.plan.model import Plan, Target
+from kproxy.report.health import HealthState
+from kproxy.report.healthcheck import HealthCheck, HealthCheckServers
+from kproxy.report.metrics import Metrics
+from kproxy.state.model import IPFamily, ServicePortName
+
+log = logs.get("proxier")
+
+_QUIET_SECONDS = 2.0
+"""After so long without a sync it is time to tidy up."""
+
+
+class Reporter:
+    """A `kproxy.proxier.loop.Observer`."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        health: HealthState,
+        checks: HealthCheckServers,
+        conntrack: Reconciler,
+        after_first_sync: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._metrics = metrics
+        self._health = health
+        self._checks = _Checks(checks)
+        self._conntrack = conntrack
+        self._after_first_sync: Callable[[], None] | None = after_first_sync
+        self._refused: dict[tuple[IPFamily, ServicePortName], str] = {}
+        self._synced_once: set[IPFamily] = set()
+        self._synced_at: float | None = None
+        """When the last sync was, until memory has been given back after it."""
+        self._pending_services = 0
+        self._pending_slices = 0
+        self._unreconciled: dict[IPFamily, Plan] = {}
+        """Plans that conntrack could not be brought in line with."""
+
+    def received(self, services: int, slices: int) -> None:
+        """See `kproxy.proxier.loop.Observer`."""
+        self._metrics.changes_seen(services, slices)
+        self._pending_services += services
+        self._pending_slices += slices
+        self._metrics.changes_pending(self._pending_services, self._pending_slices)
+
+    def queued(self, since: float) -> None:
+        """See `kproxy.proxier.loop.Observer`."""
+        self._metrics.queued()
+        self._health.queued(since=since)
+
+    def synced(self, report: SyncReport, plan: Plan, changed: frozenset[ServicePortName], seconds: float) -> None:
+        """See `kproxy.proxier.loop.Observer`."""
+        family = plan.node.family
+        self._synced_at = time.monotonic()
+        self._health.synced(family)
+        first = family not in self._synced_once
+        self._synced_once.add(family)
+        say = log.info if first else log.routine
+        say(
+            "synced",
+            family=family,
+            services=len(plan.services),
+            **{f"{table}_rules": count for table, count in report.rules.items()},
+            full=report.full,
+            seconds=round(seconds, 4),
+        )
+        self._metrics.sync_finished(
+            family, full=report.full, seconds=seconds, rules=report.rules, written=report.written
+        )
+        self._metrics.refused(family, len(report.refused))
+        if report.repaired and not first:
+            self._metrics.drift_repaired(family, report.repaired)
+            log.warning("repaired chains that somebody else had changed", family=family, chains=report.repaired)
+        self._tell_refused(family, report)
+        if changed:
+            self._count_no_local_endpoints(plan)
+        self._checks.update(plan, changed)
+        # Where rules were missing for a while, flows have begun that went by none: then all are looked at.
+        self._reconcile_conntrack(plan, None if report.repaired else changed)
+
+    def sync_failed(self, family: IPFamily, error: BackendError, *, full: bool, seconds: float) -> None:
+        """See `kproxy.proxier.loop.Observer`."""
+        self._metrics.sync_failed(family, full=full, seconds=seconds)
+        log.error("sync failed; what was in force stays; trying again", family=family, error=error, full=full)
+
+    def programmed(self, trigger_times: Sequence[str]) -> None:
+        """See `kproxy.proxier.loop.Observer`."""
+        self._metrics.programmed(trigger_times)
+
+    def drifted(self, family: IPFamily) -> None:
+        """See `kproxy.proxier.loop.Observer`."""
+        log.routine("somebody else changed the tables; comparing all rules", family=family)
+
+    def all_synced(self, plans: Sequence[Plan]) -> None:
+        """See `kproxy.proxier.loop.Observer`."""
+        self._pending_services = self._pending_slices = 0
+        self._metrics.changes_pending(0, 0)
+        self._metrics.objects("service ports", sum(len(plan.services) for plan in plans))
+        for plan in plans:
+            self._health.synced(plan.node.family)
+        self._checks.apply(plans)
+        if self._after_first_sync is not None:
+            self._after_first_sync()
+            self._after_first_sync = None
+
+    def idle(self) -> None:
+        """See `kproxy.proxier.loop.Observer`."""
+        if self._synced_at is not None and time.monotonic() - self._synced_at > _QUIET_SECONDS:
+            self._synced_at = None
+            memory.give_back()
+        for plan in list(self._unreconciled.values()):
+            self._reconcile_conntrack(plan, None)
+
+    def node_changed(self, node: Node | None) -> None:
+        """See `kproxy.proxier.loop.Observer`."""
+        self._health.node_changed(node)
+
+    def skipped(self, problems: Sequence[Problem]) -> None:
+        """See `kproxy.proxier.loop.Observer`."""
+        for problem in problems:
+            self._metrics.skipped(problem.kind)
+            log.warning(
+                "skipped part of an object",
+                object=f"{problem.kind} {problem.key}",
+                field=problem.field,
+                reason=problem.reason,
+            )
+
+    def _tell_refused(self, family: IPFamily, report: SyncReport) -> None:
+        for refused in report.refused:
+            if self._refused.get((family, refused.name)) != refused.reason:
+                log.error("left out a service that the kernel refuses", service=refused.name, reason=refused.reason)
+        self._refused = {key: reason for key, reason in self._refused.items() if key[0] is not family}
+        self._refused.update(((family, refused.name), refused.reason) for refused in report.refused)
+
+    def _count_no_local_endpoints(self, plan: Plan) -> None:
+        """Count the service ports whose Local policy finds nothing here though there are endpoints elsewhere."""
+        internal = sum(service.internal.to is Target.DROP for service in plan.services.values())
+        external = sum(
+            service.external is not None and service.external.to is Target.DROP for service in plan.services.values()
+        )
+        self._metrics.no_local_endpoints(plan.node.family, internal=internal, external=external)
+
+    def _reconcile_conntrack(self, plan: Plan, changed: frozenset[ServicePortName] | None) -> None:
+        family = plan.node.family
+        started = time.monotonic()
+        try:
+            released = self._conntrack.reconcile(plan, changed)
+        except ConntrackError as error:
+            log.warning("stale UDP flows could not be released; trying again", family=family, error=error)
+            self._unreconciled[family] = plan
+            return
+        self._unreconciled.pop(family, None)
+        if released is None:
+            return
+        self._metrics.conntrack_reconciled(family, seconds=time.monotonic() - started, released=released)
+        if released:
+            log.info("released UDP flows that led to the wrong place", family=family, flows=released)
+
+
+class _Checks:
+    """Keeps the health-check node ports in line with the plans."""
+
+    def __init__(self, servers: HealthCheckServers) -> None:
+        self._servers = servers
+        self._wanted: dict[int, dict[tuple[IPFamily, ServicePortName], HealthCheck]] = {}
+        self._ports: dict[tuple[IPFamily, ServicePortName], int] = {}
+        self._applied: tuple[object, object] = ({}, None)
+
+    def update(self, plan: Plan, changed: frozenset[ServicePortName]) -> None:
+        """Take note of what changed in one family."""
+        for name in changed:
+            key = (plan.node.family, name)
+            if port := self._ports.pop(key, 0):
+                del self._wanted[port][key]
+            service = plan.services.get(name)
+            if service is not None and service.health_check_node_port:
+                port = self._ports[key] = service.health_check_node_port
+                self._wanted.setdefault(port, {})[key] = HealthCheck(name.service, service.local_ready)
+
+    def apply(self, plans: Sequence[Plan]) -> None:
+        """Open, close and change what is different from before."""
+        self._wanted = {port: found for port, found in self._wanted.items() if found}
+        # All ports of a Service, and both families, share its health-check node port; the best of them counts.
+        checks = {
+            port: max(found.values(), key=lambda check: check.local_endpoints) for port, found in self._wanted.items()
+        }
+        addresses: set[str] | None = set()
+        for plan in plans:
+            ips = plan.node.node_port_ips
+            addresses = None if ips is None or addresses is None else addresses | set(ips)
+        if (checks, addresses) != self._applied:
+            self._applied = (checks, addresses)
+            self._servers.sync(checks, addresses)

@@ -1,0 +1,1 @@
+"""What people run beside the daemon: `render` prints the rules for objects in files."""

@@ -1,0 +1,147 @@
+"""The nft variant compares rules as text, whatever the spelling of the iptables at hand."""
+
+import contextlib
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kproxy.backends.iptables.kernel.nft import applier as nft_variant
+from kproxy.backends.iptables.kernel.nft.applier import NftApplier, NftTools
+from kproxy.backends.iptables.kernel.nft.watch import NftWatch
+from kproxy.backends.iptables.rules.render import render_rule
+from kproxy.backends.iptables.rules.ruleset import Chain, Rule, TableName
+from kproxy.backends.iptables.rules.ruletext import canonical, target_of
+from kproxy.state.model import IPFamily
+from tests.backends.iptables.kernel.legacy.test_encode_listing import TABLES, ruleset
+from tests.kit.iptables_tools import run
+from tests.kit.netns import network_namespace
+from tests.kit.rule_strategies import rules
+from tests.kit.sample_rulesets import sample
+
+
+@pytest.mark.parametrize(
+    ("rule", "target"),
+    [
+        (" -j ACCEPT", "ACCEPT"),
+        (" -s 10.0.0.0/8 -g KUBE-SVC-X", "KUBE-SVC-X"),
+        (' -m comment --comment "then -j DROP" -j RETURN', "RETURN"),
+        (r' -m comment --comment "a \" -j DROP" -j DNAT --to-destination 10.0.0.1:80', "DNAT"),
+        (' -m comment --comment "only -j DROP"', ""),
+        ("", ""),
+    ],
+)
+def test_target_of_a_rule(rule: str, target: str) -> None:
+    assert target_of(rule) == target
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (" -p tcp -m tcp --dport 80 -j X", " -p tcp -m tcp -j X --dport 80"),
+        (" -p tcp -m tcp -j DNAT --to-destination 10.0.0.1:80", " -p tcp -j DNAT --to-destination 10.0.0.1:80"),
+        (" ! -s 10.0.0.0/8 -d 10.0.0.1/32", " -d 10.0.0.1 ! -s 10.0.0.0/8"),
+        (" -d ::ffff:1.2.3.4/128", " -d ::ffff:102:304/128"),
+        (' -m comment --comment "-j x" -j Y', " -j Y -m comment --comment '-j x'"),
+    ],
+)
+def test_same_rule_in_other_words(one: str, other: str) -> None:
+    assert canonical(one) == canonical(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (" -s 10.0.0.0/8", " ! -s 10.0.0.0/8"),
+        (" -s 10.0.0.0/8", " -d 10.0.0.0/8"),
+        (" -j X", " -g X"),
+        (" -m mark --mark 0x1", " -m mark ! --mark 0x1"),
+        (' -m comment --comment "a b"', ' -m comment --comment "b a"'),
+    ],
+)
+def test_different_rules(one: str, other: str) -> None:
+    assert canonical(one) != canonical(other)
+
+
+@given(st.data())
+def test_different_rules_have_different_forms(data: st.DataObject) -> None:
+    one, other = (data.draw(rules(IPFamily.IPV4, TableName.NAT)) for _ in range(2))
+    texts = [render_rule(rule, IPFamily.IPV4) for rule in (one, other)]
+    assert (canonical(texts[0]) == canonical(texts[1])) == (texts[0] == texts[1])
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(("family", "table"), TABLES)
+def test_whatever_was_written_is_recognised(
+    family: IPFamily, table: TableName, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with network_namespace(tmp_path_factory.mktemp("lock")), contextlib.closing(NftApplier(family)) as applier:
+
+        @settings(max_examples=25, deadline=None)
+        @given(st.lists(rules(family, table), max_size=6).map(tuple))
+        def check(chain: Chain) -> None:
+            applier.reconcile(ruleset(table, chain))
+            assert applier.reconcile(ruleset(table, chain)).repaired == 0
+
+        check()
+
+
+_PORT_LAST = re.compile(r" -p tcp( -m comment --comment .*)( -m tcp --dport 80)( -j KUBE-SVC)")
+
+
+@pytest.mark.kernel
+def test_another_spelling_is_not_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a release of iptables that prints options in another order."""
+
+    def respelled(self: NftTools, table: str, *options: str) -> list[str]:
+        return [_PORT_LAST.sub(r" -p tcp\2\1\3", line) for line in save(self, table, *options)]
+
+    save = NftTools.save
+    with network_namespace(tmp_path), contextlib.closing(NftApplier(IPFamily.IPV4)) as applier:
+        wanted = sample(IPFamily.IPV4, {1: [11], 2: [12]})
+        applier.reconcile(wanted)
+        monkeypatch.setattr(nft_variant.NftTools, "save", respelled)
+        assert any("-p tcp -m tcp --dport 80 -m comment" in line for line in NftTools(IPFamily.IPV4).save("nat"))
+        assert applier.reconcile(wanted).repaired == 0
+
+
+# --- noticing others -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.kernel
+def test_commits_of_others_during_our_own_are_noticed(tmp_path: Path) -> None:
+    with network_namespace(tmp_path):
+        watch = NftWatch(IPFamily.IPV4)
+        watch.start()
+        with watch.own_commits(1):
+            run(IPFamily.IPV4, "nft", "-t nat -N KUBE-OURS")
+        assert not watch.changed()
+        with watch.own_commits(1):
+            run(IPFamily.IPV4, "nft", "-t nat -N KUBE-SVC-OURS")
+            run(IPFamily.IPV4, "nft", "-t mangle -N OTHERS")
+        assert watch.changed()  # whose it was, the generation number does not tell
+        watch.start()
+        assert not watch.changed()
+        watch.close()
+
+
+@pytest.mark.kernel
+def test_more_changes_than_there_is_room_for_are_a_change(tmp_path: Path) -> None:
+    with network_namespace(tmp_path):
+        run(IPFamily.IPV4, "nft", "-t nat -N NEIGHBOUR")
+        watch = NftWatch(IPFamily.IPV4)
+        watch.start()
+        elsewhere = ["*nat", ":NEIGHBOUR - [0:0]", *["-A NEIGHBOUR -j RETURN"] * 5_000, "COMMIT", ""]
+        tools = NftTools(IPFamily.IPV4)
+        run(IPFamily.IPV4, "nft", "-t nat -A NEIGHBOUR -j RETURN")
+        assert not watch.changed()
+        nft_variant._run([tools._restore, "--noflush"], "\n".join(elsewhere))
+        assert watch.changed()
+        watch.close()
+
+
+def test_empty_rule_is_a_rule() -> None:
+    assert render_rule(Rule(target=None), IPFamily.IPV4) == ""
+    assert canonical("") == ()

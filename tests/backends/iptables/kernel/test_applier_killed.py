@@ -1,0 +1,98 @@
+"""Killed at any instant, kproxy leaves each table whole, and the next start repairs the rest."""
+
+import contextlib
+import itertools
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+import pytest
+
+from kproxy.backends.iptables.kernel.edit import commit_order, edit_for_change
+from kproxy.backends.iptables.kernel.variant import Variant, open_applier
+from kproxy.backends.iptables.rules.diff import Hunk, diff
+from kproxy.backends.iptables.rules.ruleset import Chain, Rule, RuleSet, Table, TableName
+from kproxy.state.model import IPFamily
+from tests.kit.applier import Node, node
+from tests.kit.sample_rulesets import sample
+
+__all__ = ["node"]
+
+pytestmark = pytest.mark.kernel
+
+ROUNDS = {Variant.LEGACY: 100, Variant.NFT: 25}
+"""A round of the nft variant takes longer, and each of its commits is the kernel's own."""
+
+LONGEST_LIFE = {Variant.LEGACY: 0.03, Variant.NFT: 0.2}
+"""Seconds. Long enough for some dozen steps."""
+
+
+def edited(rules: Chain, hunks: Sequence[Hunk[Rule]]) -> Chain:
+    result = list(rules)
+    for hunk in reversed(hunks):
+        result[hunk.at : hunk.at + len(hunk.old)] = hunk.new
+    return tuple(result)
+
+
+def states(before: RuleSet, after: RuleSet) -> Iterator[RuleSet]:
+    """Yield every state the tables are in while one ruleset gives way to the next."""
+    change = diff(before, after)
+    tables = {name: before.table(name) for name in TableName}
+    yield before
+    edits = {name: edit_for_change(change.table(name), lambda _, rules: rules) for name in TableName}
+    for name, edit in commit_order(edits):
+        chains = {
+            chain: edited(rules, edit.hunks.get(chain, ()))
+            for chain, rules in tables[name].chains.items()
+            if chain not in edit.remove
+        }
+        tables[name] = Table({**chains, **edit.fill}, tables[name].hooks)
+        yield RuleSet(filter=tables[TableName.FILTER], nat=tables[TableName.NAT])
+
+
+def sync_for_ever(variant: Variant, family: IPFamily, rulesets: Sequence[RuleSet]) -> NoReturn:
+    """Be kproxy on a busy node, in a process group of its own."""
+    try:
+        os.setpgid(0, 0)
+        applier = open_applier(family, variant)
+        applier.reconcile(rulesets[0])
+        for before, after in itertools.pairwise(itertools.cycle(rulesets)):
+            applier.apply(diff(before, after))
+    finally:
+        os._exit(1)
+
+
+def live_and_die(variant: Variant, family: IPFamily, rulesets: Sequence[RuleSet], life: float) -> None:
+    pid = os.fork()
+    if pid == 0:
+        sync_for_ever(variant, family, rulesets)
+    time.sleep(life)  # not waiting for anything: the instant of death is what is tested
+    os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)  # iptables-nft-restore, which may outlive it
+    assert os.WTERMSIG(status) == signal.SIGKILL  # it had not ended by itself, with an error
+
+
+def test_killed_a_hundred_times(node: Node) -> None:
+    rulesets = [
+        sample(node.family, {number: [number, number + 1] for number in range(1, 30)} | {30: []}),
+        sample(node.family, {number: [number, number + 2] for number in range(1, 28)} | {28: [], 31: [3]}),
+    ]
+    allowed = [node.rendered(state) for pair in (rulesets, rulesets[::-1]) for state in states(*pair)]
+    assert len(allowed) == 8  # three commits each way, as filter both gains and loses
+    node.applier.reconcile(rulesets[0])
+    chance = random.Random(4)  # noqa: S311 - no secret
+    seen: set[int] = set()
+    for _ in range(ROUNDS[node.variant]):
+        live_and_die(node.variant, node.family, rulesets, chance.uniform(0, LONGEST_LIFE[node.variant]))
+        listing = node.saved()
+        assert listing in allowed
+        seen.add(allowed.index(listing))
+    assert len(seen) > 1
+    with contextlib.closing(open_applier(node.family, node.variant)) as successor:
+        successor.reconcile(rulesets[0])
+        assert node.saved() == node.rendered(rulesets[0])

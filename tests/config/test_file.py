@@ -1,0 +1,395 @@
+"""A kube-proxy ConfigMap is read as kube-proxy reads it, and every mistake in it is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kproxy.config import (
+    BindAddress,
+    Config,
+    ConfigError,
+    Duration,
+    IPTablesVariant,
+    Layout,
+    LogFormat,
+    ProxyMode,
+    parse_config,
+    read_config_file,
+    to_yaml,
+)
+from kproxy.config.schema import KproxyConfiguration, KubeProxyConfiguration
+from kproxy.plan.settings import DetectLocalMode
+from kproxy.state.model import IPFamily
+
+SAMPLES = Path(__file__).parent / "samples"
+HEAD = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+OWN_HEAD = "apiVersion: kproxy.dev/v1alpha1\nkind: KproxyConfiguration\n"
+
+
+def problems(text: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, "f")
+    return caught.value.problems
+
+
+def outcome(text: str) -> tuple[str, ...] | None:
+    """The problems with a text, or None where it can be read; then it must survive being written and read again."""
+    try:
+        config = parse_config(text, "f")
+    except ConfigError as error:
+        return error.problems
+    assert parse_config(to_yaml(config)).proxy == config.proxy
+    return None
+
+
+@pytest.mark.parametrize("name", ["kubeadm.conf", "kind-dual-stack.conf", "minikube.conf"])
+def test_the_config_maps_of_the_installers_pass_without_a_word(name: str) -> None:
+    config = read_config_file(str(SAMPLES / name))
+    assert config.warnings == ()
+    assert config.proxy.client_connection.kubeconfig == "/var/lib/kube-proxy/kubeconfig.conf"
+    assert config.mode is ProxyMode.IPTABLES
+    assert config.proxy.detect_local_mode is DetectLocalMode.CLUSTER_CIDR
+    assert config.rules.sync_period == Duration(30)
+    assert config.masquerade_mark == 0x4000
+    assert config.proxy.oom_score_adj == -999
+    assert config.localhost_node_ports
+    assert config.healthz_bind == BindAddress("", 10256)
+
+
+def test_what_the_installers_do_set() -> None:
+    kind = read_config_file(str(SAMPLES / "kind-dual-stack.conf"))
+    assert kind.cluster_cidrs == {IPFamily.IPV4: "10.244.0.0/16", IPFamily.IPV6: "fd00:10:244::/56"}
+    assert kind.proxy.conntrack.max_per_core == 0
+    assert kind.rules.min_sync_period == Duration(1)
+    minikube = read_config_file(str(SAMPLES / "minikube.conf"))
+    assert minikube.metrics_bind == BindAddress("", 10249)
+    assert minikube.proxy.conntrack.tcp_established_timeout == Duration(0)
+    kubeadm = read_config_file(str(SAMPLES / "kubeadm.conf"))
+    assert kubeadm.metrics_bind == BindAddress("127.0.0.1", 10249)
+    assert kubeadm.proxy.conntrack.tcp_established_timeout == Duration(24 * 3600)
+    assert kubeadm.rules.min_sync_period == Duration(0), "0s is no wish for kube-proxy's fixed second"
+
+
+def test_a_config_made_of_nothing_is_kube_proxys_default() -> None:
+    assert Config().healthz_bind == BindAddress("", 10256)
+    assert Config().metrics_bind == BindAddress("127.0.0.1", 10249)
+    assert parse_config(HEAD).proxy == parse_config(to_yaml(Config())).proxy
+
+
+def test_json_with_tabs_is_read_too() -> None:
+    text = json.dumps({**yaml.safe_load(HEAD), "mode": "nftables"}, indent="\t")
+    assert parse_config(text).mode is ProxyMode.NFTABLES
+
+
+def test_kproxys_own_settings_are_a_document_of_their_own() -> None:
+    config = parse_config(
+        f"{HEAD}mode: iptables\n---\n{OWN_HEAD}"
+        "iptablesVariant: nft\nlayout: large\ncpuShare: 0.5\nendpointMetrics: false\napiServers: [https://10.0.0.1:6443]\n"
+    )
+    assert config.kproxy.iptables_variant is IPTablesVariant.NFT
+    assert config.kproxy.layout is Layout.LARGE
+    assert config.kproxy.cpu_share == 0.5
+    assert not config.kproxy.endpoint_metrics
+    assert config.kproxy.api_servers == ("https://10.0.0.1:6443",)
+    assert parse_config(OWN_HEAD).proxy == parse_config(HEAD).proxy
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "iptables:\n  masqeradeAll: true",
+            "f:4: unknown field iptables.masqeradeAll; did you mean masqueradeAll? (ignored)",
+        ),
+        ("clusterCidr: 10.0.0.0/8", "f:3: unknown field clusterCidr; did you mean clusterCIDR? (ignored)"),
+        ("zzz: 1", "f:3: unknown field zzz (ignored)"),
+        ("ipvs:\n  scheduler: wrr", "f:4: ipvs.scheduler: has no effect: kproxy has no mode ipvs"),
+        ("ipvs:\n  strictARP: true", "f:4: ipvs.strictARP: has no effect: kproxy has no mode ipvs"),
+        ("winkernel:\n  enableDSR: true", "f:4: winkernel.enableDSR: has no effect: kproxy does not run on Windows"),
+        ("enableProfiling: true", "f:3: enableProfiling: has no effect: kproxy has no /debug/pprof"),
+        ("portRange: 1-2", "f:3: portRange: has no effect: it has none in kube-proxy, either"),
+        ("configSyncPeriod: 1m", "f:3: configSyncPeriod: has no effect: see resyncPeriod"),
+        (
+            "featureGates:\n  NFTablesProxyMod: true",
+            "f:4: featureGates.NFTablesProxyMod: has no effect: kproxy knows no such feature; "
+            "did you mean NFTablesProxyMode?",
+        ),
+        (
+            "featureGates: {LoadBalancerIPMode: false}",
+            "f:3: featureGates.LoadBalancerIPMode: has no effect: in kproxy this is always on",
+        ),
+        (
+            "logging:\n  vmodule: [{filePattern: x, verbosity: 3}]",
+            "f:4: logging.vmodule: has no effect: kproxy has one log level for all its parts",
+        ),
+        (
+            "iptables: {snatNodeInternalIP: true}",
+            "f:3: iptables.snatNodeInternalIP: has no effect: kproxy masquerades by interface",
+        ),
+    ],
+)
+def test_settings_without_effect_are_named(text: str, expected: str) -> None:
+    assert parse_config(HEAD + text, "f").warnings == (expected,)
+
+
+def test_feature_gates_that_say_what_kproxy_does_anyway_pass() -> None:
+    assert parse_config(f"{HEAD}featureGates: {{NFTablesProxyMode: true, WinDSR: false, AllBeta: true}}").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mode: ipvs", "f:3: mode: kproxy has no mode ipvs; set it to iptables or nftables"),
+        ("mode: kernelspace", "f:3: mode: kproxy has no mode kernelspace; set it to iptables or nftables"),
+        (
+            "mode: iptable",
+            "f:3: mode: 'iptable' is none of iptables, nftables, auto, ipvs, kernelspace, userspace; "
+            "did you mean iptables?",
+        ),
+        ("iptables:\n  masqueradeBit: 32", "f:4: iptables.masqueradeBit: must be from 0 to 31, not 32"),
+        ("nftables:\n  masqueradeBit: -1", "f:4: nftables.masqueradeBit: must be from 0 to 31, not -1"),
+        ("oomScoreAdj: 1001", "f:3: oomScoreAdj: must be from -1000 to 1000, not 1001"),
+        (
+            "iptables: {syncPeriod: 30}",
+            "f:3: iptables.syncPeriod: must be a duration, not '30'; give it a unit, such as 30s",
+        ),
+        (
+            "iptables: {syncPeriod: 30x}",
+            "f:3: iptables.syncPeriod: '30x' is not a duration; write numbers with units, such as 30s, 1h30m or 250ms",
+        ),
+        ("iptables: {syncPeriod: -5s}", "f:3: iptables.syncPeriod: must be more than 0s, not -5s"),
+        (
+            "iptables: {minSyncPeriod: 31s}",
+            "f:3: iptables.minSyncPeriod: must be no more than iptables.syncPeriod, 30s, but is 31s",
+        ),
+        ("configSyncPeriod: -1s", "f:3: configSyncPeriod: must be more than 0s, not -1s"),
+        (
+            "conntrack: {udpTimeout: -1s}",
+            "f:3: conntrack.udpTimeout: must not be negative, as -1s is; 0s leaves the kernel's setting as it is",
+        ),
+        ("conntrack: {maxPerCore: -1}", "f:3: conntrack.maxPerCore: must be from 0 to 2147483647, not -1"),
+        (
+            "clusterCIDR: 10.0.0.0",
+            "f:3: clusterCIDR: '10.0.0.0' is not a CIDR; write it with its prefix length, such as 10.0.0.0/8",
+        ),
+        (
+            "clusterCIDR: 10.0.0.0/8,fd00::/8,fd01::/16",
+            "f:3: clusterCIDR: '10.0.0.0/8,fd00::/8,fd01::/16' has two ranges of one family; "
+            "give one, or one of each family",
+        ),
+        (
+            "nodePortAddresses:\n- 10.0.0.0/8\n- primary",
+            "f:5: nodePortAddresses[1]: 'primary' must stand alone; remove it or the CIDRs",
+        ),
+        (
+            "nodePortAddresses: [nope/8]",
+            "f:3: nodePortAddresses[0]: 'nope/8' is not a CIDR such as 10.244.0.0/16 or fd00:10:244::/56",
+        ),
+        (
+            "detectLocalMode: BridgeInterface",
+            "f:3: detectLocalMode: BridgeInterface needs the bridge's name in detectLocal.bridgeInterface",
+        ),
+        (
+            "detectLocalMode: InterfaceNamePrefix",
+            "f:3: detectLocalMode: InterfaceNamePrefix needs detectLocal.interfaceNamePrefix",
+        ),
+        (
+            'detectLocal: {bridgeInterface: "cni0 -j ACCEPT"}',
+            "f:3: detectLocal.bridgeInterface: 'cni0 -j ACCEPT' is not the name of an interface: "
+            "at most 15 characters, no blanks or slashes",
+        ),
+        (
+            "healthzBindAddress: localhost:1",
+            "f:3: healthzBindAddress: 'localhost:1' has no valid IP address; write it as 0.0.0.0:10256 or [::]:10256",
+        ),
+        (
+            "metricsBindAddress: 0.0.0.0:99999",
+            "f:3: metricsBindAddress: '0.0.0.0:99999' has no valid port; ports are 0 to 65535",
+        ),
+        (
+            "hostnameOverride: $(NODE_NAME)",
+            "f:3: hostnameOverride: '$(NODE_NAME)' can't be the name of a Node; leave it out to use the host name",
+        ),
+        (
+            'hostnameOverride: " "',
+            "f:3: hostnameOverride: ' ' can't be the name of a Node; leave it out to use the host name",
+        ),
+        ("bindAddress: x", "f:3: bindAddress: 'x' is not an IP address; leave it out to use the Node object's"),
+        ("showHiddenMetricsForVersion: v1", "f:3: showHiddenMetricsForVersion: 'v1' is not a version such as 1.35"),
+        ("hostnameOverride: 12", "f:3: hostnameOverride: must be a text, not '12'; put it in quotes"),
+        ('bindAddressHardFail: "true"', "f:3: bindAddressHardFail: must be true or false, not the text 'true'"),
+        ("oomScoreAdj: 1.5", "f:3: oomScoreAdj: must be a whole number, not '1.5'"),
+        ("iptables: [1]", "f:3: iptables: must be a mapping of fields, not a list"),
+        (
+            "nodePortAddresses: 10.0.0.0/8",
+            "f:3: nodePortAddresses: must be a list, not '10.0.0.0/8'; start each item with a dash",
+        ),
+        ("nodePortAddresses: [null]", "f:3: nodePortAddresses: has an item without a value; remove it"),
+        ("featureGates: {A: yes please}", "f:3: featureGates: must be true or false, not the text 'yes please'"),
+        ("mode: {a: b}", "f:3: mode: must be a single value, not a mapping"),
+        ("mode: iptables\nmode: nftables", "f:4: mode: is there twice; remove one"),
+    ],
+)
+def test_mistakes_are_named_with_line_field_and_remedy(text: str, expected: str) -> None:
+    assert problems(HEAD + text) == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("layot: large", "f:3: unknown field layot; did you mean layout?"),
+        ("cpuShare: 0", "f:3: cpuShare: must be more than 0 and no more than 1 (a whole core), not 0"),
+        ("watchIdleTimeout: 10ms", "f:3: watchIdleTimeout: must be 1s or more, not 10ms"),
+        ("maxEndpointSeries: -1", "f:3: maxEndpointSeries: must not be negative, as -1 is; 0 shows none"),
+        ("apiServers: ['10.0.0.1']", "f:3: apiServers[0]: '10.0.0.1' is not a URL such as https://10.0.0.1:6443"),
+    ],
+)
+def test_mistakes_in_kproxys_own_document_are_errors_all(text: str, expected: str) -> None:
+    assert problems(OWN_HEAD + text) == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "f: is empty; it should hold a KubeProxyConfiguration or a KproxyConfiguration"),
+        ("a: b: c", "f:1: not YAML: mapping values are not allowed here, in column 5"),
+        ("- 1", "f:1: must be a KubeProxyConfiguration or KproxyConfiguration, not a list"),
+        ("kind: KubeProxyConfiguration", "f:1: apiVersion: must be kubeproxy.config.k8s.io/v1alpha1, not ''"),
+        (
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfig",
+            "f:1: kind: must be KubeProxyConfiguration or KproxyConfiguration, not 'KubeProxyConfig'; "
+            "did you mean KubeProxyConfiguration?",
+        ),
+        ("apiVersion: v1\nkind: ConfigMap", "f:1: a ConfigMap; --config takes the file in it, its key config.conf"),
+        (f"{HEAD}---\n{HEAD}", "f:4: a second KubeProxyConfiguration; put everything into one"),
+    ],
+)
+def test_files_that_are_something_else(text: str, expected: str) -> None:
+    assert problems(text) == (expected,)
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    text = f"{HEAD}iptables:\n  masqueradeBit: 99\noomScoreAdj: 5000\nmode: ipvs\n"
+    assert [line.split(": ")[1] for line in problems(text)] == ["mode", "iptables.masqueradeBit", "oomScoreAdj"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("missing.conf", None, "No such file or directory; check --config"),
+        ("latin1.conf", b"mode: \xe4", "not UTF-8 text, at byte 6"),
+        ("huge.conf", b"#" * (1 << 20) + b"\n", "larger than 1 MiB; that is no configuration file"),
+    ],
+)
+def test_files_that_can_not_be_read(tmp_path: Path, name: str, content: bytes | None, expected: str) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_config_file(str(path))
+    assert caught.value.problems == (f"{path}: {expected}",)
+
+
+def test_messages_hold_no_control_characters() -> None:
+    (line,) = problems(HEAD + 'clusterCIDR: "10.0.0.0/8\\n\\e[31mFAKE"')
+    assert line.isprintable()
+
+
+def test_written_configuration_reads_back_the_same() -> None:
+    for name in ("kubeadm.conf", "kind-dual-stack.conf", "minikube.conf"):
+        config = read_config_file(str(SAMPLES / name))
+        assert parse_config(to_yaml(config)) == config
+
+
+def test_written_configuration_is_one_kube_proxy_reads() -> None:
+    first, second = yaml.safe_load_all(to_yaml(parse_config(HEAD + "iptables: {syncPeriod: 1m}")))
+    assert first["kind"] == "KubeProxyConfiguration"
+    assert first["iptables"] == {
+        "localhostNodePorts": True,
+        "masqueradeAll": False,
+        "masqueradeBit": 14,
+        "minSyncPeriod": "0s",
+        "syncPeriod": "1m0s",
+    }
+    assert first["healthzBindAddress"] == "0.0.0.0:10256"
+    assert second["kind"] == "KproxyConfiguration"
+    json.dumps([first, second])
+
+
+@given(st.text(max_size=200))
+def test_no_text_makes_it_stumble(text: str) -> None:
+    lines = outcome(text)
+    assert lines is None or (lines and all(line.startswith("f") for line in lines))
+
+
+FIELDS = sorted(
+    {name for struct in (KubeProxyConfiguration, KproxyConfiguration) for name in struct.__struct_encode_fields__}
+)
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["0s", "1m", "10.0.0.0/8"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from([HEAD, OWN_HEAD]), st.dictionaries(st.sampled_from(FIELDS), PLAIN, max_size=4))
+def test_no_value_of_any_field_makes_it_stumble(head: str, values: dict[str, object]) -> None:
+    text = head + yaml.safe_dump(values) if values else head
+    lines = outcome(text)
+    assert lines is None or all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "mode", "primary", "v4", "v6"),
+    [
+        ((), "iptables", False, (), ()),
+        ((), "nftables", True, (), ()),
+        (("primary",), "iptables", True, (), ()),
+        (("10.0.0.7/24", "fd00::/8"), "iptables", False, ("10.0.0.0/24",), ("fd00::/8",)),
+        (("10.0.0.0/24",), "nftables", False, ("10.0.0.0/24",), ()),
+    ],
+)
+def test_node_port_addresses(
+    addresses: tuple[str, ...], mode: str, primary: bool, v4: tuple[str, ...], v6: tuple[str, ...]
+) -> None:
+    config = parse_config(HEAD + yaml.safe_dump({"mode": mode, "nodePortAddresses": list(addresses)}))
+    assert config.node_ports_on_primary is primary
+    assert config.node_port_cidrs(IPFamily.IPV4) == v4
+    assert config.node_port_cidrs(IPFamily.IPV6) == v6
+
+
+def test_each_mode_has_its_own_section() -> None:
+    config = parse_config(
+        f"{HEAD}mode: auto\niptables: {{masqueradeBit: 10}}\nnftables: {{masqueradeBit: 11, syncPeriod: 7s}}"
+    )
+    assert config.masquerade_mark == 1 << 10
+    chosen = config.with_mode(ProxyMode.NFTABLES)
+    assert (chosen.masquerade_mark, chosen.rules.sync_period) == (1 << 11, Duration(7))
+    assert not chosen.localhost_node_ports
+
+
+@pytest.mark.parametrize(
+    ("bind", "healthz", "metrics"),
+    [("10.0.0.1", "[::]:10256", "127.0.0.1:10249"), ("'fd00::1'", "[::]:10256", "[::1]:10249")],
+)
+def test_default_addresses_follow_the_family_of_the_bind_address(bind: str, healthz: str, metrics: str) -> None:
+    config = parse_config(f"{HEAD}bindAddress: {bind}")
+    assert (str(config.healthz_bind), str(config.metrics_bind)) == (healthz, metrics)
+
+
+def test_logging() -> None:
+    config = parse_config(f"{HEAD}logging: {{format: json, verbosity: 4, flushFrequency: 5000000000}}")
+    assert config.proxy.logging.format is LogFormat.JSON
+    assert config.proxy.logging.verbosity == 4
+    assert config.warnings == ()

@@ -1,0 +1,118 @@
+"""What kproxy asks of the kernel over netlink, and what it makes of the answers."""
+
+import subprocess
+import sys
+
+import pytest
+from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
+
+from kproxy.conntrack.flows import split
+from kproxy.conntrack.kernel import KernelConntrack, looks
+from kproxy.conntrack.message import LAYOUTS
+from kproxy.plan.model import Destination
+from kproxy.state.model import IPFamily
+from tests.kit.conntrack import DNS, TARGET, Dns, Net, answers, ip
+from tests.kit.netns import need
+
+kernel = pytest.mark.kernel
+both_families = pytest.mark.parametrize("family", list(IPFamily))
+
+
+V4, V6 = IPFamily.IPV4, IPFamily.IPV6
+ONE, OTHER = Destination("10.96.0.10", 53), Destination("10.96.0.11", 53)
+SIX = Destination("fd00:10:96::10", 53)
+NODE_PORT = Destination(None, 30053)
+
+
+@pytest.mark.parametrize(
+    ("family", "destinations", "asked_for"),
+    [
+        (V4, None, {None}),
+        (V4, {ONE, OTHER, NODE_PORT}, {ONE, OTHER, NODE_PORT}),
+        (V4, {ONE, Destination(None, 53)}, {Destination(None, 53)}),  # the one is among the others
+        (V4, {Destination("10.96.0.10", port) for port in range(8)}, {Destination("10.96.0.10", n) for n in range(8)}),
+        (V4, {Destination("10.96.0.10", port) for port in range(9)}, {None}),
+        (V6, {SIX, Destination("fd00:10:96::11", 53)}, {Destination(None, 53)}),
+    ],
+)
+def test_few_destinations_are_asked_for_one_by_one(
+    family: IPFamily, destinations: set[Destination] | None, asked_for: set[Destination | None]
+) -> None:
+    assert looks(family, destinations) == asked_for
+
+
+@kernel
+@both_families
+def test_local_addresses_are_what_the_kernel_says(net: Net, family: IPFamily) -> None:
+    mine = ["10.0.0.1", "10.244.0.1", "127.0.0.1", "127.9.9.9"]
+    others = ["10.0.0.2", "10.244.0.11", "192.0.2.7"]
+    if family is IPFamily.IPV6:
+        mine, others = ["fd00:a::1", "fd00:244::1", "::1"], ["fd00:a::2", "fd00:244::11", "2001:db8:c::7"]
+    with net.lab.node.namespace.entered(), KernelConntrack(family) as conntrack:
+        assert [conntrack.is_local(address) for address in mine] == [True] * len(mine)
+        assert [conntrack.is_local(address) for address in others] == [False] * len(others)
+    with net.lab.pod("there").namespace.entered(), KernelConntrack(family) as conntrack:
+        assert not conntrack.is_local(mine[0])
+
+
+@kernel
+@both_families
+def test_kernel_picks_flows_by_destination(net: Net, dns: Dns, family: IPFamily) -> None:
+    dns.put("here-1")
+    net.kproxy.sync()
+    address = dns.cluster_ips[family]
+    with net.flow(net.lab.pod("asking"), address) as flow:
+        assert answers(flow).server == "here-1"
+        with net.lab.node.namespace.entered(), KernelConntrack(family) as conntrack:
+            everything = set(conntrack.flows())
+            by_port = set(conntrack.flows({Destination(None, DNS)}))
+            by_both = set(conntrack.flows({Destination(address, DNS)}))
+            assert by_both <= by_port <= everything
+            assert {split(flow.destination)[1] for flow in by_port} == {DNS}
+            assert list(conntrack.flows({Destination(address, DNS + 1)})) == []
+            picked = [flow for flow in by_both if split(flow.destination) == (address, DNS)]
+            assert len(picked) == 1
+            assert conntrack.release(picked) == 1
+            assert conntrack.release(picked) == 0  # it is gone, which is no error
+        assert answers(flow).server == "here-1"
+
+
+@kernel
+@both_families
+def test_thousands_of_flows_are_released_at_once(net: Net, dns: Dns, family: IPFamily) -> None:
+    address, source = dns.cluster_ips[family], ip(net.lab.pod("asking"), family)
+    gone = ip(net.lab.pod("there"), family)
+    address_family = LAYOUTS[family].address_family
+    dns.put("here-1")
+    net.kproxy.sync()
+    with net.lab.node.namespace.entered(), NFCTSocket(address_family) as sock:
+        for port in range(20000, 21000):
+            one_way = NFCTAttrTuple(address_family, source, address, 17, port, DNS)
+            back = NFCTAttrTuple(address_family, gone, source, 17, TARGET, port)
+            sock.entry("add", timeout=60, tuple_orig=one_way, tuple_reply=back)
+    assert len(net.entries(family, address)) == 1000
+    assert net.kproxy.sync(everything=True) == 1000
+    assert net.entries(family, address) == []
+
+
+WITHOUT_PERMISSION = """
+from kproxy.conntrack.flows import split
+from kproxy.conntrack.kernel import KernelConntrack, looks
+from kproxy.conntrack.flows import ConntrackError
+from kproxy.state.model import IPFamily
+try:
+    with KernelConntrack(IPFamily.IPV4) as conntrack:
+        list(conntrack.flows())
+except ConntrackError as error:
+    print(error)
+"""
+
+
+@kernel
+def test_missing_permission_is_said_with_its_remedy(net: Net) -> None:
+    need("setpriv")
+    without = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
+    command = [*without, sys.executable, "-c", WITHOUT_PERMISSION]
+    with net.lab.node.namespace.entered():
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "CAP_NET_ADMIN" in done.stdout

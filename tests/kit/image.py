@@ -1,0 +1,215 @@
+"""Builds the image as anybody would, without a container engine or a registry, and runs it as the kubelet would.
+
+buildah builds in a chroot; the base, which elsewhere is pulled, is made by debootstrap once and kept in /var/tmp. What
+the machine needs besides to reach package indexes (certificates of its own) is handed in from outside: the Dockerfile
+knows nothing of it. crun runs containers: it is what real nodes use, and gives them exactly the rights, mounts and
+read-only places that the manifests in deploy/ ask for.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.kit.apiserver.kinds import Json
+from tests.kit.netns import need
+from tests.kit.paths import ROOT
+
+CACHE = Path(f"/var/tmp/kproxy-image-tests-{os.getuid()}")  # noqa: S108 - made for us alone, see `the_store`
+BASE = "docker.io/library/debian:trixie-slim"
+IMAGE = "localhost/kproxy:test"
+SUITE = "trixie"
+_BUILD_SECONDS = 1500
+
+
+class Mount(NamedTuple):
+    """A folder or file of the machine's in the container."""
+
+    source: Path
+    destination: str
+    read_only: bool = False
+
+
+@contextmanager
+def the_store() -> Iterator["Store"]:
+    """Our own store of images, by one process at a time."""
+    need("buildah", "debootstrap", "crun")
+    CACHE.mkdir(mode=0o700, exist_ok=True)
+    if CACHE.stat().st_uid != os.getuid():
+        raise AssertionError(f"{CACHE} belongs to somebody else; remove it")
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Store(CACHE)
+
+
+class Store:
+    """Where images are kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._command = [
+            "buildah", "--storage-driver", "vfs", "--root", str(folder / "store"), "--runroot", str(folder / "run"),
+        ]  # fmt: skip
+
+    def build(self) -> None:
+        """Build the image from the Dockerfile; whatever is older goes."""
+        if not self._has(BASE):
+            self._make_base()
+        self._buildah(
+            "bud", "--isolation", "chroot", "--pull-never", "--timestamp", "0", *_certificates(), "-t", IMAGE, str(ROOT)
+        )
+        self._buildah("rmi", "--prune")
+
+    def inspect(self) -> Json:
+        """What the image says of itself: its OCI configuration."""
+        described: Json = json.loads(self._buildah("inspect", "--type", "image", IMAGE))["OCIv1"]
+        return described
+
+    @contextmanager
+    def unpacked(self) -> Iterator[Path]:
+        """The image's files, in a folder."""
+        container = self._buildah("from", "--pull-never", IMAGE)
+        try:
+            yield Path(self._buildah("mount", container))
+        finally:
+            self._buildah("rm", container)
+
+    def _has(self, image: str) -> bool:
+        command = [*self._command, "inspect", "--type", "image", image]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    def _make_base(self) -> None:
+        """As Debian's image is made: the essential packages, and what TLS needs, without their documentation."""
+        self._remove_leftovers()
+        folder = Path(tempfile.mkdtemp(prefix="base-", dir=self._folder))
+        try:
+            _run("debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(folder))
+            for name in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "var/log"):
+                shutil.rmtree(folder / name)
+                (folder / name).mkdir()
+            container = self._buildah("from", "scratch")
+            self._buildah("add", container, str(folder), "/")
+            self._buildah("commit", "--rm", container, BASE)
+        finally:
+            shutil.rmtree(folder)
+
+    def _remove_leftovers(self) -> None:
+        """What a run that was killed has left behind."""
+        for folder in self._folder.glob("base-*"):
+            shutil.rmtree(folder)
+
+    def _buildah(self, *arguments: str) -> str:
+        return _run(*self._command, *arguments).strip()
+
+
+def _run(*command: str) -> str:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    environ["PATH"] = f"{environ['PATH']}:/usr/sbin:/sbin"
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=_BUILD_SECONDS, env=environ, cwd="/"
+    )
+    if done.returncode != 0:
+        told = "\n".join((done.stdout + done.stderr).splitlines()[-40:])
+        raise AssertionError(f"{' '.join(command)}: exit code {done.returncode}\n{told}")
+    return done.stdout
+
+
+def _certificates() -> list[str]:
+    """The machine's certificates for the build, where it has some of its own; they do not get into the image."""
+    return ["-v", "/etc/ssl/certs:/etc/ssl/certs:ro"] if "SSL_CERT_FILE" in os.environ else []
+
+
+# Running.
+
+
+class Bundle(NamedTuple):
+    """What an OCI runtime is given: a folder with ``config.json``."""
+
+    folder: Path
+    command: Sequence[str]
+
+
+def bundle(
+    folder: Path,
+    root: Path,
+    *,
+    args: Sequence[str],
+    env: Mapping[str, str],
+    security: Json,
+    mounts: Sequence[Mount] = (),
+) -> Bundle:
+    """A container with the host's network, as ``securityContext`` in Kubernetes describes it.
+
+    The command is to be run within ``ip netns exec``, whose mount namespace is put to use.
+    """
+    folder.mkdir()
+    for mount in mounts:  # as a runtime does before the root file system is made read-only
+        place = root / mount.destination.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if mount.source.is_dir():
+            place.mkdir(exist_ok=True)
+        else:
+            place.touch()
+    config = {
+        "ociVersion": "1.0.0",
+        "process": {
+            "user": {"uid": security.get("runAsUser", 0), "gid": security.get("runAsUser", 0)},
+            "args": list(args),
+            "env": [f"{name}={value}" for name, value in env.items()],
+            "cwd": "/",
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), _capabilities(security)),
+            "noNewPrivileges": security.get("allowPrivilegeEscalation") is False,
+        },
+        "root": {"path": str(root), "readonly": security.get("readOnlyRootFilesystem", False)},
+        "mounts": [*_SYSTEM_MOUNTS, *(_bind(mount) for mount in mounts)],
+        "linux": {
+            "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
+            "readonlyPaths": [] if security.get("privileged") else ["/proc/sys", "/proc/sysrq-trigger"],
+        },
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    # crun 1.8 wants to know what cgroups there are, and doesn't want cgroups; it gets an empty set of them, in a mount
+    # namespace of its own.
+    script = 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
+    crun = ["crun", "--root", str(folder / "state"), "--cgroup-manager=disabled", "run", "--bundle", str(folder)]
+    return Bundle(folder, ["sh", "-c", script, "sh", *crun, f"kproxy-{os.getpid()}-{folder.name}"])
+
+
+def _capabilities(security: Json) -> list[str]:
+    if security.get("privileged"):
+        status = Path("/proc/self/status").read_text()
+        ours = int(next(line for line in status.splitlines() if line.startswith("CapPrm")).split()[1], 16)
+        return [name for number, name in enumerate(_ALL_CAPABILITIES) if ours & 1 << number]
+    assert security["capabilities"]["drop"] == ["ALL"]
+    return [f"CAP_{name}" for name in security["capabilities"]["add"]]
+
+
+def _bind(mount: Mount) -> dict[str, Any]:
+    options = ["rbind", "ro" if mount.read_only else "rw"]
+    return {"destination": mount.destination, "type": "bind", "source": str(mount.source), "options": options}
+
+
+_SYSTEM_MOUNTS: list[dict[str, Any]] = [
+    {"destination": "/proc", "type": "proc", "source": "proc"},
+    {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
+    {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "nodev"]},  # noqa: S108
+    {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
+]  # fmt: skip
+"""What every container has."""
+
+_ALL_CAPABILITIES = [
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
+    "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+]  # fmt: skip
+"""In the order of linux/capability.h."""

@@ -1,0 +1,390 @@
+"""Clusters as hypothesis draws them: API objects in their JSON form, settings, and the node they are looked at from.
+
+All addresses and ports are handed out once, so that no two Services claim the same: what happens then is nobody's
+promise. Everything else is left to chance. An address has one account only (node, conditions, hints) however many
+slices it is in.
+"""
+
+import ipaddress
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+
+from kproxy.api.decode import convert_object
+from kproxy.api.kinds import Kind
+from kproxy.api.types import ApiObject, Node, ObjectKey
+from kproxy.config import parse_config
+from kproxy.node.facts import node_facts, proxy_settings
+from kproxy.plan.model import Plan
+from kproxy.plan.settings import NodeFacts, ProxySettings
+from kproxy.state.model import IPFamily, Protocol
+from kproxy.tools.render import plan_objects
+from tests.kit.simulator import Packet, World
+
+HERE = "node-a"
+PROTOCOLS = ("TCP", "UDP", "SCTP")
+
+
+class Plane(NamedTuple):
+    """The addresses that play each part in one family."""
+
+    node: str
+    bridge: str
+    loopback: str
+    pods_here: str
+    pods_there: str
+    cluster_cidr: str
+    node_cidr: str
+    services: str
+    balancers: str
+    externals: str
+    client: str
+    other_client: str
+    everyone: str
+
+
+PLANES = {
+    IPFamily.IPV4: Plane(
+        *("10.0.0.1", "10.244.0.1", "127.0.0.1", "10.244.0.{}", "10.244.1.{}", "10.244.0.0/16", "10.244.0.0/24"),
+        *("10.96.0.0/12", "203.0.113.{}", "198.51.100.{}", "192.0.2.7", "192.0.2.8", "0.0.0.0/0"),
+    ),
+    IPFamily.IPV6: Plane(
+        *("fd00:a::1", "fd00:244::1", "::1", "fd00:244::{}", "fd00:244:0:1::{}", "fd00:244::/56", "fd00:244::/64"),
+        *("fd00:10:96::/112", "2001:db8:e::{}", "2001:db8:f::{}", "2001:db8:c::7", "2001:db8:c::8", "::/0"),
+    ),
+}
+
+
+class Cluster(NamedTuple):
+    """Everything that the rules of one family depend on."""
+
+    family: IPFamily
+    services: Mapping[str, Mapping[str, Any]]
+    slices: Mapping[str, Mapping[str, Any]]
+    node: Mapping[str, Any]
+    config: Mapping[str, Any]
+    """Fields of KubeProxyConfiguration."""
+    addresses: tuple[str, ...]
+    """What the node's interfaces carry."""
+    liberal: bool
+
+    @property
+    def plane(self) -> Plane:
+        """The addresses of this cluster's family."""
+        return PLANES[self.family]
+
+    @property
+    def settings(self) -> ProxySettings:
+        """The settings as kproxy knows them."""
+        kind = {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": "iptables"}
+        return proxy_settings(parse_config(json.dumps(kind | {"hostnameOverride": HERE} | dict(self.config))))
+
+    @property
+    def facts(self) -> NodeFacts:
+        """The node as kproxy knows it."""
+        node = convert_object(Kind.NODE, self.node).object
+        assert isinstance(node, Node)
+        return node_facts(HERE, node, interface_addresses=self.addresses, tcp_be_liberal=self.liberal)
+
+    @property
+    def world(self) -> World:
+        """What there is around the rules."""
+        return World(frozenset(self.addresses))
+
+    def objects(self) -> dict[Kind, dict[ObjectKey, ApiObject]]:
+        """Return the objects as kproxy knows them."""
+        found: dict[Kind, dict[ObjectKey, ApiObject]] = {Kind.SERVICE: {}, Kind.ENDPOINT_SLICE: {}}
+        for kind, manifests in ((Kind.SERVICE, self.services), (Kind.ENDPOINT_SLICE, self.slices)):
+            for manifest in manifests.values():
+                decoded = convert_object(kind, manifest)
+                assert decoded.problems == ()
+                assert decoded.object is not None
+                found[kind][decoded.object.metadata.key] = decoded.object
+        return found
+
+    def plan(self) -> Plan:
+        """Return the plan."""
+        plan, problems = plan_objects(self.objects(), self.family, self.settings, self.facts)
+        assert problems == ()
+        return plan
+
+
+# --- settings and node ---------------------------------------------------------------------------------------------
+
+
+def configs(plane: Plane) -> st.SearchStrategy[dict[str, Any]]:
+    """Settings, each way of telling local pods among them."""
+    local = st.sampled_from(
+        [
+            {"clusterCIDR": plane.cluster_cidr},
+            {"clusterCIDR": plane.cluster_cidr},
+            {"clusterCIDR": ""},
+            {"detectLocalMode": "NodeCIDR"},
+            {"detectLocalMode": "BridgeInterface", "detectLocal": {"bridgeInterface": "cni0"}},
+            {"detectLocalMode": "InterfaceNamePrefix", "detectLocal": {"interfaceNamePrefix": "cni"}},
+        ]
+    )
+    node_ports = st.sampled_from(
+        [[], [], [], ["primary"], [f"{plane.node}/32"], [plane.node_cidr, f"{plane.loopback}/8"], [plane.everyone]]
+    )
+    section = st.fixed_dictionaries(
+        {},
+        optional={
+            "masqueradeAll": st.booleans(),
+            "masqueradeBit": st.sampled_from([0, 14, 31]),
+            "localhostNodePorts": st.booleans(),
+        },
+    )
+    return st.builds(
+        lambda local, ports, section: local | {"nodePortAddresses": ports, "iptables": section},
+        local,
+        node_ports,
+        section,
+    )
+
+
+def nodes(plane: Plane) -> st.SearchStrategy[dict[str, Any]]:
+    """The node, in a zone or in none."""
+    return st.builds(
+        lambda zone: {
+            "metadata": {"name": HERE, "labels": {"topology.kubernetes.io/zone": zone} if zone else {}},
+            "spec": {"podCIDRs": [plane.node_cidr]},
+            "status": {"addresses": [{"type": "InternalIP", "address": plane.node}]},
+        },
+        st.sampled_from(["zone-a", "zone-b", ""]),
+    )
+
+
+# --- endpoints -----------------------------------------------------------------------------------------------------
+
+_LEAVING: list[dict[str, Any]] = [
+    {"ready": False, "serving": True, "terminating": True},
+    {"ready": False, "serving": False, "terminating": True},
+    {"ready": False, "serving": True},
+    {"ready": False},
+]
+_CONDITIONS: dict[str, list[dict[str, Any]]] = {
+    "well": [
+        *[{}] * 6,
+        {"ready": True},
+        {"ready": True, "serving": False, "terminating": True},
+        {"ready": None, "serving": None, "terminating": None},
+        *_LEAVING,
+    ],
+    "leaving": _LEAVING,
+}
+_ZONES = ["zone-a", "zone-a", "zone-b", "zone-c"]
+
+
+@st.composite
+def _accounts(draw: st.DrawFn, plane: Plane) -> list[dict[str, Any]]:
+    """Draw what there is to say of the addresses behind one Service."""
+    conditions = _CONDITIONS[draw(st.sampled_from(["well", "well", "leaving"]))]
+    hinted = draw(st.sampled_from(["none", "none", "all", "some"]))
+    found = []
+    for number in range(draw(st.integers(0, 8))):
+        place = draw(st.sampled_from(["here", "there", "unknown"]))
+        pool = plane.pods_there if place == "there" else plane.pods_here
+        ip = pool.format(100 + number)
+        if not number and draw(st.integers(0, 5)) == 0:
+            ip, place = plane.node, "here"  # in the host's network
+        account = {"addresses": [ip], "conditions": draw(st.sampled_from(conditions))}
+        if place != "unknown":
+            account["nodeName"] = HERE if place == "here" else "node-b"
+        if hinted == "all" or (hinted == "some" and draw(st.booleans())):
+            few = 1 if hinted == "all" else 0
+            zones = draw(st.lists(st.sampled_from(_ZONES), min_size=few, max_size=2, unique=True))
+            names = draw(st.lists(st.sampled_from([HERE, "node-b"]), max_size=2, unique=True))
+            account["hints"] = {"forZones": [{"name": z} for z in zones], "forNodes": [{"name": n} for n in names]}
+        found.append(account)
+    return found
+
+
+@st.composite
+def _slices_of(draw: st.DrawFn, service: str, ports: list[dict[str, Any]], plane: Plane) -> dict[str, dict[str, Any]]:
+    accounts = draw(_accounts(plane))
+    found = {}
+    for number in range(draw(st.integers(0, 3)) if accounts else 0):
+        chosen = draw(
+            st.lists(st.sampled_from(accounts), unique_by=lambda a: a["addresses"][0], max_size=len(accounts))
+        )
+        slice_ports = [
+            {"name": port["name"], "port": draw(st.sampled_from([8080, 8081])), "protocol": port["protocol"]}
+            for port in ports
+            if draw(st.integers(0, 4))
+        ]
+        name = f"{service}-{number}"
+        found[name] = {
+            "metadata": {"name": name, "namespace": "shop", "labels": {"kubernetes.io/service-name": service}},
+            "addressType": "IPv6" if ":" in plane.node else "IPv4",
+            "endpoints": chosen,
+            "ports": slice_ports,
+        }
+    return found
+
+
+# --- Services ------------------------------------------------------------------------------------------------------
+
+
+class _Numbers:
+    """Hands out numbers, none of them twice."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self._draw = draw
+        self._taken: dict[str, set[int]] = {}
+
+    def one(self, of: str, numbers: st.SearchStrategy[int]) -> int:
+        taken = self._taken.setdefault(of, set())
+        number = self._draw(numbers.filter(lambda number: number not in taken))
+        taken.add(number)
+        return number
+
+
+_POLICIES = st.sampled_from(["Cluster", "Local", None])
+_NODE_PORTS = st.integers(30_000, 30_020) | st.sampled_from([30_767, 32_767, 4_095, 4_096, 65_535])
+_PORT_NUMBERS = st.sampled_from([1, 80, 81, 443, 4_096, 65_535])
+
+
+@st.composite
+def _ports_of(draw: st.DrawFn, kind: str, numbers: _Numbers) -> list[dict[str, Any]]:
+    pairs = st.tuples(_PORT_NUMBERS, st.sampled_from(PROTOCOLS))
+    found = []
+    for index, (number, protocol) in enumerate(draw(st.lists(pairs, min_size=1, max_size=3, unique=True))):
+        port: dict[str, Any] = {"name": f"p{index}", "port": number, "protocol": protocol}
+        if kind == "NodePort" or (kind == "LoadBalancer" and draw(st.booleans())):
+            port["nodePort"] = numbers.one(f"node port {protocol}", _NODE_PORTS)
+        found.append(port)
+    return found
+
+
+@st.composite
+def _service(draw: st.DrawFn, name: str, numbers: _Numbers, plane: Plane) -> dict[str, Any]:
+    kind = draw(st.sampled_from(["ClusterIP", "NodePort", "NodePort", "LoadBalancer", "LoadBalancer", "ExternalName"]))
+    network = ipaddress.ip_network(plane.services)
+    edges = st.sampled_from([1, 2, 15, 16, 17, 255, 256, 4_095, 4_096, 65_534])
+    cluster_ip = str(network[numbers.one("cluster IP", edges | st.integers(1, 65_534))])
+    spec: dict[str, Any] = {
+        "type": kind,
+        "clusterIP": cluster_ip,
+        "clusterIPs": [cluster_ip],
+        "ports": draw(_ports_of(kind, numbers)),
+        "internalTrafficPolicy": draw(_POLICIES),
+        "externalTrafficPolicy": draw(_POLICIES),
+        "sessionAffinity": draw(st.sampled_from(["None", "None", "ClientIP"])),
+        "externalIPs": [
+            plane.externals.format(numbers.one("external IP", st.integers(1, 99)))
+            for _ in range(draw(st.sampled_from([0, 0, 1, 2])))
+        ],
+    }
+    metadata: dict[str, Any] = {"name": name, "namespace": "shop", "labels": {}}
+    if draw(st.integers(0, 9)) == 0:
+        metadata["labels"]["service.kubernetes.io/service-proxy-name"] = "another"
+    ingress = []
+    if kind == "LoadBalancer":
+        for _ in range(draw(st.integers(0, 2))):
+            ip = plane.balancers.format(numbers.one("balancer", st.integers(1, 99)))
+            ingress.append({"ip": ip, "ipMode": draw(st.sampled_from(["VIP", "VIP", "Proxy", None]))})
+        spec["loadBalancerSourceRanges"] = draw(
+            st.lists(
+                st.sampled_from([f"{plane.client}/{_bits(plane.client)}", plane.node_cidr, f"{plane.node}/24"]),
+                unique=True,
+                max_size=2,
+            )
+        )
+        spec["healthCheckNodePort"] = 32_000
+    return {"metadata": metadata, "spec": spec, "status": {"loadBalancer": {"ingress": ingress}}}
+
+
+def _bits(ip: str) -> int:
+    return 128 if ":" in ip else 32
+
+
+@st.composite
+def clusters(draw: st.DrawFn, max_services: int = 3, family: IPFamily | None = None) -> Cluster:
+    """Draw a cluster of one family."""
+    family = family or draw(st.sampled_from(IPFamily))
+    plane = PLANES[family]
+    numbers = _Numbers(draw)
+    services = {}
+    slices: dict[str, dict[str, Any]] = {}
+    for index in range(draw(st.integers(1, max_services))):
+        name = f"s{index}"
+        services[name] = draw(_service(name, numbers, plane))
+        slices |= draw(_slices_of(name, services[name]["spec"]["ports"], plane))
+    balancers = [entry["ip"] for one in services.values() for entry in one["status"]["loadBalancer"]["ingress"]]
+    carried = draw(st.lists(st.sampled_from(balancers), max_size=1)) if balancers else []
+    return Cluster(
+        family,
+        services,
+        slices,
+        draw(nodes(plane)),
+        draw(configs(plane)),
+        (plane.node, plane.bridge, plane.loopback, *carried),
+        draw(st.booleans()),
+    )
+
+
+# --- packets -------------------------------------------------------------------------------------------------------
+
+
+def _neighbours(ip: str, network: str) -> list[str]:
+    address = ipaddress.ip_address(ip)
+    return [str(near) for near in (address - 1, address + 1) if near in ipaddress.ip_network(network)]
+
+
+def destinations(cluster: Cluster) -> list[tuple[str, int, str]]:
+    """Return where packets may be sent that anything might become of: every frontend, and what is near to one."""
+    found = []
+    node_ports: set[tuple[int, str]] = set()
+    for service in cluster.services.values():
+        spec = service["spec"]
+        ingress = [entry["ip"] for entry in service["status"]["loadBalancer"]["ingress"]]
+        ips = [
+            spec["clusterIP"],
+            *spec["externalIPs"],
+            *ingress,
+            *_neighbours(spec["clusterIP"], cluster.plane.services),
+        ]
+        for port in spec["ports"]:
+            ports = [number for number in (port["port"] - 1, port["port"], port["port"] + 1) if 0 < number < 65_536]
+            found += [(ip, number, port["protocol"]) for ip in ips for number in ports]
+            found += [(spec["clusterIP"], port["port"], protocol) for protocol in PROTOCOLS]
+            if "nodePort" in port:
+                node_ports |= {(port["nodePort"], protocol) for protocol in PROTOCOLS}
+                node_ports |= {(min(port["nodePort"] + 1, 65_535), port["protocol"])}
+    own = [*cluster.addresses, cluster.plane.node[:-1] + "2"]
+    return found + [(ip, number, protocol) for ip in own for number, protocol in sorted(node_ports)]
+
+
+def senders(cluster: Cluster) -> list[tuple[str, str]]:
+    """Return who may send packets, with the interface each comes in by (none for the node itself)."""
+    plane = cluster.plane
+    found = {plane.client: "eth0", plane.other_client: "eth0"}
+    found |= {plane.pods_here.format(50): "cni0", plane.pods_there.format(50): "eth0"}
+    for endpoint_slice in cluster.slices.values():
+        for endpoint in endpoint_slice["endpoints"]:
+            there = endpoint.get("nodeName") == "node-b"
+            found[endpoint["addresses"][0]] = "eth0" if there else "cni0"
+    found |= dict.fromkeys(cluster.addresses, "")
+    return list(found.items())
+
+
+def packets(cluster: Cluster) -> list[Packet]:
+    """Return all packets from anybody to anywhere."""
+    return [
+        Packet(source, ip, port, Protocol[protocol], interface)
+        for source, interface in senders(cluster)
+        for ip, port, protocol in dict.fromkeys(destinations(cluster))
+    ]
+
+
+def pods_elsewhere(cluster: Cluster) -> set[str]:
+    """Return the addresses of endpoints that are known to be on another node."""
+    return {
+        endpoint["addresses"][0]
+        for endpoint_slice in cluster.slices.values()
+        for endpoint in endpoint_slice["endpoints"]
+        if endpoint.get("nodeName", HERE) != HERE
+    }

@@ -1,0 +1,186 @@
+"""Changes under load, with packets: rolling updates and restarts of kproxy, and not one request that fails."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from hack.lab import Load, Outcome, Pod, until
+from tests.kit.packets import (
+    FAMILIES,
+    PATIENCE,
+    PORT,
+    TARGET_PORT,
+    Behind,
+    Exposed,
+    World,
+    address,
+    behind,
+    service,
+    slices,
+)
+
+pytestmark = pytest.mark.kernel
+
+PROTOCOLS = ("TCP", "UDP")
+ENOUGH = 20
+"""Requests of each kind to be seen in each phase."""
+
+
+@pytest.fixture(scope="module")
+def kproxy_args() -> Sequence[str]:
+    return ()
+
+
+class Crowd:
+    """Clients of every kind that never stop asking."""
+
+    def __init__(self, loads: Mapping[str, Load]) -> None:
+        self._loads = loads
+
+    def ask_on(self) -> None:
+        """Return when each client has asked some more, or one has failed."""
+        counts = {name: len(load.tally.answers) for name, load in self._loads.items()}
+
+        def done() -> bool:
+            tallies = {name: load.tally for name, load in self._loads.items()}
+            return any(tally.failures for tally in tallies.values()) or all(
+                len(tally.answers) >= counts[name] + ENOUGH for name, tally in tallies.items()
+            )
+
+        until(done, PATIENCE, "some more requests")
+        self.assert_no_failure()
+
+    @property
+    def servers(self) -> set[str]:
+        """Who has answered so far."""
+        return {name for load in self._loads.values() for name in load.tally.servers}
+
+    def assert_no_failure(self) -> None:
+        """Check that all who asked so far were answered."""
+        assert {name: load.tally.failures for name, load in self._loads.items() if load.tally.failures} == {}
+
+
+@contextmanager
+def crowd(world: World, shop: Exposed) -> Iterator[Crowd]:
+    """Clients inside and outside; those outside come by a node port with policy Local."""
+    loads = {
+        f"{host.name}, {family}, {protocol}": host.load(ip, port, protocol, every=0.005)
+        for family in FAMILIES
+        for host, ip, port in (
+            (world.lab.pod("asker"), shop.ip(family), PORT),
+            (world.lab.client, address(world.lab.node, family), shop.node_port),
+        )
+        for protocol in PROTOCOLS
+    }
+    with ExitStack() as stack:
+        for load in loads.values():
+            stack.enter_context(load)
+        yield Crowd(loads)
+
+
+def new_pod(world: World, name: str, node: str) -> Pod:
+    pod = world.lab.add_pod(name, node)
+    for protocol in PROTOCOLS:
+        pod.serve(TARGET_PORT, protocol)
+    return pod
+
+
+def finishes(pod: Pod) -> bool:
+    """Whether a pod that is told to end can finish what it has, with nobody new coming.
+
+    That is so for TCP. A UDP client may come to it for as long as it is said to be serving.
+    """
+    tcp, _ = pod.servers
+    return tcp.drain(timeout=PATIENCE)
+
+
+def test_a_rolling_update_loses_no_request(world: World) -> None:
+    """Pod by pod: the new one is ready, the old one is told to end, finishes what it has, and is gone."""
+    pods = [new_pod(world, name, node) for name, node in (("v1-a", "node-a"), ("v1-b", "node-a"), ("v1-c", "node-b"))]
+    spec = {"externalTrafficPolicy": "Local"}
+    rolling = world.expose("rolling", 20, pods, protocols=PROTOCOLS, type="NodePort", spec=spec)
+    with crowd(world, rolling) as clients:
+        clients.ask_on()
+        for old in list(pods):
+            pods.append(new_pod(world, old.name.replace("v1", "v2"), old.node.name))
+            world.rescale("rolling", pods, protocols=PROTOCOLS)
+            pods.remove(old)
+            leaving: list[Pod | Behind] = [behind(old, ready=False, serving=True, terminating=True), *pods]
+            world.rescale("rolling", leaving, protocols=PROTOCOLS)
+            assert finishes(old)
+            clients.ask_on()
+            world.rescale("rolling", pods, protocols=PROTOCOLS)
+            world.settle()  # once more: when one change is in force, the flows of the one before have been released
+            world.lab.remove_pod(old.name)
+            clients.ask_on()
+        assert clients.servers == {"v1-a", "v1-b", "v1-c", "v2-a", "v2-b", "v2-c"}
+    world.remove("rolling")
+    for pod in pods:
+        world.lab.remove_pod(pod.name)
+
+
+def test_the_last_pod_serves_until_its_successor_is_ready(world: World) -> None:
+    """A Service of one pod that is replaced without a surge: the one that leaves is all there is for a while."""
+    old = new_pod(world, "single-v1", "node-a")
+    spec = {"externalTrafficPolicy": "Local"}
+    single = world.expose("single", 21, [old], protocols=PROTOCOLS, type="NodePort", spec=spec)
+    with crowd(world, single) as clients:
+        clients.ask_on()
+        leaving = behind(old, ready=False, serving=True, terminating=True)
+        world.rescale("single", [leaving], protocols=PROTOCOLS)
+        clients.ask_on()
+        new = new_pod(world, "single-v2", "node-a")
+        world.rescale("single", [leaving, new], protocols=PROTOCOLS)
+        assert finishes(old)
+        clients.ask_on()
+        world.rescale("single", [new], protocols=PROTOCOLS)
+        world.settle()
+        world.lab.remove_pod("single-v1")
+        clients.ask_on()
+        assert clients.servers == {"single-v1", "single-v2"}
+    world.remove("single")
+    world.lab.remove_pod("single-v2")
+
+
+@pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL"])
+def test_a_restart_of_kproxy_is_noticed_by_nobody(world: World, end: str) -> None:
+    pods = [world.lab.pod(name) for name in ("web-1", "web-2", "web-3")]
+    spec = {"externalTrafficPolicy": "Local"}
+    steady = world.expose("steady", 22, pods, protocols=PROTOCOLS, type="NodePort", spec=spec)
+    asker, client = world.lab.pod("asker"), world.lab.client
+    with (
+        crowd(world, steady) as clients,
+        asker.connect(steady.ip("ipv4"), PORT) as inside,
+        asker.connect(steady.ip("ipv6"), PORT) as inside6,
+        client.connect(world.lab.node.ip, steady.node_port) as outside,
+    ):
+        clients.ask_on()
+        if end == "SIGTERM":
+            assert world.kproxy.stop() == 0
+        else:
+            world.kproxy.process.kill()
+        clients.ask_on()
+        assert inside.echo()
+        # What happens meanwhile is made up for.
+        world.control.put(service("meanwhile", 23), *slices("meanwhile", pods[:1]))
+        world.start()
+        clients.ask_on()
+        assert inside.echo()
+        assert inside6.echo()
+        assert outside.echo()
+    assert asker.ask("10.96.0.23", PORT).server == "web-1"
+    world.remove("meanwhile")
+    assert asker.ask("10.96.0.23", PORT, timeout=0.25).outcome is Outcome.DROPPED
+
+
+def test_changes_to_others_disturb_nobody(world: World) -> None:
+    """Every sync replaces whole tables in the kernel; connections must not feel it."""
+    pods = [world.lab.pod(name) for name in ("web-1", "web-2", "web-3")]
+    spec = {"externalTrafficPolicy": "Local"}
+    calm = world.expose("calm", 24, pods, protocols=PROTOCOLS, type="NodePort", spec=spec)
+    with crowd(world, calm) as clients, world.lab.pod("asker").connect(calm.ip("ipv4"), PORT) as connection:
+        for number in range(30):
+            world.expose("restless", 25, pods[: number % 4])
+            assert connection.echo()
+        clients.ask_on()

@@ -1,0 +1,265 @@
+"""The loop: nothing is written too early, nothing is lost by a failure, and what others break is seen to."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from kproxy.api.kinds import Kind
+from kproxy.api.types import ApiObject, Node, ObjectKey, Problem
+from kproxy.backends.base import BackendError, Counts, SyncReport
+from kproxy.node.facts import node_facts
+from kproxy.plan.model import Destination, Plan
+from kproxy.plan.settings import ProxySettings
+from kproxy.proxier.inbox import Inbox
+from kproxy.proxier.loop import Proxier
+from kproxy.proxier.pacing import Pacer
+from kproxy.state.model import IPFamily, ServicePortName
+from tests.kit.apiserver.objects import make_node, make_service, make_service_cidr, make_slice
+
+
+class FakeBackend:
+    """Keeps what it was told last, as the kernel would; fails while told to."""
+
+    def __init__(self, family: IPFamily) -> None:
+        self.family = family
+        self.endpoints: dict[str, list[str]] = {}
+        self.service_cidrs: tuple[str, ...] = ()
+        self.calls: list[tuple[frozenset[str], bool]] = []
+        self.error: BackendError | None = None
+        self.has_drifted = False
+
+    def apply(self, plan: Plan, changed: Set[ServicePortName], *, full: bool) -> SyncReport:
+        self.calls.append((frozenset(str(name) for name in changed), full))
+        if self.error is not None:
+            raise self.error
+        self.has_drifted = False
+        self.service_cidrs = plan.node.service_cidrs
+        self.endpoints = {
+            str(name): [str(endpoint) for endpoint in service.cluster_endpoints]
+            for name, service in plan.services.items()
+        }
+        return SyncReport(full=full, rules={"nat": 1, "filter": 1})
+
+    def drifted(self) -> bool:
+        return self.has_drifted
+
+    def counts(self) -> Counts:
+        return Counts({}, {}, {}, {})
+
+    def udp_frontends(self) -> Set[Destination]:
+        return set()
+
+    def cleanup(self) -> None:
+        self.endpoints = {}
+
+
+class Recorder:
+    """An observer that remembers by what name it was called."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Any]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: self.events.append((name, args or kwargs))
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.events]
+
+
+def objects(kind: Kind, *raws: dict[str, Any]) -> Mapping[ObjectKey, ApiObject]:
+    found: list[ApiObject] = [msgspec.convert(raw, kind.struct) for raw in raws]
+    return {obj.metadata.key: obj for obj in found}
+
+
+SERVICES = objects(Kind.SERVICE, make_service("web", cluster_ip="10.96.0.10"))
+SLICES = objects(Kind.ENDPOINT_SLICE, make_slice("web", endpoints=["10.244.0.11", "10.244.1.12"]))
+NODES = objects(Kind.NODE, make_node("node-a"))
+
+
+class Setup:
+    """A proxier with all its surroundings made up."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.inbox = Inbox()
+        self.v4, self.v6 = FakeBackend(IPFamily.IPV4), FakeBackend(IPFamily.IPV6)
+        self.recorder = Recorder()
+        self.proxier = Proxier(
+            [self.v4, self.v6],
+            ProxySettings(),
+            lambda node, service_cidrs: node_facts("node-a", node, service_cidrs=service_cidrs),
+            self.inbox,
+            Pacer(cpu_share=1.0),
+            self.recorder,
+            **settings,
+        )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        thread = threading.Thread(target=self.proxier.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.proxier.stop()
+            thread.join(5)
+            assert not thread.is_alive()
+
+    def fill(self) -> None:
+        self.inbox.replace(Kind.NODE, NODES)
+        self.inbox.replace(Kind.SERVICE, SERVICES)
+        self.inbox.replace(Kind.ENDPOINT_SLICE, SLICES)
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen within 5 s"
+        time.sleep(0.005)
+
+
+WEB = {"default/web": ["10.244.0.11:80", "10.244.1.12:80"]}
+
+
+def test_what_is_listed_gets_applied_to_both_families() -> None:
+    setup = Setup()
+    with setup.running():
+        setup.fill()
+        eventually(lambda: setup.v4.endpoints == WEB and setup.v6.calls)
+    assert setup.v6.endpoints == {}
+
+
+@pytest.mark.parametrize("missing", [Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE])
+def test_nothing_is_written_before_everything_is_listed(missing: Kind) -> None:
+    setup = Setup()
+    complete = {Kind.NODE: NODES, Kind.SERVICE: SERVICES, Kind.ENDPOINT_SLICE: SLICES}
+    with setup.running():
+        for kind in complete.keys() - {missing}:
+            setup.inbox.replace(kind, complete[kind])
+        taken_in = 2 if missing is Kind.NODE else 1
+        eventually(lambda: sum(sum(args) for name, args in setup.recorder.events if name == "received") == taken_in)
+        assert setup.v4.calls == []
+        setup.inbox.replace(missing, complete[missing])
+        eventually(lambda: setup.v4.endpoints == WEB)
+
+
+def test_a_failed_sync_loses_nothing() -> None:
+    setup = Setup()
+    setup.v4.error = BackendError("the kernel is out of sorts")
+    with setup.running():
+        setup.fill()
+        eventually(lambda: len(setup.v4.calls) >= 2)
+        assert "sync_failed" in setup.recorder.names()
+        setup.v4.error = None
+        eventually(lambda: setup.v4.endpoints == WEB)
+    assert all(changed == {"default/web"} for changed, _ in setup.v4.calls)
+
+
+def test_nothing_is_counted_before_the_rules_are_known() -> None:
+    """That there are no counters would mean that there are no Services, and end their series."""
+    setup = Setup()
+    assert setup.proxier.counts() == {}
+    setup.v4.error = BackendError("the kernel is out of sorts")
+    with setup.running():
+        setup.fill()
+        eventually(lambda: setup.proxier.counts().keys() == {IPFamily.IPV6})
+        setup.v4.error = None
+        eventually(lambda: setup.proxier.counts().keys() == set(IPFamily))
+        setup.v4.error = BackendError("again")
+        setup.proxier.resync()
+        eventually(lambda: setup.recorder.names().count("sync_failed") >= 2)
+        assert setup.proxier.counts().keys() == set(IPFamily)
+
+
+def test_a_change_names_only_the_service_it_is_about() -> None:
+    setup = Setup()
+    with setup.running():
+        setup.fill()
+        setup.inbox.update(Kind.SERVICE, next(iter(objects(Kind.SERVICE, make_service("db")).values())))
+        eventually(lambda: len(setup.v4.endpoints) == 2)
+        fewer = objects(Kind.ENDPOINT_SLICE, make_slice("web", endpoints=["10.244.0.11"]))
+        setup.inbox.update(Kind.ENDPOINT_SLICE, next(iter(fewer.values())))
+        eventually(lambda: setup.v4.endpoints["default/web"] == ["10.244.0.11:80"])
+    assert setup.v4.calls[-1] == (frozenset({"default/web"}), False)
+
+
+def test_a_fresh_list_without_an_object_deletes_it() -> None:
+    setup = Setup()
+    with setup.running():
+        setup.fill()
+        eventually(lambda: setup.v4.endpoints)
+        setup.inbox.replace(Kind.SERVICE, {})
+        eventually(lambda: not setup.v4.endpoints)
+
+
+def test_drift_is_repaired_by_a_full_comparison() -> None:
+    setup = Setup()
+    with setup.running():
+        setup.fill()
+        eventually(lambda: setup.v4.endpoints)
+        setup.v4.has_drifted = True
+        eventually(lambda: not setup.v4.has_drifted)
+    assert setup.v4.calls[-1] == (frozenset(), True)
+    assert "drifted" in setup.recorder.names()
+
+
+def test_all_rules_are_compared_now_and_then() -> None:
+    setup = Setup(resync_seconds=0.05)
+    with setup.running():
+        setup.fill()
+        eventually(lambda: sum(full for _, full in setup.v4.calls) >= 3)
+
+
+def test_problems_are_told_once_for_both_families() -> None:
+    setup = Setup()
+    bad = make_service("web", cluster_ip="10.96.0.10")
+    bad["spec"]["ports"].append({"name": "BAD NAME", "port": 81})
+    with setup.running():
+        setup.fill()
+        setup.inbox.replace(Kind.SERVICE, objects(Kind.SERVICE, bad))
+        eventually(lambda: "skipped" in setup.recorder.names())
+        eventually(lambda: setup.v4.endpoints == WEB)
+    told: list[Sequence[Problem]] = [args[0] for name, args in setup.recorder.events if name == "skipped"]
+    assert [len(problems) for problems in told] == [1]
+    assert "spec.ports[1].name" in str(told[0][0])
+
+
+def test_stop_ends_it_at_once() -> None:
+    setup = Setup()
+    with setup.running():
+        setup.fill()
+        eventually(lambda: setup.v4.endpoints)
+        before = time.monotonic()
+    assert time.monotonic() - before < 1
+    assert setup.v4.endpoints == WEB
+
+
+def test_a_new_zone_plans_anew() -> None:
+    setup = Setup()
+    hinted = make_slice("web", endpoints=["10.244.0.11", "10.244.1.12"])
+    for endpoint, zone in zip(hinted["endpoints"], ("zone-a", "zone-b"), strict=True):
+        endpoint["hints"] = {"forZones": [{"name": zone}]}
+    with setup.running():
+        setup.fill()
+        setup.inbox.replace(Kind.ENDPOINT_SLICE, objects(Kind.ENDPOINT_SLICE, hinted))
+        eventually(lambda: setup.v4.endpoints == WEB)
+        moved = msgspec.convert(make_node("node-a", zone="zone-b"), Node)
+        setup.inbox.update(Kind.NODE, moved)
+        eventually(lambda: setup.v4.endpoints == {"default/web": ["10.244.1.12:80"]})
+
+
+def test_service_cidrs_reach_the_plan() -> None:
+    setup = Setup()
+    with setup.running():
+        setup.fill()
+        eventually(lambda: setup.v4.endpoints)
+        one = objects(Kind.SERVICE_CIDR, make_service_cidr("kubernetes", "10.96.0.0/12", "fd00:10:96::/112"))
+        setup.inbox.replace(Kind.SERVICE_CIDR, one)
+        eventually(lambda: setup.v4.service_cidrs == ("10.96.0.0/12",))
+        eventually(lambda: setup.v6.service_cidrs == ("fd00:10:96::/112",))
+        setup.inbox.replace(Kind.SERVICE_CIDR, {})
+        eventually(lambda: setup.v4.service_cidrs == ())
