@@ -20,11 +20,11 @@ RUN apt-get update \
 ENV CFLAGS="-O2 -g0" LDFLAGS="-Wl,--build-id=none"
 ARG SOURCE_DATE_EPOCH=315532800
 WORKDIR /src
-COPY deploy/requirements-build.txt deploy/requirements.txt deploy/
+COPY lock/build.txt lock/run.txt lock/
 RUN python3 -m venv /build \
-    && /build/bin/pip install --no-cache-dir --require-hashes -r deploy/requirements-build.txt \
+    && /build/bin/pip install --no-cache-dir --require-hashes -r lock/build.txt \
     && /build/bin/pip wheel --no-cache-dir --no-build-isolation --no-deps --require-hashes \
-        -r deploy/requirements.txt -w /wheels
+        -r lock/run.txt -w /wheels
 COPY pyproject.toml README.md LICENSE ./
 COPY kproxy kproxy
 # Of the client of Kubernetes, kproxy uses what reads credentials; the second, asynchronous client is a third of it all.

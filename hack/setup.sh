@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Puts in place what kproxy needs on Debian 12+ or Ubuntu 24.04+, and nothing twice: Debian packages that are missing,
-# and a virtual environment in .venv of this checkout. A second run takes no time.
+# and a virtual environment in .venv of this checkout, with the releases that lock/ names (see hack/lock.sh) and no
+# others. A second run takes no time.
 #
 #   hack/setup.sh run     what running kproxy and hack/demo.sh takes
 #   hack/setup.sh test    that, and what the linters and all the tests take
+#   hack/setup.sh newest  the same with today's newest releases, in .venv-newest; every run renews it
 #
 # Needs root only where a Debian package is missing.
 set -euo pipefail
@@ -80,40 +82,76 @@ find_python() {
         "Debian 12 and Ubuntu 24.04 have a newer one"
 }
 
-# A virtual environment with kproxy in it, editable. The stamp says for which state of the project it was made.
-install_python_packages() {
-    local what=$1 project=$2 python stamp state
-    state="$(cksum <pyproject.toml) $PWD"
+# make_environment FOLDER: a virtual environment with a Python that is new enough, unless FOLDER is one.
+make_environment() {
+    local folder=$1 python
+    if [ -e "$folder" ] && [ ! -w "$folder" ]; then
+        fail "$folder belongs to $(stat -c %U "$folder"); run this once as that user, or remove $folder"
+    fi
+    if ! "$folder/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        python=$(find_python)
+        say "Making a virtual environment in $folder with $("$python" --version)"
+        quietly "$python" -m venv --clear "$folder" || fail "$python -m venv failed, see above"
+    fi
+}
+
+# The locked releases into .venv, each file held to its hash, and kproxy itself, editable. What is not locked goes, lest
+# tests pass by what nobody else has. The stamp says for which state of the project .venv was made.
+install_locked() {
+    local what=$1 stamp state lists=(lock/run.txt) locked surplus
+    state="$(cat pyproject.toml lock/*.txt | cksum) $PWD"
     # What the tests take includes all else, hence the first.
     for stamp in .venv/.set-up-for-test ".venv/.set-up-for-$what"; do
         if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$state" ]; then
             return
         fi
     done
-    python=$(find_python)
-    if [ -e .venv ] && [ ! -w .venv ]; then
-        fail ".venv belongs to $(stat -c %U .venv); run this once as that user, or remove .venv"
+    make_environment .venv
+    if [ -e .venv/.set-up-for-test ]; then what=test; fi  # once there, what tests take stays
+    if [ "$what" = test ]; then lists+=(lock/test.txt); fi
+    rm -f .venv/.set-up-for-*
+    say "Installing Python packages into .venv, as locked"
+    in_venv install --require-hashes --no-deps -r lock/build.txt
+    in_venv install --require-hashes --no-deps --no-build-isolation "${lists[@]/#/--requirement=}"
+    locked=$(cat lock/build.txt "${lists[@]}" | names_of)
+    surplus=$(.venv/bin/python -m pip list --format=freeze --exclude kproxy | names_of | comm -23 - <(echo "$locked"))
+    if [ -n "$surplus" ]; then
+        # shellcheck disable=SC2086 # names have no blanks
+        in_venv uninstall --yes $surplus
     fi
-    if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-        say "Making a virtual environment in .venv with $("$python" --version)"
-        quietly "$python" -m venv --clear .venv || fail "$python -m venv failed, see above"
-    fi
-    say "Installing Python packages into .venv"
-    quietly .venv/bin/python -m pip install -e "$project" || fail "pip could not install kproxy, see above"
-    printf '%s\n' "$state" >"$stamp"
+    in_venv install --no-deps --no-build-isolation --editable .
+    quietly .venv/bin/python -m pip check || fail "lock/ is not what pyproject.toml asks for: run hack/lock.sh"
+    printf '%s\n' "$state" >".venv/.set-up-for-$what"
     [ "$(id -u)" != 0 ] || chown -R --reference=. .venv  # sudo hack/demo.sh must not lock the checkout's owner out
+}
+
+in_venv() { quietly .venv/bin/python -m pip "$@" || fail "pip could not install kproxy, see above"; }
+
+# The names in lines of the form NAME==RELEASE, as indexes spell them.
+names_of() { sed -nE 's/^([A-Za-z0-9._-]+)==.*/\L\1/p' | sed 's/[-_.]\+/-/g' | sort -u; }
+
+install_newest() {
+    make_environment .venv-newest
+    say "Installing the newest Python packages into .venv-newest"
+    quietly .venv-newest/bin/python -m pip install --upgrade --upgrade-strategy eager -e '.[dev]' ||
+        fail "pip could not install kproxy, see above"
+    [ "$(id -u)" != 0 ] || chown -R --reference=. .venv-newest
 }
 
 case "${1:-}" in
 run)
     install_packages "${run_packages[@]}"
-    install_python_packages run .
+    install_locked run
     ;;
 test)
     install_packages "${test_packages[@]}"
-    install_python_packages test '.[dev]'
+    install_locked test
+    ;;
+newest)
+    install_packages "${test_packages[@]}"
+    install_newest
     ;;
 *)
-    fail "say what for: run or test"
+    fail "say what for: run, test or newest"
     ;;
 esac

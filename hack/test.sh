@@ -3,16 +3,23 @@
 #
 #   hack/test.sh            needs root, for the tests in network namespaces
 #   hack/test.sh --fast     without the tests that need root or build the image
+#   hack/test.sh --newest   with today's newest Python packages rather than those of lock/, in an environment of their
+#                           own; to be tried before hack/lock.sh --upgrade
 #   hack/test.sh -k nat     further arguments go to pytest
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 options=()
 fast=no
+packages=test
+environment=.venv
 for argument in "$@"; do
     if [ "$argument" = --fast ]; then
         fast=yes
         options+=(-m "not kernel and not image")
+    elif [ "$argument" = --newest ]; then
+        packages=newest
+        environment=.venv-newest
     else
         options+=("$argument")
     fi
@@ -26,8 +33,8 @@ if [ "$(id -u)" = 0 ]; then  # under sudo, leave no cache behind that the checko
     trap 'chown -R --reference=. .*_cache .hypothesis 2>/dev/null || true' EXIT
 fi
 
-hack/setup.sh test
-export PATH="$PWD/.venv/bin:$PATH"
+hack/setup.sh "$packages"
+export PATH="$PWD/$environment/bin:$PATH"
 
 step() {
     printf '\n== %s\n' "$*"
