@@ -28,7 +28,7 @@ from kproxy.api.access import AccessOptions
 from kproxy.api.client import ApiClient
 from kproxy.api.credentials import Credentials
 from kproxy.api.decode import decode_event, decode_page
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.lines import split_lines
 from kproxy.api.source import ApiSource
 from kproxy.api.types import ApiObject, EndpointSlice, ObjectKey, Problem
@@ -44,21 +44,21 @@ class HoldingSink:
     """Keeps the objects, as any user of them must, and nothing else."""
 
     def __init__(self) -> None:
-        self.objects: dict[Kind, dict[ObjectKey, ApiObject]] = {}
-        self.synced = {kind: threading.Event() for kind in Kind}
+        self.objects: dict[ObjectKind, dict[ObjectKey, ApiObject]] = {}
+        self.synced: dict[ObjectKind, threading.Event] = {kind: threading.Event() for kind in Kind}
         self.updates = 0
 
-    def replace(self, kind: Kind, objects: Mapping[ObjectKey, ApiObject]) -> None:
+    def replace(self, kind: ObjectKind, objects: Mapping[ObjectKey, ApiObject]) -> None:
         """Hold these, and tell who waits for the kind."""
         self.objects[kind] = dict(objects)
         self.synced[kind].set()
 
-    def update(self, kind: Kind, obj: ApiObject) -> None:
+    def update(self, kind: ObjectKind, obj: ApiObject) -> None:
         """Hold this one, and count it."""
         self.objects[kind][obj.metadata.key] = obj
         self.updates += 1
 
-    def delete(self, kind: Kind, key: ObjectKey) -> None:
+    def delete(self, kind: ObjectKind, key: ObjectKey) -> None:
         """Let go of this one."""
         self.objects[kind].pop(key, None)
 
@@ -125,7 +125,7 @@ def yardstick(kubeconfig: str) -> dict[str, float]:
     }
 
 
-def _stream(client: ApiClient, kind: Kind) -> list[bytes]:
+def _stream(client: ApiClient, kind: ObjectKind) -> list[bytes]:
     query = {"watch": "true", "allowWatchBookmarks": "true", "sendInitialEvents": "true"}
     query["resourceVersionMatch"] = "NotOlderThan"
     received = []

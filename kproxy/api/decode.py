@@ -9,14 +9,14 @@ What counts as bad here is form (types, missing names). Whether a port number or
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.json import Decoder
 
 from kproxy.api import tolerant
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.types import ApiObject, ObjectKey, Problem
 from kproxy.api.wire import Added, Bookmark, BookmarkObject, Deleted, Error, Event, List, ListMeta, Modified, Status
 from kproxy.wording import printable, shown
@@ -64,23 +64,36 @@ def _events_of(struct: Any) -> Decoder[Event]:
     return Decoder(Added[struct] | Modified[struct] | Deleted[struct] | Bookmark | Error)
 
 
-# Made here and not at first use, which is in threads: while msgspec makes a decoder, another one that is made meanwhile
-# picks up half-made descriptions of the structs they share, and crashes the process when it decodes by them.
-_OBJECTS: Mapping[Kind, Decoder[Any]] = {kind: Decoder(kind.struct) for kind in Kind}
-_PAGES: Mapping[Kind, Decoder[List[Any]]] = {kind: _page_of(kind.struct) for kind in Kind}
-_WATCH_EVENTS: Mapping[Kind, Decoder[Event]] = {kind: _events_of(kind.struct) for kind in Kind}
+_OBJECTS: dict[type[Any], Decoder[Any]] = {}
+_PAGES: dict[type[Any], Decoder[List[Any]]] = {}
+_WATCH_EVENTS: dict[type[Any], Decoder[Event]] = {}
 
 
-def decode_object(kind: Kind, data: bytes | msgspec.Raw) -> Decoded:
+def prepare(kinds: Iterable[ObjectKind]) -> None:
+    """Make the decoders of some kinds. To be called while a module is imported, before there are threads.
+
+    Not at first use, which is in threads: while msgspec makes a decoder, another one that is made meanwhile picks up
+    half-made descriptions of the structs they share, and crashes the process when it decodes by them.
+    """
+    for kind in kinds:
+        _OBJECTS[kind.struct] = Decoder(kind.struct)
+        _PAGES[kind.struct] = _page_of(kind.struct)
+        _WATCH_EVENTS[kind.struct] = _events_of(kind.struct)
+
+
+prepare(Kind)
+
+
+def decode_object(kind: ObjectKind, data: bytes | msgspec.Raw) -> Decoded:
     """Decode one object. Raises `DecodeError` where ``data`` isn't JSON."""
     try:
-        obj: ApiObject = _OBJECTS[kind].decode(data)
+        obj: ApiObject = _OBJECTS[kind.struct].decode(data)
     except _REFUSED:
         return _convert(kind, _parse(bytes(data)))
     return _named(kind, obj)
 
 
-def convert_object(kind: Kind, raw: object) -> Decoded:
+def convert_object(kind: ObjectKind, raw: object) -> Decoded:
     """Make an object of what a parser left: mappings, lists and scalars, with strings of sound Unicode."""
     try:
         obj: ApiObject = msgspec.convert(raw, kind.struct)
@@ -89,10 +102,10 @@ def convert_object(kind: Kind, raw: object) -> Decoded:
     return _named(kind, obj)
 
 
-def decode_page(kind: Kind, data: bytes) -> Page:
+def decode_page(kind: ObjectKind, data: bytes) -> Page:
     """Decode one page of a list. Raises `DecodeError` where ``data`` is no such thing."""
     try:
-        page = _PAGES[kind].decode(data)
+        page = _PAGES[kind.struct].decode(data)
     except _REFUSED:
         return _decode_page_by_object(kind, data)
     objects = page.items or ()
@@ -104,7 +117,7 @@ def decode_page(kind: Kind, data: bytes) -> Page:
     return Page(objects, tuple(problems), page.metadata.resource_version, page.metadata.continue_ or "")
 
 
-def _decode_page_by_object(kind: Kind, data: bytes) -> Page:
+def _decode_page_by_object(kind: ObjectKind, data: bytes) -> Page:
     metadata, items = _split_page(kind, data)
     objects: list[ApiObject] = []
     problems: list[Problem] = []
@@ -116,7 +129,7 @@ def _decode_page_by_object(kind: Kind, data: bytes) -> Page:
     return Page(tuple(objects), tuple(problems), metadata.resource_version, metadata.continue_ or "")
 
 
-def _split_page(kind: Kind, data: bytes) -> tuple[ListMeta, Sequence[object]]:
+def _split_page(kind: ObjectKind, data: bytes) -> tuple[ListMeta, Sequence[object]]:
     """Return a list's items, each still as bytes where it is JSON to msgspec's taste."""
     try:
         page = _RAW_PAGE.decode(data)
@@ -133,10 +146,10 @@ def _split_page(kind: Kind, data: bytes) -> tuple[ListMeta, Sequence[object]]:
         raise DecodeError(f"list of {kind.resource}: metadata: {unusable.flaw.reason}") from unusable
 
 
-def decode_event(kind: Kind, line: bytes) -> DecodedEvent:
+def decode_event(kind: ObjectKind, line: bytes) -> DecodedEvent:
     """Decode one line of a watch. Raises `DecodeError` where it isn't a watch event."""
     try:
-        event = _WATCH_EVENTS[kind].decode(line)
+        event = _WATCH_EVENTS[kind.struct].decode(line)
     except _REFUSED:
         return _convert_event(kind, line)
     if isinstance(event, Bookmark | Error) or event.object.metadata.name:
@@ -144,7 +157,7 @@ def decode_event(kind: Kind, line: bytes) -> DecodedEvent:
     return DecodedEvent(None, _named(kind, event.object).problems)
 
 
-def _convert_event(kind: Kind, line: bytes) -> DecodedEvent:
+def _convert_event(kind: ObjectKind, line: bytes) -> DecodedEvent:
     raw = _parse(line)
     if not isinstance(raw, dict):
         raise DecodeError(f"not a watch event: {shown(raw)}")
@@ -174,7 +187,7 @@ def decode_status(data: bytes) -> Status | None:
     return status
 
 
-def _convert(kind: Kind, raw: object) -> Decoded:
+def _convert(kind: ObjectKind, raw: object) -> Decoded:
     key = _key(kind, raw)
     flaws: list[tolerant.Flaw] = []
     try:
@@ -187,14 +200,14 @@ def _convert(kind: Kind, raw: object) -> Decoded:
     return Decoded(obj if obj is not None and obj.metadata.name else None, problems)
 
 
-def _named(kind: Kind, obj: ApiObject) -> Decoded:
+def _named(kind: ObjectKind, obj: ApiObject) -> Decoded:
     if obj.metadata.name:
         return Decoded(obj)
     problem = Problem(kind, obj.metadata.key, "metadata.name", "missing; an object without a name is left out")
     return Decoded(None, (problem,))
 
 
-def _key(kind: Kind, raw: object) -> ObjectKey:
+def _key(kind: ObjectKind, raw: object) -> ObjectKey:
     """Name the object in ``raw`` as well as it names itself."""
     metadata = raw.get("metadata") if isinstance(raw, Mapping) else None
     if not isinstance(metadata, Mapping):

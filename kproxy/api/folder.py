@@ -9,12 +9,12 @@ its place, is not taken for removed.
 
 import stat
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from kproxy import logs
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.manifests import Combined, Manifest, ManifestError, combine, read_file
 from kproxy.api.sink import Sink
 from kproxy.api.status import WatchStatus
@@ -23,7 +23,7 @@ from kproxy.api.types import ApiObject, ObjectKey
 SUFFIXES = (".yaml", ".yml", ".json")
 LOOK_SECONDS = 0.25
 
-Objects: TypeAlias = Mapping[Kind, Mapping[ObjectKey, ApiObject]]
+Objects: TypeAlias = Mapping[ObjectKind, Mapping[ObjectKey, ApiObject]]
 
 _log = logs.get("manifests")
 
@@ -49,8 +49,9 @@ class _Loaded(NamedTuple):
 class Folder:
     """What the files of a folder hold, as of the last look."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kinds: Iterable[ObjectKind] = Kind) -> None:
         self._path = path
+        self._kinds = tuple(kinds)
         self._files: dict[str, _Loaded] = {}
         self._seen: dict[str, _Signature] | None = None
 
@@ -102,7 +103,7 @@ class Folder:
     def _read(self, name: str, signature: _Signature) -> _Loaded:
         path = self._path / name
         try:
-            manifest = read_file(path)
+            manifest = read_file(path, kinds=self._kinds)
         except ManifestError as error:
             held = self._files[name].manifest if name in self._files else Manifest()
             _log.error(f"{error}; {'what it held last stays' if held.objects else 'nothing of it is'} in force")
@@ -114,14 +115,21 @@ class Folder:
 class ManifestSource:
     """Feeds a sink from a folder of manifests. A `kproxy.api.sink.Source`."""
 
-    def __init__(self, path: Path, sink: Sink, node_name: str, look_seconds: float = LOOK_SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sink: Sink,
+        node_name: str,
+        look_seconds: float = LOOK_SECONDS,
+        kinds: Iterable[ObjectKind] = Kind,
+    ) -> None:
         self._path = path
         self._sink = sink
         self._node_name = node_name
         self._look_seconds = look_seconds
-        self._folder = Folder(path)
+        self._folder = Folder(path, kinds)
         self._combined = Combined({}, ())
-        self._statuses = {kind: WatchStatus(kind) for kind in Kind}
+        self._statuses = {kind: WatchStatus(kind) for kind in kinds}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="manifests", daemon=True)
 
@@ -157,7 +165,7 @@ class ManifestSource:
         if first and not self._folder.manifests:
             _log.warning(f"{self._path} holds no files that end in {', '.join(SUFFIXES)}")
         if changed or first:
-            self._deliver(combine(self._folder.manifests, self._node_name))
+            self._deliver(combine(self._folder.manifests, self._node_name, self._statuses))
         errors = self._folder.errors
         for status in self._statuses.values():
             status.works()

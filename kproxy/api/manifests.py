@@ -9,7 +9,7 @@ object that has the wrong form becomes a `Problem`, as with objects from the API
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ import yaml
 
 from kproxy import logs
 from kproxy.api.decode import convert_object
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.selection import wanted
 from kproxy.api.types import ApiObject, ObjectKey, Problem
 from kproxy.api.yamlreader import read_documents
@@ -49,7 +49,7 @@ class Manifest(NamedTuple):
 class Combined(NamedTuple):
     """What several files hold together: every kind is there, be it empty."""
 
-    objects: dict[Kind, dict[ObjectKey, ApiObject]]
+    objects: dict[ObjectKind, dict[ObjectKey, ApiObject]]
     problems: tuple[Problem, ...]
 
 
@@ -58,44 +58,46 @@ class _Document(NamedTuple):
     line: int | None
 
 
-def read_file(path: Path, origin: str | None = None) -> Manifest:
+def read_file(path: Path, origin: str | None = None, kinds: Iterable[ObjectKind] = Kind) -> Manifest:
     """Read one file; ``origin`` is what messages call it, its path by default."""
     origin = str(path) if origin is None else origin
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ManifestError(origin, None, f"cannot be read: {error.strerror}") from error
-    return read_manifest(data, origin)
+    return read_manifest(data, origin, kinds)
 
 
-def read_manifest(data: bytes, origin: str) -> Manifest:
+def read_manifest(data: bytes, origin: str, kinds: Iterable[ObjectKind] = Kind) -> Manifest:
     """Read YAML (of several documents, if need be) or JSON. Raises `ManifestError`."""
+    known = {str(kind): kind for kind in kinds}
     objects: list[ApiObject] = []
     problems: list[Problem] = []
     for document in _documents(data, origin):
         place = origin if document.line is None else f"{origin}:{document.line}"
         for raw in _unpack(document, origin):
-            obj, its_problems = _object(raw)
+            obj, its_problems = _object(raw, known)
             problems += [p._replace(reason=f"{p.reason} ({printable(place)})") for p in its_problems]
             if obj is not None:
                 objects.append(obj)
     return Manifest(tuple(objects), tuple(problems))
 
 
-def combine(manifests: Mapping[str, Manifest], node_name: str | None) -> Combined:
+def combine(manifests: Mapping[str, Manifest], node_name: str | None, kinds: Iterable[ObjectKind] = Kind) -> Combined:
     """Merge what the files named by the keys hold, leaving out what is no business of a proxy on ``node_name``.
 
     Where two files define the same object, the one whose name sorts first wins. With None for ``node_name``, all
     Nodes are kept.
     """
-    objects: dict[Kind, dict[ObjectKey, ApiObject]] = {kind: {} for kind in Kind}
-    origins: dict[tuple[Kind, ObjectKey], str] = {}
+    objects: dict[ObjectKind, dict[ObjectKey, ApiObject]] = {kind: {} for kind in kinds}
+    kind_of = {kind.struct: kind for kind in objects}
+    origins: dict[tuple[ObjectKind, ObjectKey], str] = {}
     problems: list[Problem] = []
     for origin in sorted(manifests):
         problems += manifests[origin].problems
         for obj in manifests[origin].objects:
-            kind, key = Kind.of(obj), obj.metadata.key
-            if not wanted(obj, node_name):
+            kind, key = kind_of[type(obj)], obj.metadata.key
+            if not wanted(kind, obj, node_name):
                 continue
             first = origins.setdefault((kind, key), origin)
             if key not in objects[kind]:
@@ -181,15 +183,15 @@ def _kind_name(raw: object, document: _Document, origin: str, where: str = "") -
     return kind
 
 
-def _object(raw: Mapping[str, Any]) -> tuple[ApiObject | None, tuple[Problem, ...]]:
+def _object(raw: Mapping[str, Any], known: Mapping[str, ObjectKind]) -> tuple[ApiObject | None, tuple[Problem, ...]]:
     """Make an object of a kind that matters; None for all others."""
     api_version = raw.get("apiVersion")
-    kind = next((kind for kind in Kind if kind == raw["kind"]), None)
+    kind = known.get(raw["kind"])
     if kind is None or not _same_group(api_version, kind):
         _log.debug("passing over an object of no concern", kind=raw["kind"], api_version=api_version)
         return None, ()
     obj, problems = convert_object(kind, raw)
-    if api_version not in (None, kind.api_version):
+    if api_version not in (None, kind.api_version, *kind.other_versions):
         key = obj.metadata.key if obj else ObjectKey("", "")
         reason = f"{shown(api_version)} is not supported, use {kind.api_version}; the object is left out"
         return None, (Problem(kind, key, "apiVersion", reason),)
@@ -205,7 +207,7 @@ def _in_default_namespace(key: ObjectKey) -> ObjectKey:
     return key if key.namespace else key._replace(namespace=DEFAULT_NAMESPACE)
 
 
-def _same_group(api_version: object, kind: Kind) -> bool:
+def _same_group(api_version: object, kind: ObjectKind) -> bool:
     """Tell whether an apiVersion is of the kind's group: other groups have a "Service" of their own."""
     if api_version is None:
         return True

@@ -24,7 +24,7 @@ from kproxy.api.backoff import Backoff
 from kproxy.api.client import Answer
 from kproxy.api.decode import DecodeError, Page, decode_event
 from kproxy.api.failures import ApiError, RefusedError, UnreachableError
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import ObjectKind
 from kproxy.api.lines import split_lines
 from kproxy.api.listwatch import Client, ListWatch, Timing
 from kproxy.api.selection import wanted
@@ -67,7 +67,7 @@ class Reflector:
     """
 
     def __init__(
-        self, kind: Kind, client: Client, sink: Sink, node_name: str, timing: Timing, *, optional: bool = False
+        self, kind: ObjectKind, client: Client, sink: Sink, node_name: str, timing: Timing, *, optional: bool = False
     ) -> None:
         self.status = WatchStatus(kind)
         self._kind = kind
@@ -131,7 +131,7 @@ class Reflector:
             version = version or page.resource_version
             if page.problems:
                 self._sink.report(page.problems)
-            objects.update((obj.metadata.key, obj) for obj in page.objects if wanted(obj, self._node_name))
+            objects.update((obj.metadata.key, obj) for obj in page.objects if wanted(self._kind, obj, self._node_name))
             self.status.alive()
             if self._stopping.is_set():
                 return
@@ -220,7 +220,7 @@ class Reflector:
         """Add to a streamed list; tell whether it is complete now, and has been handed over."""
         match event:
             case Added(object=obj) | Modified(object=obj):
-                if wanted(obj, self._node_name):
+                if wanted(self._kind, obj, self._node_name):
                     initial[obj.metadata.key] = obj
                 else:
                     initial.pop(obj.metadata.key, None)
@@ -240,7 +240,7 @@ class Reflector:
         match event:
             case Added(object=obj) | Modified(object=obj):
                 if self._advance(obj.metadata.resource_version):
-                    if wanted(obj, self._node_name):
+                    if wanted(self._kind, obj, self._node_name):
                         self._sink.update(self._kind, obj)
                     else:
                         self._sink.delete(self._kind, obj.metadata.key)

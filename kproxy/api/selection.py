@@ -6,13 +6,13 @@ Services that name another proxy and headless ones are left alone, likewise slic
 Nodes only the one kproxy runs on counts.
 """
 
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.types import LABEL_HEADLESS, LABEL_PROXY_NAME, ApiObject, EndpointSlice, Node, Service
 
 HEADLESS_CLUSTER_IP = "None"
 
 
-def label_selector(kind: Kind) -> str:
+def label_selector(kind: ObjectKind) -> str:
     """Return the labelSelector for lists and watches; empty for none."""
     if kind is Kind.SERVICE:
         return f"!{LABEL_PROXY_NAME}"
@@ -21,7 +21,7 @@ def label_selector(kind: Kind) -> str:
     return ""
 
 
-def field_selector(kind: Kind, node_name: str) -> str:
+def field_selector(kind: ObjectKind, node_name: str) -> str:
     """Return the fieldSelector for lists and watches; empty for none.
 
     Servers before v1.31 answer 400 to the one for Services: leave it out there and rely on `wanted`.
@@ -30,15 +30,19 @@ def field_selector(kind: Kind, node_name: str) -> str:
         return f"spec.clusterIP!={HEADLESS_CLUSTER_IP}"
     if kind is Kind.NODE:
         return f"metadata.name={node_name}"
-    return ""
+    return kind.selector
 
 
-def wanted(obj: ApiObject, node_name: str | None) -> bool:
-    """Tell whether ``obj`` is one that the selectors let through; with None for ``node_name``, every Node is."""
-    labels = obj.metadata.labels
-    if isinstance(obj, Service):
+def wanted(kind: ObjectKind, obj: ApiObject, node_name: str | None) -> bool:
+    """Tell whether ``obj`` is one that the selectors let through; with None for ``node_name``, every Node is.
+
+    What is none of a service proxy's kinds is always wanted.
+    """
+    if kind is Kind.SERVICE and isinstance(obj, Service):
+        labels = obj.metadata.labels
         return (labels is None or labels.proxy_name is None) and obj.spec.cluster_ip != HEADLESS_CLUSTER_IP
-    if isinstance(obj, EndpointSlice):
+    if kind is Kind.ENDPOINT_SLICE and isinstance(obj, EndpointSlice):
+        labels = obj.metadata.labels
         return labels is None or labels.headless is None
     if isinstance(obj, Node):
         return node_name is None or obj.metadata.name == node_name

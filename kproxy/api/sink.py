@@ -8,7 +8,7 @@ itself: it may hand over a complete set at any time, and the receiver finds out 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import ObjectKind
 from kproxy.api.status import WatchStatus
 from kproxy.api.types import ApiObject, ObjectKey, Problem
 
@@ -16,13 +16,13 @@ from kproxy.api.types import ApiObject, ObjectKey, Problem
 class Sink(Protocol):
     """Receives objects. Every method may be called from any thread, and should return quickly."""
 
-    def replace(self, kind: Kind, objects: Mapping[ObjectKey, ApiObject]) -> None:
+    def replace(self, kind: ObjectKind, objects: Mapping[ObjectKey, ApiObject]) -> None:
         """Take ``objects`` for all that exist of ``kind``. The first such call means that the kind is synced."""
 
-    def update(self, kind: Kind, obj: ApiObject) -> None:
+    def update(self, kind: ObjectKind, obj: ApiObject) -> None:
         """Take ``obj`` for the present state of the object of its name, new or changed."""
 
-    def delete(self, kind: Kind, key: ObjectKey) -> None:
+    def delete(self, kind: ObjectKind, key: ObjectKey) -> None:
         """Take note that there is no such object (any more; it may never have been handed over)."""
 
     def report(self, problems: Sequence[Problem]) -> None:

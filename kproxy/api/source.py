@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 from kproxy.api.client import ApiClient
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.listwatch import Timing
 from kproxy.api.reflector import Reflector
 from kproxy.api.sink import Sink
@@ -26,8 +26,8 @@ class ApiSource:
         client: ApiClient,
         sink: Sink,
         node_name: str,
-        kinds: Sequence[Kind] = WATCHED,
-        optional: Sequence[Kind] = (),
+        kinds: Sequence[ObjectKind] = WATCHED,
+        optional: Sequence[ObjectKind] = (),
         timing: Timing | None = None,
     ) -> None:
         self._client = client

@@ -7,14 +7,14 @@ following (kubernetes/kubernetes#76338).
 import time
 from dataclasses import dataclass, field
 
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import ObjectKind
 
 
 @dataclass(slots=True)
 class WatchStatus:
     """Written by the one thread that watches, read by any other: each attribute is replaced as a whole."""
 
-    kind: Kind
+    kind: ObjectKind
     synced: bool = False
     """Whether a complete set of objects has been handed over at least once."""
     last_sign_of_life: float = field(default_factory=time.monotonic)

@@ -47,14 +47,18 @@ def _type_info(struct: type[msgspec.Struct]) -> inspect.Type:
 
 
 def _value(raw: object, wanted: inspect.Type, path: str, flaws: list[Flaw]) -> Any:
-    if isinstance(wanted, inspect.UnionType):  # in the API structs always "X or null"
+    if isinstance(wanted, inspect.UnionType):  # in the API structs "X or null", X being a number or a string at times
         if raw is None:
             return None
-        wanted = next(option for option in wanted.types if not isinstance(option, inspect.NoneType))
+        options = [option for option in wanted.types if not isinstance(option, inspect.NoneType)]
+        text = len(options) > 1 and isinstance(raw, str)
+        wanted = next((option for option in options if text and isinstance(option, inspect.StrType)), options[0])
     if isinstance(wanted, inspect.StructType):
         return _struct(raw, wanted, path, flaws)
     if isinstance(wanted, inspect.VarTupleType):
         return _items(raw, wanted, path, flaws)
+    if isinstance(wanted, inspect.DictType):
+        return _entries(raw, wanted, path, flaws)
     return _scalar(raw, wanted, path)
 
 
@@ -88,6 +92,20 @@ def _items(raw: object, wanted: inspect.VarTupleType, path: str, flaws: list[Fla
         except Unusable as unusable:
             flaws.append(unusable.flaw)
     return tuple(kept)
+
+
+def _entries(raw: object, wanted: inspect.DictType, path: str, flaws: list[Flaw]) -> dict[str, Any]:
+    """Keep the entries of a map whose value fits; its keys are strings."""
+    if not isinstance(raw, Mapping):
+        raise Unusable(path, f"expected an object, not {shown(raw)}")
+    kept: dict[str, Any] = {}
+    for name, value in raw.items():
+        where = f'{path}["{printable(str(name))}"]'
+        try:
+            kept[_scalar(name, inspect.StrType(), where)] = _value(value, wanted.value_type, where, flaws)
+        except Unusable as unusable:
+            flaws.append(unusable.flaw)
+    return kept
 
 
 def _scalar(raw: object, wanted: inspect.Type, path: str) -> Any:

@@ -8,7 +8,7 @@ Everything is frozen. Defaults are the ones the API server itself would fill in,
 the same as the stored object. Source: k8s.io/api core/v1 and discovery/v1.
 """
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
@@ -52,21 +52,32 @@ class Annotations(ApiStruct, frozen=True, gc=False):
     trigger_time: str | None = msgspec.field(default=None, name=ANNOTATION_TRIGGER_TIME)
 
 
-class ObjectMeta(ApiStruct, frozen=True, gc=False):
-    """What every object carries."""
+class Meta(ApiStruct, frozen=True, gc=False):
+    """What is used of every object's metadata."""
 
     name: str = ""
     namespace: str = ""
     uid: str = ""
     resource_version: str = ""
-    labels: Labels | None = None
-    annotations: Annotations | None = None
     deletion_timestamp: str | None = None
 
     @property
     def key(self) -> ObjectKey:
         """Name and namespace as one hashable value."""
         return ObjectKey(self.namespace, self.name)
+
+
+class ObjectMeta(Meta, frozen=True, gc=False):
+    """What is used of the metadata of a service proxy's objects."""
+
+    labels: Labels | None = None
+    annotations: Annotations | None = None
+
+
+class ApiObject(ApiStruct, frozen=True, gc=False):
+    """Any of the objects that are listed and watched."""
+
+    metadata: Meta = Meta()
 
 
 class ServicePortSpec(ApiStruct, frozen=True, gc=False):
@@ -125,7 +136,7 @@ class ServiceStatus(ApiStruct, frozen=True, gc=False):
     load_balancer: LoadBalancerStatus | None = None
 
 
-class Service(ApiStruct, frozen=True, gc=False):
+class Service(ApiObject, frozen=True, gc=False):
     """core/v1 Service."""
 
     metadata: ObjectMeta = ObjectMeta()
@@ -171,7 +182,7 @@ class EndpointPort(ApiStruct, frozen=True, gc=False):
     port: int | None = None
 
 
-class EndpointSlice(ApiStruct, frozen=True, gc=False):
+class EndpointSlice(ApiObject, frozen=True, gc=False):
     """discovery.k8s.io/v1 EndpointSlice."""
 
     metadata: ObjectMeta = ObjectMeta()
@@ -207,7 +218,7 @@ class NodeStatus(ApiStruct, frozen=True, gc=False):
     addresses: tuple[NodeAddress, ...] | None = None
 
 
-class Node(ApiStruct, frozen=True, gc=False):
+class Node(ApiObject, frozen=True, gc=False):
     """core/v1 Node."""
 
     metadata: ObjectMeta = ObjectMeta()
@@ -221,14 +232,11 @@ class ServiceCIDRSpec(ApiStruct, frozen=True, gc=False):
     cidrs: tuple[str, ...] | None = None
 
 
-class ServiceCIDR(ApiStruct, frozen=True, gc=False):
+class ServiceCIDR(ApiObject, frozen=True, gc=False):
     """networking.k8s.io/v1 ServiceCIDR: a range that ClusterIPs are taken from."""
 
     metadata: ObjectMeta = ObjectMeta()
     spec: ServiceCIDRSpec = ServiceCIDRSpec()
-
-
-ApiObject: TypeAlias = Service | EndpointSlice | Node | ServiceCIDR
 
 
 class Problem(NamedTuple):

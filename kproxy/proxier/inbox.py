@@ -9,15 +9,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import ObjectKind
 from kproxy.api.types import ApiObject, ObjectKey, Problem
 
 
 class Batch(NamedTuple):
     """All that came since the last drain. Complete sets are to be taken in before the single changes."""
 
-    complete: Mapping[Kind, Mapping[ObjectKey, ApiObject]]
-    changes: Mapping[tuple[Kind, ObjectKey], ApiObject | None]
+    complete: Mapping[ObjectKind, Mapping[ObjectKey, ApiObject]]
+    changes: Mapping[tuple[ObjectKind, ObjectKey], ApiObject | None]
     """None for an object that is gone."""
     problems: Sequence[Problem]
     """Parts of the objects that could not even be decoded."""
@@ -35,26 +35,26 @@ class Inbox:
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._complete: dict[Kind, Mapping[ObjectKey, ApiObject]] = {}
-        self._changes: dict[tuple[Kind, ObjectKey], ApiObject | None] = {}
+        self._complete: dict[ObjectKind, Mapping[ObjectKey, ApiObject]] = {}
+        self._changes: dict[tuple[ObjectKind, ObjectKey], ApiObject | None] = {}
         self._problems: list[Problem] = []
         self._since: float | None = None
         self._poked = False
 
-    def replace(self, kind: Kind, objects: Mapping[ObjectKey, ApiObject]) -> None:
+    def replace(self, kind: ObjectKind, objects: Mapping[ObjectKey, ApiObject]) -> None:
         """Take in a complete set; single changes of that kind that still wait are older and go."""
         with self._condition:
             self._complete[kind] = objects
             self._changes = {key: value for key, value in self._changes.items() if key[0] is not kind}
             self._note()
 
-    def update(self, kind: Kind, obj: ApiObject) -> None:
+    def update(self, kind: ObjectKind, obj: ApiObject) -> None:
         """Take in an object that is new or changed."""
         with self._condition:
             self._changes[kind, obj.metadata.key] = obj
             self._note()
 
-    def delete(self, kind: Kind, key: ObjectKey) -> None:
+    def delete(self, kind: ObjectKind, key: ObjectKey) -> None:
         """Take in that an object is gone."""
         with self._condition:
             self._changes[kind, key] = None

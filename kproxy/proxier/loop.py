@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.types import ApiObject, EndpointSlice, Node, ObjectKey, Problem, Service, ServiceCIDR
 from kproxy.backends.base import Backend, BackendError, Counts, SyncReport
 from kproxy.plan.model import Plan
@@ -115,7 +115,7 @@ class Proxier:
         self._observer = observer
         self._resync_seconds = resync_seconds
         self._next_resync = float("inf")
-        self._listed: set[Kind] = set()
+        self._listed: set[ObjectKind] = set()
         self._started = time.monotonic()
         self._queued_since: float | None = None
         self._trigger_times: dict[str, None] = {}
@@ -189,7 +189,7 @@ class Proxier:
             return
         if batch.problems:
             self._observer.skipped(batch.problems)
-        counts = {Kind.SERVICE: 0, Kind.ENDPOINT_SLICE: 0}
+        counts: dict[ObjectKind, int] = {Kind.SERVICE: 0, Kind.ENDPOINT_SLICE: 0}
         for kind, objects in batch.complete.items():
             self._listed.add(kind)
             self._take_complete(kind, objects, counts)
@@ -200,7 +200,9 @@ class Proxier:
             self._queued_since = batch.since
             self._observer.queued(batch.since or time.monotonic())
 
-    def _take_complete(self, kind: Kind, objects: Mapping[ObjectKey, ApiObject], counts: dict[Kind, int]) -> None:
+    def _take_complete(
+        self, kind: ObjectKind, objects: Mapping[ObjectKey, ApiObject], counts: dict[ObjectKind, int]
+    ) -> None:
         gone: set[ObjectKey] = set()
         for family in self._families:
             if kind is Kind.SERVICE:
@@ -216,7 +218,7 @@ class Proxier:
         for key, obj in objects.items():
             self._take_one(kind, key, obj, counts)
 
-    def _take_one(self, kind: Kind, key: ObjectKey, obj: ApiObject | None, counts: dict[Kind, int]) -> None:
+    def _take_one(self, kind: ObjectKind, key: ObjectKey, obj: ApiObject | None, counts: dict[ObjectKind, int]) -> None:
         if kind is Kind.NODE:
             self._set_node(obj if isinstance(obj, Node) else None)
             return
@@ -315,7 +317,7 @@ class Proxier:
         return True
 
 
-def _change(tracker: Tracker, kind: Kind, key: ObjectKey, obj: ApiObject | None) -> Change:
+def _change(tracker: Tracker, kind: ObjectKind, key: ObjectKey, obj: ApiObject | None) -> Change:
     if isinstance(obj, Service):
         return tracker.update_service(obj)
     if isinstance(obj, EndpointSlice):

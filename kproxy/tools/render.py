@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.manifests import Manifest, combine, read_file, read_manifest
 from kproxy.api.types import ApiObject, EndpointSlice, Node, ObjectKey, Problem, Service, ServiceCIDR
 from kproxy.backends.iptables.compile import compiler as iptables
@@ -25,7 +25,7 @@ from kproxy.plan.settings import NodeFacts, ProxySettings
 from kproxy.state.model import IPFamily
 from kproxy.state.tracker import Tracker
 
-Objects = Mapping[Kind, Mapping[ObjectKey, ApiObject]]
+Objects = Mapping[ObjectKind, Mapping[ObjectKey, ApiObject]]
 
 
 def plan_objects(

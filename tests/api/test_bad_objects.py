@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from kproxy import cli
 from kproxy.api.decode import decode_event, decode_page
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.manifests import ManifestError, combine, read_manifest
 from kproxy.api.types import ApiObject, ObjectKey, Problem
 from kproxy.api.wire import Added
@@ -173,7 +173,7 @@ class Result(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-def carried_out(objects: Mapping[Kind, Mapping[ObjectKey, ApiObject]], problems: tuple[Problem, ...]) -> Result:
+def carried_out(objects: Mapping[ObjectKind, Mapping[ObjectKey, ApiObject]], problems: tuple[Problem, ...]) -> Result:
     texts = []
     for family in IPFamily:
         plan, skipped = plan_objects(objects, family, SETTINGS, NODE)
@@ -183,7 +183,7 @@ def carried_out(objects: Mapping[Kind, Mapping[ObjectKey, ApiObject]], problems:
 
 
 def through_the_api(*raws: Raw) -> Result:
-    objects: dict[Kind, dict[ObjectKey, ApiObject]] = {}
+    objects: dict[ObjectKind, dict[ObjectKey, ApiObject]] = {}
     problems: tuple[Problem, ...] = ()
     for kind in (Kind.SERVICE, Kind.ENDPOINT_SLICE):
         items = [raw for raw in raws if raw["kind"] == kind]
@@ -194,7 +194,7 @@ def through_the_api(*raws: Raw) -> Result:
 
 
 def through_a_watch(*raws: Raw) -> Result:
-    objects: dict[Kind, dict[ObjectKey, ApiObject]] = {Kind.SERVICE: {}, Kind.ENDPOINT_SLICE: {}}
+    objects: dict[ObjectKind, dict[ObjectKey, ApiObject]] = {Kind.SERVICE: {}, Kind.ENDPOINT_SLICE: {}}
     problems: tuple[Problem, ...] = ()
     for raw in raws:
         kind = Kind.SERVICE if raw["kind"] == "Service" else Kind.ENDPOINT_SLICE

@@ -8,7 +8,7 @@ import pytest
 
 from kproxy.api.decode import DecodeError, decode_event, decode_object, decode_page, decode_status
 from kproxy.api.kinds import Kind
-from kproxy.api.types import EndpointSlice, Node, ObjectKey, Service, ServicePortSpec
+from kproxy.api.types import EndpointSlice, Node, ObjectKey, ObjectMeta, Service, ServicePortSpec
 from kproxy.api.wire import Added, Bookmark, Deleted, Error, Modified
 
 WEB = {
@@ -185,7 +185,7 @@ def test_bad_object_in_a_page_leaves_the_others_alone() -> None:
 
 def test_nameless_object_in_a_sound_page_is_left_out() -> None:
     page = decode_page(Kind.NODE, encode({"metadata": {}, "items": [{"metadata": {"name": "n"}}, {}]}))
-    assert page.objects == (Node(metadata=page.objects[0].metadata),)
+    assert page.objects == (Node(metadata=ObjectMeta(name="n")),)
     assert [problem.field for problem in page.problems] == ["metadata.name"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from kproxy.api.client import Answer
 from kproxy.api.failures import RefusedError, UnreachableError
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.listwatch import Timing
 from kproxy.api.reflector import Reflector
 from kproxy.api.types import ApiObject
@@ -93,7 +93,7 @@ def test_watch_times_are_spread(world: World) -> None:
     ],
 )
 def test_selectors_of_other_kinds(
-    api_server: ApiServer, kubeconfig: Path, kind: Kind, selectors: Mapping[str, str]
+    api_server: ApiServer, kubeconfig: Path, kind: ObjectKind, selectors: Mapping[str, str]
 ) -> None:
     world = World(api_server, kubeconfig, kinds=[kind])
     with running(world):
@@ -413,7 +413,7 @@ def test_own_mistakes_do_not_end_the_watch(world: World, caplog: pytest.LogCaptu
     failed = threading.Event()
     update = world.sink.update
 
-    def fail_once(kind: Kind, obj: ApiObject) -> None:
+    def fail_once(kind: ObjectKind, obj: ApiObject) -> None:
         if failed.is_set():
             return update(kind, obj)
         failed.set()

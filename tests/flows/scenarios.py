@@ -10,7 +10,7 @@ import yaml
 
 from hack.lab.addresses import UNDERLAY, pod_net
 from kproxy.api.decode import convert_object
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.types import ApiObject, Node, ObjectKey
 from kproxy.config import Config, parse_config
 from kproxy.node.facts import node_facts
@@ -86,7 +86,7 @@ class Scenario(NamedTuple):
     def objects(self, *, before: bool = False) -> Objects:
         """Return the API objects; with ``before``, as they were when the connections in `After` were made."""
         raw = self.raw | self.raw.get("before", {}) if before else self.raw
-        found: dict[Kind, dict[ObjectKey, ApiObject]] = {kind: {} for kind in Kind}
+        found: dict[ObjectKind, dict[ObjectKey, ApiObject]] = {kind: {} for kind in Kind}
         for kind, manifest in (*_services(raw), *_slices(raw)):
             decoded = convert_object(kind, manifest)
             assert decoded.object is not None, decoded.problems
@@ -230,7 +230,7 @@ def _outcomes(text: str) -> tuple[Outcome, ...]:
 # --- objects -------------------------------------------------------------------------------------------------------
 
 
-def _services(raw: dict[str, Any]) -> Iterator[tuple[Kind, dict[str, Any]]]:
+def _services(raw: dict[str, Any]) -> Iterator[tuple[ObjectKind, dict[str, Any]]]:
     for name, said in raw.get("services", {}).items():
         spec = {key: value for key, value in said.items() if key not in ("labels", "loadBalancer")}
         yield (
@@ -245,7 +245,7 @@ def _services(raw: dict[str, Any]) -> Iterator[tuple[Kind, dict[str, Any]]]:
         )
 
 
-def _slices(raw: dict[str, Any]) -> Iterator[tuple[Kind, dict[str, Any]]]:
+def _slices(raw: dict[str, Any]) -> Iterator[tuple[ObjectKind, dict[str, Any]]]:
     for owner, several in raw.get("slices", {}).items():
         for number, said in enumerate(several if isinstance(several, list) else [several]):
             endpoints = [_endpoint(endpoint) for endpoint in said.get("endpoints", [])]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.types import ApiObject, EndpointSlice, ObjectKey, Service
 from kproxy.backends.iptables.compile.compiler import Compiler, compile_plan
 from kproxy.backends.iptables.compile.lists import Layout
@@ -70,7 +70,7 @@ class Machine:
         self.compiler = Compiler(self.planner.plan.node, layout)
         self.node = self.planner.plan.node
         self.unapplied: set[ServicePortName] = set()
-        self.objects: dict[Kind, dict[ObjectKey, ApiObject]] = {Kind.SERVICE: {}, Kind.ENDPOINT_SLICE: {}}
+        self.objects: dict[ObjectKind, dict[ObjectKey, ApiObject]] = {Kind.SERVICE: {}, Kind.ENDPOINT_SLICE: {}}
         self.facts = cluster.facts
 
     def take(self, obj: ApiObject) -> None:
@@ -173,8 +173,8 @@ def _moved(obj: ApiObject) -> ApiObject:
 
 
 def _shuffled(
-    objects: Mapping[Kind, Mapping[ObjectKey, ApiObject]], chance: Random
-) -> dict[Kind, dict[ObjectKey, ApiObject]]:
+    objects: Mapping[ObjectKind, Mapping[ObjectKey, ApiObject]], chance: Random
+) -> dict[ObjectKind, dict[ObjectKey, ApiObject]]:
     return {kind: dict(chance.sample(list(each.items()), len(each))) for kind, each in objects.items()}
 
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import ObjectKind
 from kproxy.api.types import ApiObject, ObjectKey, Problem
 
 DEADLINE = 20.0
@@ -15,25 +15,25 @@ class RecordingSink:
     """Holds what was delivered, and every object that was ever removed."""
 
     def __init__(self) -> None:
-        self.state: dict[Kind, dict[ObjectKey, ApiObject]] = {}
+        self.state: dict[ObjectKind, dict[ObjectKey, ApiObject]] = {}
         self.removed: list[ObjectKey] = []
         self.replaced = 0
         self.updates: list[ApiObject] = []
         self.problems: list[Problem] = []
         self._changed = threading.Condition()
 
-    def replace(self, kind: Kind, objects: Mapping[ObjectKey, ApiObject]) -> None:
+    def replace(self, kind: ObjectKind, objects: Mapping[ObjectKey, ApiObject]) -> None:
         with self._change():
             self.removed += [key for key in self.state.get(kind, {}) if key not in objects]
             self.state[kind] = dict(objects)
             self.replaced += 1
 
-    def update(self, kind: Kind, obj: ApiObject) -> None:
+    def update(self, kind: ObjectKind, obj: ApiObject) -> None:
         with self._change():
             self.state[kind][obj.metadata.key] = obj
             self.updates.append(obj)
 
-    def delete(self, kind: Kind, key: ObjectKey) -> None:
+    def delete(self, kind: ObjectKind, key: ObjectKey) -> None:
         with self._change():
             if self.state[kind].pop(key, None) is not None:
                 self.removed.append(key)
@@ -42,7 +42,7 @@ class RecordingSink:
         with self._change():
             self.problems += problems
 
-    def names(self, kind: Kind) -> set[str]:
+    def names(self, kind: ObjectKind) -> set[str]:
         """Names of all objects of a kind that are in force."""
         return {key.name for key in self.state.get(kind, {})}
 

@@ -9,7 +9,7 @@ from kproxy.api.access import AccessOptions
 from kproxy.api.client import ApiClient
 from kproxy.api.credentials import Credentials
 from kproxy.api.decode import convert_object
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.listwatch import Timing
 from kproxy.api.selection import wanted
 from kproxy.api.source import ApiSource
@@ -44,8 +44,8 @@ class World:
         server: ApiServer,
         kubeconfig: Path,
         *,
-        kinds: Sequence[Kind] = (Kind.SERVICE,),
-        optional: Sequence[Kind] = (),
+        kinds: Sequence[ObjectKind] = (Kind.SERVICE,),
+        optional: Sequence[ObjectKind] = (),
         timing: Timing = FAST,
         fallbacks: tuple[str, ...] = (),
     ) -> None:
@@ -69,12 +69,12 @@ class World:
         for name in names:
             assert self.server.delete("services", "default", name)
 
-    def truth(self, kind: Kind = Kind.SERVICE) -> dict[ObjectKey, ApiObject]:
+    def truth(self, kind: ObjectKind = Kind.SERVICE) -> dict[ObjectKey, ApiObject]:
         """What the server holds, as a sink should have got it."""
         objects = [convert_object(kind, raw).object for raw in self.server.objects(kind.resource)]
-        return {obj.metadata.key: obj for obj in objects if obj is not None and wanted(obj, NODE)}
+        return {obj.metadata.key: obj for obj in objects if obj is not None and wanted(kind, obj, NODE)}
 
-    def in_step(self, kind: Kind = Kind.SERVICE) -> None:
+    def in_step(self, kind: ObjectKind = Kind.SERVICE) -> None:
         """Wait until the sink holds what the server holds."""
         self.sink.wait(lambda: self.sink.state.get(kind) == self.truth(kind), f"{kind} in step")
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from kproxy.api.decode import convert_object
-from kproxy.api.kinds import Kind
+from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.types import ApiObject, Node, ObjectKey
 from kproxy.config import parse_config
 from kproxy.node.facts import node_facts, proxy_settings
@@ -93,9 +93,9 @@ class Cluster(NamedTuple):
         """What there is around the rules."""
         return World(frozenset(self.addresses))
 
-    def objects(self) -> dict[Kind, dict[ObjectKey, ApiObject]]:
+    def objects(self) -> dict[ObjectKind, dict[ObjectKey, ApiObject]]:
         """Return the objects as kproxy knows them."""
-        found: dict[Kind, dict[ObjectKey, ApiObject]] = {Kind.SERVICE: {}, Kind.ENDPOINT_SLICE: {}}
+        found: dict[ObjectKind, dict[ObjectKey, ApiObject]] = {Kind.SERVICE: {}, Kind.ENDPOINT_SLICE: {}}
         for kind, manifests in ((Kind.SERVICE, self.services), (Kind.ENDPOINT_SLICE, self.slices)):
             for manifest in manifests.values():
                 decoded = convert_object(kind, manifest)
