@@ -7,11 +7,12 @@
 #   hack/lock.sh --upgrade NAME…  the newest releases of these alone
 #
 # To add a package: name it in pyproject.toml with its reason (what kproxy runs with: dependencies; what tests and
-# linters take: the extra "dev"), run hack/lock.sh, commit both; hack/setup.sh then installs it.
+# linters take: the extra "dev"; the tour: "tour"), run hack/lock.sh, commit both; hack/setup.sh then installs it.
 # After a merge conflict in lock/: take either side of it, and run hack/lock.sh.
 #
 #   lock/run.txt    what kproxy runs with: all that the image has
-#   lock/test.txt   what tests and linters take besides
+#   lock/tour.txt   what hack/tour.sh takes besides
+#   lock/test.txt   what tests and linters take besides both
 #   lock/build.txt  what installs the others, and builds those that come as source: pip and setuptools
 #   lock/tool.txt   uv, which makes the lock. Nothing but this script needs it; it has an environment of its own
 #
@@ -55,6 +56,7 @@ compile() {
     # The oldest Python, and one release of each package for all of them.
     $tool/bin/uv pip compile --quiet --universal --python-version "${pythons[0]}" --fork-strategy fewest \
         --generate-hashes --annotation-style line --custom-compile-command hack/lock.sh --output-file "$file" "$@"
+    sed -i "s|-c $scratch/|-c |" "$file"  # a folder of this run's would be another change in each line
 }
 
 # versions: each locked package with its release, a line each.
@@ -71,10 +73,12 @@ lock() {
 
 versions >"$scratch/before"
 
-cat lock/run.txt lock/test.txt >"$scratch/all.txt"
+cat lock/run.txt lock/tour.txt lock/test.txt >"$scratch/all.txt"
 compile "$scratch/all.txt" "${upgrade[@]}" --all-extras pyproject.toml
 lock run --constraints "$scratch/all.txt" pyproject.toml
 mapfile -t already < <(names "$scratch/run.txt")
+lock tour --constraints "$scratch/all.txt" "${already[@]/#/--no-emit-package=}" --extra tour pyproject.toml
+mapfile -t already < <(names "$scratch/run.txt" "$scratch/tour.txt")
 lock test --constraints "$scratch/all.txt" "${already[@]/#/--no-emit-package=}" --all-extras pyproject.toml
 lock build "${upgrade[@]}" --group build
 lock tool "${upgrade[@]}" --group lock
@@ -84,12 +88,12 @@ for platform in "${platforms[@]}"; do
         log=$scratch/$platform-$python.log
         $tool/bin/uv pip install --dry-run --target "$scratch/nowhere" --require-hashes --no-deps \
             --only-binary :all: --no-binary $from_source --python-platform "$platform" --python-version "$python" \
-            -r "$scratch/build.txt" -r "$scratch/run.txt" -r "$scratch/test.txt" -r "$scratch/tool.txt" >"$log" 2>&1 ||
+            -r "$scratch/build.txt" -r "$scratch/run.txt" -r "$scratch/tour.txt" -r "$scratch/test.txt" -r "$scratch/tool.txt" >"$log" 2>&1 ||
             fail "what would be locked does not install on $platform with Python $python: $(cat "$log")"
     done
 done
 
-for list in build run test tool; do
+for list in build run tour test tool; do
     cp "$scratch/$list.txt" "lock/$list.txt"
 done
 versions >"$scratch/after"

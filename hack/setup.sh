@@ -4,7 +4,8 @@
 # others. A second run takes no time.
 #
 #   hack/setup.sh run     what running kproxy and hack/demo.sh takes
-#   hack/setup.sh test    that, and what the linters and all the tests take
+#   hack/setup.sh tour    that, and what hack/tour.sh shows
+#   hack/setup.sh test    all of it, and what the linters and all the tests take
 #   hack/setup.sh newest  the same with today's newest releases, in .venv-newest; every run renews it
 #
 # Needs root only where a Debian package is missing.
@@ -19,8 +20,20 @@ run_packages=(
     python3 python3-venv
     gcc libc6-dev python3-dev  # python-iptables comes as source
 )
-test_packages=(
+tour_packages=(
     "${run_packages[@]}"
+    util-linux hostname   # unshare, in which each chapter plays; nsenter, by which a container joins its pod
+    iputils-ping          # ping
+    containernetworking-plugins  # the real CNI plugins: bridge, host-local, portmap, loopback
+    bind9-dnsutils        # dig
+    conntrack             # lists what the kernel remembers of connections
+    tcpdump               # shows packets on their way
+    curl                  # asks over HTTP
+    openssl               # makes the shop's certificate
+    haproxy               # what kproxy ingress drives
+)
+test_packages=(
+    "${tour_packages[@]}"
     prometheus    # scrapes kproxy in the lab; promtool, to check metrics and to try the alert rules
     nftables      # nft, by which tests list what mode nftables wrote
     buildah       # builds the container image, in a chroot: that takes no container engine
@@ -98,16 +111,20 @@ make_environment() {
 # The locked releases into .venv, each file held to its hash, and kproxy itself, editable. What is not locked goes, lest
 # tests pass by what nobody else has. The stamp says for which state of the project .venv was made.
 install_locked() {
-    local what=$1 stamp state lists=(lock/run.txt) locked surplus
+    local what=$1 larger stamp state lists=(lock/run.txt) locked surplus
     state="$(cat pyproject.toml lock/*.txt | cksum) $PWD"
-    # What the tests take includes all else, hence the first.
-    for stamp in .venv/.set-up-for-test ".venv/.set-up-for-$what"; do
+    # What the tests take includes what the tour takes, and that what running takes.
+    for larger in $(larger_than "$what"); do
+        stamp=.venv/.set-up-for-$larger
         if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$state" ]; then
             return
         fi
     done
     make_environment .venv
-    if [ -e .venv/.set-up-for-test ]; then what=test; fi  # once there, what tests take stays
+    for larger in $(larger_than "$what"); do  # once there, it stays
+        if [ -e ".venv/.set-up-for-$larger" ]; then what=$larger; fi
+    done
+    if [ "$what" != run ]; then lists+=(lock/tour.txt); fi
     if [ "$what" = test ]; then lists+=(lock/test.txt); fi
     rm -f .venv/.set-up-for-*
     say "Installing Python packages into .venv, as locked"
@@ -125,6 +142,15 @@ install_locked() {
     [ "$(id -u)" != 0 ] || chown -R --reference=. .venv  # sudo hack/demo.sh must not lock the checkout's owner out
 }
 
+# What setting up for $1 is part of, from itself to the largest.
+larger_than() {
+    case $1 in
+    run) echo run tour test ;;
+    tour) echo tour test ;;
+    test) echo test ;;
+    esac
+}
+
 in_venv() { quietly .venv/bin/python -m pip "$@" || fail "pip could not install kproxy, see above"; }
 
 # The names in lines of the form NAME==RELEASE, as indexes spell them.
@@ -133,7 +159,7 @@ names_of() { sed -nE 's/^([A-Za-z0-9._-]+)==.*/\L\1/p' | sed 's/[-_.]\+/-/g' | s
 install_newest() {
     make_environment .venv-newest
     say "Installing the newest Python packages into .venv-newest"
-    quietly .venv-newest/bin/python -m pip install --upgrade --upgrade-strategy eager -e '.[dev]' ||
+    quietly .venv-newest/bin/python -m pip install --upgrade --upgrade-strategy eager -e '.[dev,tour]' ||
         fail "pip could not install kproxy, see above"
     [ "$(id -u)" != 0 ] || chown -R --reference=. .venv-newest
 }
@@ -142,6 +168,10 @@ case "${1:-}" in
 run)
     install_packages "${run_packages[@]}"
     install_locked run
+    ;;
+tour)
+    install_packages "${tour_packages[@]}"
+    install_locked tour
     ;;
 test)
     install_packages "${test_packages[@]}"
@@ -152,6 +182,6 @@ newest)
     install_newest
     ;;
 *)
-    fail "say what for: run, test or newest"
+    fail "say what for: run, tour, test or newest"
     ;;
 esac

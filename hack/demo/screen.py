@@ -12,7 +12,9 @@ BOLD, DIM, RED, GREEN, CYAN = "1", "2", "31", "32", "36"
 class Screen:
     """Prints, and remembers which claims failed. Colour only where a person is watching."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = WIDTH, bar: int = BAR) -> None:
+        self._width = width
+        self._bar = bar
         self.failed: list[str] = []
         self.claims = 0
         self._colour = sys.stdout.isatty()
@@ -21,7 +23,7 @@ class Screen:
     def heading(self, text: str) -> None:
         """Begin a step."""
         at = f"{time.monotonic() - self._started:.1f} s"
-        self._line(f"\n{self._paint(text, BOLD, CYAN)}{self._paint(at.rjust(WIDTH - len(text)), DIM)}")
+        self._line(f"\n{self._paint(text, BOLD, CYAN)}{self._paint(at.rjust(self._width - len(text)), DIM)}")
 
     def say(self, text: str) -> None:
         """One line of explanation."""
@@ -39,8 +41,10 @@ class Screen:
         width = max((len(name) for name in counts), default=0)
         for name, count in sorted(counts.items()):
             share = count / total if total else 0
-            filled = "█" * round(share * BAR)
-            self._line(f"    {name:<{width}}  {self._paint(filled.ljust(BAR, '·'), CYAN)} {count:>5}  {share:>4.0%}")
+            filled = "█" * round(share * self._bar)
+            self._line(
+                f"    {name:<{width}}  {self._paint(filled.ljust(self._bar, '·'), CYAN)} {count:>5}  {share:>4.0%}"
+            )
 
     def claim(self, text: str, seen: object, expected: object) -> None:
         """Say that something is so, if what was seen is what was expected; else say what was."""

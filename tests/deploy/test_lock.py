@@ -17,10 +17,11 @@ from tests.kit.paths import ROOT
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 LOCK = ROOT / "lock"
-LISTS = ("build", "run", "test", "tool")
+LISTS = ("build", "run", "tour", "test", "tool")
 ASKED_FOR = {
     "build": [*PYPROJECT["dependency-groups"]["build"], *PYPROJECT["build-system"]["requires"]],
     "run": PROJECT["dependencies"],
+    "tour": PROJECT["optional-dependencies"]["tour"],
     "test": PROJECT["optional-dependencies"]["dev"],
     "tool": PYPROJECT["dependency-groups"]["lock"],
 }
@@ -142,7 +143,7 @@ def test_no_index_and_no_machine_is_named(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("file", "lists"),
-    [("Dockerfile", {"build", "run"}), ("hack/setup.sh", {"build", "run", "test"}), ("hack/lock.sh", {"tool"})],
+    [("Dockerfile", {"build", "run"}), ("hack/setup.sh", {"build", "run", "tour", "test"}), ("hack/lock.sh", {"tool"})],
 )
 def test_whatever_installs_takes_the_lock(file: str, lists: set[str]) -> None:
     """Each call of pip either holds all files to their hashes or takes nothing but kproxy itself."""
