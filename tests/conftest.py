@@ -1,4 +1,9 @@
-"""Fixtures for all tests; each set of them lives beside what it sets up."""
+"""Fixtures for all tests; each set of them lives beside what it sets up. And how tests are spread over processes."""
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
 
 from tests.kit.apiserver.fixtures import api_server as api_server
 from tests.kit.apiserver.fixtures import kubeconfig as kubeconfig
@@ -8,3 +13,19 @@ from tests.kit.lab import lab as lab
 from tests.kit.world import idle_world as idle_world
 from tests.kit.world import kproxy_args as kproxy_args
 from tests.kit.world import world as world
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Let reports through to the process that prints them whatever a test has logged: half a character, say."""
+    return _printable((yield))
+
+
+def _printable(data: Any) -> Any:
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode()
+    if isinstance(data, dict):
+        return {_printable(key): _printable(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return type(data)(_printable(value) for value in data)
+    return data

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy.backends.nftables.compile.compiler import compile_plan
-from kproxy.backends.nftables.rules.ruleset import RuleSet
+from kproxy.plan.model import Plan
 from tests.kit.semantics import examples
 from tests.kit.semantics.cluster import Cluster, clusters, packets, pods_elsewhere
 from tests.kit.semantics.oracle import expected
@@ -28,14 +28,9 @@ def in_this_mode(cluster: Cluster) -> Cluster:
     return cluster._replace(config={**cluster.config, "iptables": section})
 
 
-def compiled(cluster: Cluster) -> RuleSet:
-    return compile_plan(cluster.plan())
-
-
-def wanted(cluster: Cluster, packet: Packet) -> dict[Outcome, Fraction]:
+def wanted(cluster: Cluster, plan: Plan, packet: Packet) -> dict[Outcome, Fraction]:
     """Return what the oracle says, where it speaks of mode iptables in the words of mode nftables."""
     found = expected(cluster, packet)
-    plan = cluster.plan()
     own = cluster.world.is_own(packet.destination)
     answering = plan.node.node_port_ips
     if answering is None:
@@ -74,10 +69,11 @@ def reaching(cluster: Cluster) -> list[Packet]:
 @given(cluster=clusters(), chance=st.randoms(use_true_random=False))
 def test_every_packet_goes_where_kubernetes_says(cluster: Cluster, chance: Random) -> None:
     cluster = in_this_mode(cluster)
-    ruleset = compiled(cluster)
+    plan = cluster.plan()
+    ruleset = compile_plan(plan)
     possible = reaching(cluster)
     for packet in chance.sample(possible, min(40, len(possible))):
-        found, right = outcomes(ruleset, packet, cluster.world), wanted(cluster, packet)
+        found, right = outcomes(ruleset, packet, cluster.world), wanted(cluster, plan, packet)
         assert distance(found, right) < TOLERANCE, (packet, found, right)
 
 
@@ -85,7 +81,8 @@ def test_every_packet_goes_where_kubernetes_says(cluster: Cluster, chance: Rando
 @given(cluster=clusters(), chance=st.randoms(use_true_random=False))
 def test_a_client_with_affinity_comes_back_to_its_endpoint(cluster: Cluster, chance: Random) -> None:
     cluster = in_this_mode(cluster)
-    ruleset = compiled(cluster)
+    plan = cluster.plan()
+    ruleset = compile_plan(plan)
     possible = [packet for packet in reaching(cluster) if packet.in_interface]
     for packet in chance.sample(possible, min(40, len(possible))):
         for branch in branches(ruleset, packet, cluster.world):
@@ -94,7 +91,7 @@ def test_a_client_with_affinity_comes_back_to_its_endpoint(cluster: Cluster, cha
             later = cluster.world._replace(memory=aged(branch.memory, 10_799))
             assert outcomes(ruleset, packet, later) == {branch.outcome: 1}
             too_late = cluster.world._replace(memory=aged(branch.memory, 10_801))
-            assert distance(outcomes(ruleset, packet, too_late), wanted(cluster, packet)) < TOLERANCE
+            assert distance(outcomes(ruleset, packet, too_late), wanted(cluster, plan, packet)) < TOLERANCE
 
 
 @examples(40)

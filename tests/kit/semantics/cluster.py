@@ -8,6 +8,7 @@ slices it is in.
 import ipaddress
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
@@ -57,6 +58,11 @@ PLANES = {
 }
 
 
+@cache
+def _settings(text: str) -> ProxySettings:
+    return proxy_settings(parse_config(text))
+
+
 class Cluster(NamedTuple):
     """Everything that the rules of one family depend on."""
 
@@ -79,7 +85,7 @@ class Cluster(NamedTuple):
     def settings(self) -> ProxySettings:
         """The settings as kproxy knows them."""
         kind = {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": "iptables"}
-        return proxy_settings(parse_config(json.dumps(kind | {"hostnameOverride": HERE} | dict(self.config))))
+        return _settings(json.dumps(kind | {"hostnameOverride": HERE} | dict(self.config)))
 
     @property
     def facts(self) -> NodeFacts:
