@@ -6,6 +6,8 @@
 #   hack/test.sh --newest   with today's newest Python packages rather than those of lock/, in an environment of their
 #                           own; to be tried before hack/lock.sh --upgrade
 #   hack/test.sh -k nat     further arguments go to pytest
+#
+# At the end it says how long each part took, and which tests took longest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,22 +38,27 @@ fi
 hack/setup.sh "$packages"
 export PATH="$PWD/$environment/bin:$PATH"
 
+# What each part took is told at the end, also where one failed.
+parts=()
 step() {
+    local began=$SECONDS
     printf '\n== %s\n' "$*"
-    "$@"
+    if "$@"; then
+        parts+=("$(printf '%4d s  %s' $((SECONDS - began)) "$1 ${2:-}")")
+    else
+        printf '\n== failed: %s\n' "$*" >&2
+        exit 1
+    fi
 }
 
 step ruff check .
 step ruff format --check .
 step mypy
 step lint-imports
-# Tests with real packets and real clocks share their machine with others. What failed is tried once more, by itself, and
-# named either way: a test that only passes then is to be mended, but is no reason to call kproxy broken.
-if ! step python -m pytest "${options[@]}"; then
-    failed=$(python -c 'import json; print(len(json.load(open(".pytest_cache/v/cache/lastfailed"))))' 2>/dev/null || echo 0)
-    if [ "$failed" = 0 ] || [ "$failed" -gt 20 ]; then
-        exit 1
-    fi
-    printf '\n== %s failed, see above; once more:\n' "$failed"
-    python -m pytest --last-failed --last-failed-no-failures none "${options[@]}"  # its closing line is what CI reads
-fi
+# Most tests wait most of the time, for packets and processes; hence more of them at once than there are processors. All
+# tests of a file run in one process, as they share labs.
+at_once=$(($(nproc) * 2))
+[ "$fast" = no ] || at_once=$(nproc)  # these compute
+step python -m pytest -n "$at_once" --dist loadfile --no-loadscope-reorder --durations 10 "${options[@]}"
+printf '\n== what took how long\n'
+printf '%s\n' "${parts[@]}"

@@ -1,6 +1,7 @@
 """Fixtures for all tests; each set of them lives beside what it sets up. And how tests are spread over processes."""
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,15 @@ from tests.kit.lab import lab as lab
 from tests.kit.world import idle_world as idle_world
 from tests.kit.world import kproxy_args as kproxy_args
 from tests.kit.world import world as world
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: files that build the image, then those with packets; so that all end together."""
+    ranks: dict[Path, int] = {}
+    for item in items:
+        rank = 0 if item.get_closest_marker("image") else 1 if item.get_closest_marker("kernel") else 2
+        ranks[item.path] = min(rank, ranks.get(item.path, rank))
+    items.sort(key=lambda item: ranks[item.path])
 
 
 @pytest.hookimpl(wrapper=True)
