@@ -42,6 +42,7 @@ class Chapter(NamedTuple):
 CHAPTERS = (
     Chapter(1, "wires", "Wires", ("namespaces", "veth", "bridge")),
     Chapter(2, "docker0", "Out of the machine, as docker0 does it", ("docker", "nat")),
+    Chapter(3, "pod", "A pod", ("pause", "cni")),
 )
 
 

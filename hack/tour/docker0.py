@@ -47,7 +47,7 @@ def machine(guide: Guide, _: Any) -> None:
         ip link set eth0 up
         ip -n outside address add 203.0.113.9/24 dev eth0
         ip -n outside link set eth0 up""")
-    output = guide.run("ping -c 1 -q 203.0.113.9", show=summary)
+    output = guide.run("ping -c 1 -W 2 -q 203.0.113.9", show=summary)
     guide.claim_that(heard(output), "the machine hears the outside", output, "no loss")
 
 
@@ -73,7 +73,7 @@ def bridge(guide: Guide, _: Any) -> None:
         done""")
     routes = guide.run("ip -n box1 route")
     guide.claim_that("default via 172.17.0.1" in routes, "the machine is box1's way out", routes, "a default route")
-    output = guide.run("ip netns exec box1 ping -c 1 -q 172.17.0.1", show=summary)
+    output = guide.run("ip netns exec box1 ping -c 1 -W 2 -q 172.17.0.1", show=summary)
     guide.claim_that(heard(output), "box1 hears the machine", output, "no loss")
 
 
@@ -106,7 +106,7 @@ def masquerade(guide: Guide, _: Any) -> None:
     guide.run("iptables -t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE")
     dump = guide.start("ip netns exec outside tcpdump -tnli eth0 -c 1 icmp")
     guide.wait(lambda: "listening" in dump.log(), "tcpdump to listen")
-    output = guide.run("ip netns exec box1 ping -c 1 -q 203.0.113.9", show=summary)
+    output = guide.run("ip netns exec box1 ping -c 1 -W 2 -q 203.0.113.9", show=summary)
     packet = guide.wait(lambda: grep("IP ")(dump.log()), "tcpdump to see the packet")[0]
     guide.printed(packet)
     after = guide.run("conntrack -L -p icmp")
@@ -131,7 +131,7 @@ def among_themselves(guide: Guide, _: Any) -> None:
     )
     dump = guide.start("ip netns exec box2 tcpdump -tnli eth0 -c 1 icmp")
     guide.wait(lambda: "listening" in dump.log(), "tcpdump to listen")
-    guide.run("ip netns exec box1 ping -c 1 -q 172.17.0.3", show=summary)
+    guide.run("ip netns exec box1 ping -c 1 -W 2 -q 172.17.0.3", show=summary)
     packet = guide.wait(lambda: grep("IP ")(dump.log()), "tcpdump to see the packet")[0]
     guide.printed(packet)
     seen = f"{BOX1} > {BOX2}: ICMP echo request"

@@ -201,8 +201,9 @@ class Guide(Screen):
     def _output(self, lines: Iterable[str]) -> None:
         for line in lines:
             folded = textwrap.wrap(
-                line.expandtabs(), TEXT - 2, subsequent_indent="    ", replace_whitespace=False, drop_whitespace=False
-            )
+                line.expandtabs().rstrip(), TEXT - 2, subsequent_indent="    ", replace_whitespace=False,
+                break_on_hyphens=False,
+            )  # fmt: skip
             for part in folded or [""]:
                 self._line(f"      {self._paint(part.rstrip(), CYAN)}".rstrip())
 

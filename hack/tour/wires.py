@@ -111,7 +111,7 @@ def addresses(guide: Guide, _: Any) -> None:
     routes = guide.run("ip -n red route")
     guide.claim_that(routes.startswith("192.168.1.0/24 dev eth0"), "the kernel made the route by itself", routes, "it")
     for name, number in (("green", 2), ("blue", 3)):
-        output = guide.run(f"ip netns exec red ping -c 2 -i 0.05 -q 192.168.1.{number}", show=summary)
+        output = guide.run(f"ip netns exec red ping -c 2 -W 2 -i 0.05 -q 192.168.1.{number}", show=summary)
         guide.claim_that(heard(output), f"red hears {name}", output, "no loss")
 
 
@@ -152,7 +152,7 @@ def with_route(guide: Guide, _: Any) -> None:
     )
     guide.run("ip -n red route add 192.168.2.0/24 via 192.168.1.3")
     way = guide.run("ip -n red route get 192.168.2.3")
-    output = guide.run("ip netns exec red ping -c 2 -i 0.05 -q 192.168.2.3", show=summary)
+    output = guide.run("ip netns exec red ping -c 2 -W 2 -i 0.05 -q 192.168.2.3", show=summary)
     guide.claim_that("via 192.168.1.3 dev eth0" in way, "the way leads through 192.168.1.3", way, "via 192.168.1.3")
     guide.claim_that(heard(output), "red hears 192.168.2.3", output, "no loss")
     known = neighbours(guide, "red")

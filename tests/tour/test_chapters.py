@@ -37,6 +37,8 @@ def test_all_that_a_chapter_tells_is_seen(chapter: Chapter) -> None:
         ("wires", "bridge", "fdb", "exit 0", "✗ the bridge knows that it is behind veth-green"),
         ("docker0", "iptables", "MASQUERADE", "exit 0", "chapter 2: ip netns exec box1 ping"),
         ("docker0", "iptables", "--dport", "exit 0", "chapter 2: ip netns exec outside curl"),
+        ("pod", "nsenter", "hostname", "exit 0", "✗ the helper hears web on localhost"),
+        ("pod", "ip", "'netns attach item'", "exit 1", "chapter 3: ip netns attach item"),
         ("docker0", "conntrack", "-L", "echo src=1.2.3.4 dst=1.2.3.5", "✗ before, conntrack had no entry"),
     ],
 )
