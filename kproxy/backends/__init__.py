@@ -1,1 +1,1 @@
-"""The engines that turn a Plan into kernel rules. They share the Plan and `base`, and nothing else."""
+"""The engines that turn a Plan into kernel rules; they share the Plan, `base`, `bisect` and `walk`, nothing else."""

@@ -6,11 +6,11 @@ from typing import NamedTuple, TypeAlias
 
 from kproxy.backends.iptables.compile.compiler import compile_plan
 from kproxy.backends.iptables.compile.lists import Layout
+from kproxy.backends.iptables.rules import walk as iptables_walk
 from kproxy.backends.nftables.compile.compiler import compile_plan as compile_nftables
+from kproxy.backends.nftables.rules import walk as nftables_walk
+from kproxy.backends.walk import Branch, Packet, World
 from kproxy.plan.model import Plan
-from tests.kit.simulator import Branch, Packet, World
-from tests.kit.simulator import iptables as iptables_simulator
-from tests.kit.simulator import nftables as nftables_simulator
 
 Follow: TypeAlias = Callable[[Packet, World], Mapping[Branch, Fraction]]
 
@@ -31,14 +31,14 @@ class Engine(NamedTuple):
 def _iptables(layout: Layout) -> Callable[[Plan], Follow]:
     def load(plan: Plan) -> Follow:
         ruleset = compile_plan(plan, layout)
-        return lambda packet, world: iptables_simulator.branches(ruleset, packet, world)
+        return lambda packet, world: iptables_walk.branches(ruleset, packet, world)
 
     return load
 
 
 def _nftables(plan: Plan) -> Follow:
     ruleset = compile_nftables(plan)
-    return lambda packet, world: nftables_simulator.branches(ruleset, packet, world)
+    return lambda packet, world: nftables_walk.branches(ruleset, packet, world)
 
 
 ENGINES = (

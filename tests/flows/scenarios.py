@@ -12,13 +12,13 @@ from hack.lab.addresses import UNDERLAY, pod_net
 from kproxy.api.decode import convert_object
 from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.types import ApiObject, Node, ObjectKey
+from kproxy.backends.walk import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, PacketState, World
 from kproxy.config import Config, parse_config
 from kproxy.node.facts import node_facts
 from kproxy.plan.settings import NodeFacts
 from kproxy.state.model import IPFamily, Protocol
 from kproxy.tools.render import Objects
 from tests.flows.addresses import mapped, to_ipv6
-from tests.kit.simulator import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, PacketState, World
 
 TABLE = Path(__file__).parent / "table"
 NODE_NAME = "node-a"

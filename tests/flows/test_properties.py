@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kproxy.backends.iptables.rules.walk import branches, outcomes
+from kproxy.backends.walk import Outcome, Packet, aged
 from tests.kit.semantics import examples
 from tests.kit.semantics.builds import BUILDS, Build
 from tests.kit.semantics.cluster import Cluster, clusters, packets, pods_elsewhere
 from tests.kit.semantics.oracle import expected
-from tests.kit.simulator import Outcome, Packet, aged
-from tests.kit.simulator.iptables import branches, outcomes
 
 TOLERANCE = Fraction(1, 2**28)  # for draws some levels deep; test_draw has the exact bounds
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy.backends.nftables.compile.compiler import compile_plan
+from kproxy.backends.nftables.rules.walk import branches, outcomes
+from kproxy.backends.walk import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, aged
 from kproxy.plan.model import Plan
 from tests.kit.semantics import examples
 from tests.kit.semantics.cluster import Cluster, clusters, packets, pods_elsewhere
 from tests.kit.semantics.oracle import expected
-from tests.kit.simulator import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, aged
-from tests.kit.simulator.nftables import branches, outcomes
 
 TOLERANCE = Fraction(1, 2**30)
 _UNTOUCHED = {Outcome(UNTOUCHED): Fraction(1)}

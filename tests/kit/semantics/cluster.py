@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from kproxy.api.decode import convert_object
 from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.types import ApiObject, Node, ObjectKey
+from kproxy.backends.walk import Packet, World
 from kproxy.config import parse_config
 from kproxy.node.facts import node_facts, proxy_settings
 from kproxy.plan.model import Plan
 from kproxy.plan.settings import NodeFacts, ProxySettings
 from kproxy.state.model import IPFamily, Protocol
 from kproxy.tools.render import plan_objects
-from tests.kit.simulator import Packet, World
 
 HERE = "node-a"
 PROTOCOLS = ("TCP", "UDP", "SCTP")

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from kproxy.backends.walk import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet
 from kproxy.state.model import IPFamily
 from tests.kit.semantics.cluster import HERE, Cluster
-from tests.kit.simulator import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet
 
 
 class _Frontend(NamedTuple):

@@ -15,24 +15,30 @@ from kproxy.backends.iptables.rules.ruleset import (
     DestinationNat,
     DestinationPort,
     Drop,
+    GoOn,
     Jump,
     LocalAddress,
     Mark,
     MasqueradeSource,
     Match,
+    Ports,
     Prefix,
     Random,
     RecentCheck,
     RecentSet,
+    Redirect,
     Reject,
     Return,
     Rule,
     RuleSet,
     SetMark,
+    SourceNat,
     State,
+    Strange,
     Table,
     TableName,
     TargetTerm,
+    Unjudged,
 )
 from kproxy.state.model import IPFamily, endpoint_text
 
@@ -109,7 +115,7 @@ def _prefix(option: str, prefix: Prefix) -> str:
     return f" {_not(prefix.inverted)}{option} {prefix.cidr}"
 
 
-def render_match(match: Match, family: IPFamily) -> str:
+def render_match(match: Match, family: IPFamily) -> str:  # noqa: C901 (one case for each kind of match)
     """Return one match, preceded by a blank."""
     match match:
         case Comment(text):
@@ -132,6 +138,11 @@ def render_match(match: Match, family: IPFamily) -> str:
             return f" -m recent --rcheck --seconds {seconds} --reap --name {name} --mask {mask} --rsource"
         case RecentSet(name):
             return f" -m recent --set --name {name} --mask {_RECENT_MASK[family]} --rsource"
+        case Ports(ranges, is_not):
+            listed = ",".join(str(first) if first == last else f"{first}:{last}" for first, last in ranges)
+            return f" -m multiport {_not(is_not)}--dports {listed}"
+        case Unjudged(text):
+            return f" {text}"
 
 
 _PLAIN = re.compile(r"[-_0-9A-Za-z]+")
@@ -145,7 +156,7 @@ def _quoted(text: str) -> str:
     return '"' + _TO_ESCAPE.sub(r"\\\1", text) + '"'
 
 
-def render_target(target: TargetTerm, family: IPFamily) -> str:
+def render_target(target: TargetTerm, family: IPFamily) -> str:  # noqa: C901 (one case for each kind of target)
     """Return the target, preceded by a blank."""
     match target:
         case Jump(chain, goto):
@@ -163,4 +174,8 @@ def render_target(target: TargetTerm, family: IPFamily) -> str:
         case MasqueradeSource():
             return " -j MASQUERADE --random-fully"
         case DestinationNat(ip, port):
-            return f" -j DNAT --to-destination {endpoint_text(ip, port)}"
+            return f" -j DNAT --to-destination {endpoint_text(ip, port) if port else ip}"
+        case Redirect(port):
+            return " -j REDIRECT" + (f" --to-ports {port}" if port else "")
+        case GoOn(text) | SourceNat(text) | Strange(text):
+            return f" -j {text}"

@@ -1,7 +1,7 @@
 """Rules as values: what an iptables rule says, before it becomes text or bytes.
 
 Each match and target is one small struct with the kernel's meaning, not a string of options; ``render`` spells it as
-iptables-save does, ``encode`` lays it out as the kernel's ``struct ipt_entry``, and the tests' packet simulator follows
+iptables-save does, ``encode`` lays it out as the kernel's ``struct ipt_entry``, and ``walk`` follows
 it. What they have in common is decided here and nowhere else.
 """
 
@@ -105,7 +105,22 @@ class RecentSet(Term, frozen=True, gc=False):
     list_name: str
 
 
-Match: TypeAlias = Comment | DestinationPort | State | LocalAddress | Mark | Random | RecentCheck | RecentSet
+class Ports(Term, frozen=True, gc=False):
+    """The destination port lies in one of some ranges, or in none. Others' rules have it; kproxy writes none such."""
+
+    ranges: tuple[tuple[int, int], ...]
+    inverted: bool = False
+
+
+class Unjudged(Term, frozen=True, gc=False):
+    """What others' rules ask for and kproxy does not know; ``text`` is iptables' spelling, or the extension's name."""
+
+    text: str
+
+
+Match: TypeAlias = (
+    Comment | DestinationPort | State | LocalAddress | Mark | Random | RecentCheck | RecentSet | Ports | Unjudged
+)
 
 # --- targets -------------------------------------------------------------------------------------------------------
 
@@ -155,7 +170,44 @@ class DestinationNat(Term, frozen=True, gc=False):
     port: int
 
 
-TargetTerm: TypeAlias = Jump | Accept | Drop | Return | Reject | SetMark | MasqueradeSource | DestinationNat
+class GoOn(Term, frozen=True, gc=False):
+    """A target of others' that leaves the packet's way as it is, such as LOG."""
+
+    text: str
+
+
+class Redirect(Term, frozen=True, gc=False):
+    """Send the connection to the node itself; ``port`` 0 keeps the port. Others' rules have it."""
+
+    port: int = 0
+
+
+class SourceNat(Term, frozen=True, gc=False):
+    """Replace the source address by one that ``text`` tells. Others' rules have it."""
+
+    text: str
+
+
+class Strange(Term, frozen=True, gc=False):
+    """A target of others' that kproxy does not know."""
+
+    text: str
+
+
+TargetTerm: TypeAlias = (
+    Jump
+    | Accept
+    | Drop
+    | Return
+    | Reject
+    | SetMark
+    | MasqueradeSource
+    | DestinationNat
+    | GoOn
+    | Redirect
+    | SourceNat
+    | Strange
+)
 
 # --- rules, chains, tables -----------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 from kproxy.backends.nftables.rules import names
 from kproxy.backends.nftables.rules.change import Change
 from kproxy.backends.nftables.rules.ruleset import (
+    Accept,
     CameBy,
     Chain,
     Chance,
@@ -32,6 +33,7 @@ from kproxy.backends.nftables.rules.ruleset import (
     Member,
     Numbers,
     Own,
+    PortIs,
     Remember,
     Returning,
     Rule,
@@ -43,6 +45,7 @@ from kproxy.backends.nftables.rules.ruleset import (
     Term,
     ToPrefixes,
     Translated,
+    Unjudged,
     Verdict,
 )
 from kproxy.state.model import IPFamily, Protocol
@@ -265,6 +268,11 @@ def _value(part: str | int) -> tuple[int, int, str]:
     return network.prefixlen, int(network.network_address), ""
 
 
+def _ports(both: tuple[int, int]) -> str:
+    first, last = both
+    return str(first) if first == last else f"{first}-{last}"
+
+
 _VERDICTS = {Verdict.MASQUERADE: "masquerade fully-random"}
 _WRITERS: dict[type[Any], Callable[[Any], str]] = {
     CameBy: lambda term: f'iifname {"!= " if term.inverted else ""}"{term.interface}"',
@@ -279,6 +287,9 @@ _WRITERS: dict[type[Any], Callable[[Any], str]] = {
     CountFor: lambda term: f"{_constants(term.of)} @{term.set}",
     Count: lambda term: f'counter name "{term.counter}"',
     DeliverTo: lambda term: f"dnat to {f'[{term.ip}]' if ':' in term.ip else term.ip}:{term.port}",
+    PortIs: lambda term: f"th dport {'!= ' if term.inverted else ''}{{ {', '.join(map(_ports, term.ranges))} }}",
+    Unjudged: lambda term: f"({term.text})",
+    Accept: lambda _: "accept",
     Jump: lambda term: f"jump {term.chain}",
     GoTo: lambda term: f"goto {term.chain}",
     Verdict: lambda term: _VERDICTS.get(term, term.value),

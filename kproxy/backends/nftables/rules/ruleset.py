@@ -1,7 +1,7 @@
 """The words of an nftables ruleset, as far as kproxy needs them: sets with their elements, and chains of rules.
 
-Values only; `render` spells them for nft. Each word does what the kernel's expression of that kind does, and the
-simulator of the tests gives them the same meaning.
+Values only; `render` spells them for nft. Each word does what the kernel's expression of that kind does, and
+`walk` gives it the same meaning.
 """
 
 import enum
@@ -222,8 +222,28 @@ class Verdict(enum.Enum):
     MASQUERADE = "masquerade"
 
 
+class PortIs(msgspec.Struct, frozen=True):
+    """True for packets to one of some ports (first and last of each range), or to none. Others' rules have it."""
+
+    ranges: tuple[tuple[int, int], ...]
+    inverted: bool = False
+
+
+class Unjudged(msgspec.Struct, frozen=True):
+    """What others' rules ask for or do and kproxy does not know; ``text`` names the kernel's expression."""
+
+    text: str
+
+
+class Accept(msgspec.Struct, frozen=True):
+    """Let the packet through the base chain. Others' rules have it."""
+
+
 Term: TypeAlias = (
     Member
+    | PortIs
+    | Unjudged
+    | Accept
     | FromPrefix
     | ToPrefixes
     | CameBy

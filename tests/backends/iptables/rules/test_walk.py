@@ -1,4 +1,4 @@
-"""The simulator by itself: what netfilter does with rules that kproxy writes nowhere, or only together with others."""
+"""The walk by itself: what netfilter does with rules that kproxy writes nowhere, or only together with others."""
 
 from fractions import Fraction
 
@@ -30,9 +30,19 @@ from kproxy.backends.iptables.rules.ruleset import (
     State,
     Table,
 )
+from kproxy.backends.iptables.rules.walk import branches, outcomes
+from kproxy.backends.walk import (
+    DROPPED,
+    REFUSED,
+    UNTOUCHED,
+    ImpossibleRuleError,
+    Outcome,
+    Packet,
+    PacketState,
+    Remembered,
+    World,
+)
 from kproxy.state.model import Protocol
-from tests.kit.simulator import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, PacketState, Remembered, World
-from tests.kit.simulator.iptables import branches, outcomes
 
 WORLD = World(frozenset({"10.0.0.1"}))
 PASSING = Packet("192.0.2.7", "203.0.113.1", 80, in_interface="eth0")
@@ -204,5 +214,5 @@ def test_who_gets_onto_a_list() -> None:
     ],
 )
 def test_rules_that_the_kernel_refuses(ruleset: RuleSet) -> None:
-    with pytest.raises(AssertionError):
+    with pytest.raises(ImpossibleRuleError):
         outcomes(ruleset, PASSING, WORLD)
