@@ -387,7 +387,8 @@ class Tls(msgspec.Struct, frozen=True):
     """Certificates of an https frontend. The first server name whose pattern matches holds."""
 
     names: tuple[ServerName, ...]
-    """Each pattern once, most specific first."""
+    """Each pattern once, most specific first. The last may be for any name: its first certificate is the `fallback`,
+    unless another one was asked for."""
     fallback: ObjectKey | None = None
     """Into `Plan.certificates`: for clients that ask for no name, or for one that is not here. None where nobody has
     asked for one: such clients are refused, in the handshake. With no names either, every client is."""
