@@ -2,7 +2,7 @@
 
 kproxy's side towards the API server can be trusted only as far as what it was tried against. So this one is held to
 recordings of a real kube-apiserver (tests/wire, tests/test_apiserver_wire.py), and kubectl and the kubernetes package
-must be able to talk to it. ``python -m tests.apiserver --help`` runs it as a process of its own.
+must be able to talk to it. ``python -m tests.kit.apiserver --help`` runs it as a process of its own.
 """
 
 from tests.kit.apiserver.api import Settings

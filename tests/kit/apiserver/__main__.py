@@ -1,4 +1,4 @@
-"""Run the test API server: ``python -m tests.apiserver --port 6443 --write-kubeconfig FILE --objects FILE …``.
+"""Run the test API server: ``python -m tests.kit.apiserver --port 6443 --write-kubeconfig FILE --objects FILE …``.
 
 When it serves, it prints one line, ``ready URL``. SIGTERM and SIGINT end it.
 """
@@ -94,7 +94,7 @@ def _make_server(options: argparse.Namespace) -> ApiServer:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.apiserver", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="python -m tests.kit.apiserver", description=__doc__, allow_abbrev=False)
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any free one)")
     parser.add_argument("--name", action="append", default=[], help="further name or address for the certificate")
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cluster", metavar="SERVICESxENDPOINTS", help="make up that many, as in 1000x5")
     parser.add_argument("--write-kubeconfig", type=Path, metavar="FILE")
     parser.add_argument("--write-service-account", type=Path, metavar="FOLDER")
-    parser.add_argument("--control", type=Path, metavar="SOCKET", help="unix socket for tests.apiserver.control")
+    parser.add_argument("--control", type=Path, metavar="SOCKET", help="unix socket for tests.kit.apiserver.control")
     parser.add_argument("--anonymous", action="store_true", help="ask for no credentials")
     parser.add_argument("--no-tls", action="store_true", help="serve plain HTTP")
     parser.add_argument("--end-with-stdin", action="store_true", help="end when stdin does, thus with the parent")

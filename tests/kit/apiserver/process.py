@@ -24,7 +24,7 @@ class ApiServerProcess:
     """A server process; as a context manager it is started and ended with the block.
 
     ``control`` steers it, ``kubeconfig`` is the file for its clients, ``url`` its address. ``arguments`` go to
-    ``python -m tests.apiserver`` as they are.
+    ``python -m tests.kit.apiserver`` as they are.
     """
 
     def __init__(

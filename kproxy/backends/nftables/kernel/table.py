@@ -10,6 +10,7 @@ from typing import NamedTuple
 from kproxy.backends.nftables.kernel import netlink
 from kproxy.backends.nftables.kernel.elements import ElementReader, split_message
 from kproxy.backends.nftables.kernel.netlink import Reader, attribute, attributes, number, text
+from kproxy.backends.nftables.kernel.notes import declared_by_expressions
 from kproxy.backends.nftables.rules import names
 from kproxy.backends.nftables.rules.ruleset import Column, Found, Hook, SetSpec
 from kproxy.state.model import IPFamily
@@ -19,7 +20,7 @@ _TABLE_NAME = 1
 _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_TYPE = 3, 4, 7
 _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
 _SET_NAME, _SET_FLAGS, _SET_KEY_LENGTH, _SET_DATA_TYPE, _SET_DATA_LENGTH = 2, 3, 5, 6, 7
-_SET_EXPRESSION = 17
+_SET_NOTES, _SET_EXPRESSION = 13, 17
 _LIST_SET = 2
 _COUNTER_PACKETS = 2
 _OBJECT_NAME, _OBJECT_DATA = 2, 4
@@ -39,6 +40,8 @@ class SetShape(NamedTuple):
     data_length: int
     """0 for verdicts."""
     counted: bool
+    by_expressions: bool = True
+    """Whether nft finds it declared by ``typeof``, as kproxy declares its sets; see `notes` for why it matters."""
 
     @property
     def is_map(self) -> bool:
@@ -82,6 +85,7 @@ class KernelTable:
                     values[_SET_KEY_LENGTH],
                     0 if values.get(_SET_DATA_TYPE) == _VERDICTS else values.get(_SET_DATA_LENGTH, 0),
                     _SET_EXPRESSION in its,
+                    declared_by_expressions(bytes(its.get(_SET_NOTES, b""))),
                 )
         return found
 

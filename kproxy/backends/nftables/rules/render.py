@@ -67,13 +67,6 @@ class Renderer:
         self._ip = FAMILIES[family]
         self.table = f"{self._ip} {names.TABLE}"
         """The table, as commands name it."""
-        address = "ipv4_addr" if family is IPFamily.IPV4 else "ipv6_addr"
-        self._types = {
-            Column.SOURCE: address,
-            Column.DESTINATION: address,
-            Column.PROTOCOL: "inet_proto",
-            Column.PORT: "inet_service",
-        }
         self._writers: dict[type[Any], Callable[[Any], str]] = _WRITERS | {
             Member: self._member,
             GoToFound: self._go_to_found,
@@ -109,11 +102,9 @@ class Renderer:
             yield "\t}"
 
     def _declaration(self, spec: SetSpec) -> Iterator[str]:
-        if Column.NUMBER in spec.columns:
-            leads_to = f" : {self._expressions(spec.data, spec)}" if spec.data else ""
-            yield f"typeof {self._expressions(spec.columns, spec)}{leads_to}"
-        else:
-            yield f"type {self._type(spec.columns)}{' : verdict' if spec.verdicts else ''}"
+        # By typeof, never by type: older versions of nft crash on what newer ones note down of types, see kernel/notes.
+        leads_to = " : verdict" if spec.verdicts else f" : {self._expressions(spec.data, spec)}" if spec.data else ""
+        yield f"typeof {self._expressions(spec.columns, spec)}{leads_to}"
         if spec.ranges:
             yield "flags interval"
         if spec.remembers:
@@ -121,9 +112,6 @@ class Renderer:
             yield "flags dynamic,timeout"
         if spec.counted:
             yield "counter"
-
-    def _type(self, columns: tuple[Column, ...]) -> str:
-        return " . ".join(self._types[column] for column in columns)
 
     def _expressions(self, columns: tuple[Column, ...], spec: SetSpec) -> str:
         return " . ".join(_NUMBER if column is Column.NUMBER else self._of(column, spec.protocol) for column in columns)

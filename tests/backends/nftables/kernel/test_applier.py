@@ -249,6 +249,11 @@ EDITS = {
         "delete set ip kproxy cluster-ips",
         "add set ip kproxy cluster-ips { type ipv6_addr; }",
     ],
+    "a set declared by type, as kproxy once did": [
+        "flush chain ip kproxy guard-cluster-ips",
+        "delete set ip kproxy cluster-ips",
+        "add set ip kproxy cluster-ips { type ipv4_addr; elements = { 10.96.0.10, 10.96.0.11 }; }",
+    ],
     "a set that is in use elsewhere in the table": [
         "add set ip kproxy strange { type ipv4_addr; }",
         "add chain ip kproxy elsewhere",
@@ -357,7 +362,7 @@ def test_killed_at_any_moment_it_leaves_all_or_nothing(backend: NftablesBackend,
     """Whatever a kill leaves behind either works in full or meets no packet, and the next start makes it whole."""
     many = [service(f"s{n}", n % 250, pods(*range(1, 50))) for n in range(300)]
     program = (
-        "import sys; from tests.test_nft_kernel import *;"
+        "import sys; from tests.backends.nftables.kernel.test_applier import *;"
         "backend = NftablesBackend(IPFamily.IPV4);"
         "many = [service(f's{n}', n % 250, pods(*range(1, 50))) for n in range(300)];"
         "print('go', flush=True); put(backend, *many)"
@@ -454,7 +459,7 @@ def test_the_service_at_fault_is_found_and_left_out(backend: NftablesBackend, fu
 def test_without_privileges_the_remedy_is_said(tmp_path: Path) -> None:
     with network_namespace(tmp_path):
         program = (
-            "from kproxy.backends.nftables.backend import *; from tests.nftkit import *;"
+            "from kproxy.backends.nftables.backend import *; from tests.kit.nft import *;"
             "NftablesBackend(IPFamily.IPV4).apply(plan_of(), set(), full=False)"
         )
         command = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", sys.executable, "-c", program]

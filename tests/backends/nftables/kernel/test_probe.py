@@ -47,7 +47,8 @@ def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyP
 @pytest.mark.kernel
 def test_missing_privileges_are_named(tmp_path: Path) -> None:
     program = (
-        "from kproxy.backends.nftables.probe import *; print(why_not(IPFamily.IPV4)); print(tables(IPFamily.IPV4))"
+        "from kproxy.backends.nftables.kernel.probe import *;"
+        "print(why_not(IPFamily.IPV4)); print(tables(IPFamily.IPV4))"
     )
     command = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", sys.executable, "-c", program]
     with network_namespace(tmp_path):

@@ -96,7 +96,7 @@ def test_what_people_read() -> None:
     for part in (
         """
 	set tcp/cluster-2/off-cluster {
-		type ipv4_addr . inet_service
+		typeof ip daddr . tcp dport
 		elements = {
 			10.96.0.10 . 80
 		}
