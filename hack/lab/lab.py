@@ -20,11 +20,17 @@ class Lab:
     """A small cluster's network. It stands from the making of the object to `close`, or to the end of ``with``.
 
     `nodes` are the names of the nodes, `iptables` is the variant by which the lab itself writes rules: legacy or nft.
-    Raises LabError, in one line, where the machine lacks something.
+    `lease` is where the lab may be, by default a new lease among the other labs of this machine. Raises LabError, in
+    one line, where the machine lacks something.
     """
 
-    def __init__(self, nodes: Sequence[str] = ("node-a", "node-b"), iptables: str = "legacy") -> None:
-        self._lease = leases.acquire()
+    def __init__(
+        self,
+        nodes: Sequence[str] = ("node-a", "node-b"),
+        iptables: str = "legacy",
+        lease: leases.Tenure | None = None,
+    ) -> None:
+        self._lease = lease or leases.acquire()
         self._thread = ServerThread()
         self._variant = iptables
         self._hosts: list[Host] = []

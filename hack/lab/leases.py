@@ -15,12 +15,28 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from hack.lab import namespaces
 from hack.lab.errors import LabError
 
 STATE_FOLDER = Path("/run/kproxy-lab")
 GATE = ".gate"  # held while labs are counted or a new one is entered, so that no half-made lab is taken for a dead one
+
+
+class Tenure(Protocol):
+    """What a lab must know about where it stands; see `Lease`."""
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the lab's namespaces begin with."""
+
+    @property
+    def folder(self) -> Path:
+        """For files that shall go when the lab goes."""
+
+    def release(self) -> None:
+        """Remove all that is the lab's."""
 
 
 class Lease:

@@ -4,9 +4,12 @@ It makes them once, when the container starts: a Service made later, or given an
 kubelet's pkg/kubelet/envvars and getServiceEnvVarMap in pkg/kubelet/kubelet_pods.go.
 """
 
+import argparse
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
-from hack.tour.dns.objects import Service
+from hack.tour.dns.objects import Folder, Service
 
 MASTER_NAMESPACE, MASTER_SERVICE = "default", "kubernetes"
 
@@ -54,3 +57,18 @@ def of_service(service: Service) -> dict[str, str]:
             f"{link}_ADDR": address,
         }
     return made
+
+
+def main() -> int:
+    """Print the variables, a line each, as a kubelet would give them to a container that starts now."""
+    parser = argparse.ArgumentParser(prog="python -m hack.tour.envvars", description=main.__doc__)
+    parser.add_argument("manifests", type=Path, help="folder with Services")
+    parser.add_argument("--namespace", default="default", help="the pod's (default: %(default)s)")
+    options = parser.parse_args()
+    for name, value in of_pod(Folder(options.manifests).objects().services, options.namespace).items():
+        print(f"{name}={value}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

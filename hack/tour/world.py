@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from hack.lab.errors import LabError, run
 from hack.lab.processes import REPOSITORY
@@ -69,6 +70,16 @@ def _own_etc() -> None:
     resolver.write_text("# nobody to ask\n")
     with Path("/etc/hosts").open("a") as hosts:
         hosts.write("\n127.0.1.1 machine\n")
+
+
+class WholeWorld(NamedTuple):
+    """The lease of a lab that has a world to itself: its names need no prefix, and it goes with the world."""
+
+    prefix: str = ""
+    folder: Path = Path("/run/lab")
+
+    def release(self) -> None:
+        """Nothing to do."""
 
 
 def environment() -> Mapping[str, str]:

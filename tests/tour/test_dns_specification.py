@@ -202,7 +202,8 @@ async def nobody(name: Name, kind: RdataType) -> None:
 @pytest.mark.parametrize(
     ("ask", "name", "kind", "rcode", "answers"),
     [
-        (somebody, f"foo.{SVC}", "A", "NOERROR", [f"foo.{SVC} CNAME www.example.com.", "www.example.com. A 192.0.2.53"]),
+        (somebody, f"foo.{SVC}", "A", "NOERROR",
+         [f"foo.{SVC} CNAME www.example.com.", "www.example.com. A 192.0.2.53"]),
         (somebody, f"foo.{SVC}", "AAAA", "NOERROR", [f"foo.{SVC} CNAME www.example.com."]),
         (None, f"foo.{SVC}", "A", "NOERROR", [f"foo.{SVC} CNAME www.example.com."]),
         (nobody, f"foo.{SVC}", "A", "SERVFAIL", [f"foo.{SVC} CNAME www.example.com."]),

@@ -17,7 +17,7 @@ from dns.rdata import Rdata
 from dns.rdatatype import AAAA, ANY, CNAME, A, RdataType
 from dns.rdtypes.nsbase import NSBase
 
-from hack.tour.dns.zone import IN, TTL, Zone
+from hack.tour.dns.zone import IN, Zone
 
 LARGEST_DATAGRAM = 1232  # bytes; larger ones may be lost as fragments
 LONGEST_CHAIN = 8  # of names that stand for names
@@ -56,17 +56,17 @@ async def _answer(response: Message, name: Name, kind: RdataType, zone: Zone, as
             return dns.rcode.NXDOMAIN
         if kind == ANY:
             for data in node.values():
-                _add(response.answer, name, data)
+                _add(response.answer, name, data, zone)
             return dns.rcode.NOERROR
         if kind in node:
-            _add(response.answer, name, node[kind])
+            _add(response.answer, name, node[kind], zone)
             _add_locations(response, node[kind], zone)
             return dns.rcode.NOERROR
         alias = node.get(CNAME)
         if alias is None:
             _no_such(response, zone)
             return dns.rcode.NOERROR  # NODATA
-        _add(response.answer, name, alias)
+        _add(response.answer, name, alias, zone)
         assert isinstance(alias[0], NSBase)  # as dnspython calls data that is nothing but a name
         name = alias[0].target
     return dns.rcode.SERVFAIL
@@ -84,13 +84,13 @@ async def _from_others(response: Message, name: Name, kind: RdataType, ask: Ask 
     return found.rcode()
 
 
-def _add(section: list[dns.rrset.RRset], name: Name, data: tuple[Rdata, ...]) -> None:
-    section.append(dns.rrset.from_rdata_list(name, TTL, data))
+def _add(section: list[dns.rrset.RRset], name: Name, data: tuple[Rdata, ...], zone: Zone) -> None:
+    section.append(dns.rrset.from_rdata_list(name, zone.ttl, data))
 
 
 def _no_such(response: Message, zone: Zone) -> None:
     """A negative answer says for how long it holds by the SOA record beside it (RFC 2308)."""
-    _add(response.authority, zone.origin, (zone.soa,))
+    _add(response.authority, zone.origin, (zone.soa,), zone)
 
 
 def _add_locations(response: Message, data: tuple[Rdata, ...], zone: Zone) -> None:
@@ -100,7 +100,7 @@ def _add_locations(response: Message, data: tuple[Rdata, ...], zone: Zone) -> No
         node = zone.node(target) or {}
         for kind in (A, AAAA):
             if kind in node:
-                _add(response.additional, target, node[kind])
+                _add(response.additional, target, node[kind], zone)
 
 
 def parse(wire: bytes) -> Message | None:

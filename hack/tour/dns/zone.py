@@ -42,8 +42,9 @@ def record(name: Name, kind: RdataType, text: str) -> Record:
 class Zone:
     """All records at and below `origin`, and those of the names of `beside` (reverse names), which are just as ours."""
 
-    def __init__(self, origin: Name, records: Iterable[Record]) -> None:
+    def __init__(self, origin: Name, records: Iterable[Record], ttl: int = TTL) -> None:
         self.origin = origin
+        self.ttl = ttl  # seconds
         nodes: defaultdict[Name, dict[RdataType, dict[Rdata, None]]] = defaultdict(dict)
         for name, data in records:
             nodes[name].setdefault(data.rdtype, {})[data] = None  # the same record twice is one
@@ -77,5 +78,5 @@ def from_file(text: str) -> Zone:
     """A zone from a zone file, for whoever plays the rest of the world."""
     parsed = dns.zone.from_text(text, relativize=False)
     assert parsed.origin is not None
-    found = [Record(name, data) for name, _ttl, data in parsed.iterate_rdatas()]
-    return Zone(parsed.origin, found)
+    found = [Record(name, data) for name, _, data in parsed.iterate_rdatas()]
+    return Zone(parsed.origin, found, min(ttl for _, ttl, _ in parsed.iterate_rdatas()))
