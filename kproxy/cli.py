@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help(sys.stderr)
         return USAGE
+    if options.command == "render" and not options.files:
+        _complain("render needs manifests, as in -f web.yaml (see kproxy render --help)")
+        return USAGE
     try:
         config = from_flags(options)
         for warning in config.warnings if options.command != "run" else ():
@@ -112,7 +115,7 @@ def _parser() -> ArgumentParser:
 def _add_render_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what to render")
     group.add_argument(
-        "-f", dest="files", metavar="FILE", nargs="+", action="extend", required=True, help="a manifest; - for stdin"
+        "-f", dest="files", metavar="FILE", nargs="+", action="extend", default=[], help="a manifest; - for stdin"
     )
     group.add_argument(
         "--node-ip",
@@ -130,34 +133,42 @@ def _add_render_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--family",
-        choices=[*(str(family) for family in IPFamily), "all"],
-        default=str(IPFamily.IPV4),
-        help="whose tables to print; with all, each follows a line '# ipv4' or '# ipv6' (default: ipv4)",
+        type=_families,
+        default=(IPFamily.IPV4,),
+        metavar="FAMILY",
+        help="whose tables to print: ipv4 (the default), ipv6, or all: each after a line '# ipv4' or '# ipv6'",
     )
+
+
+def _families(text: str) -> tuple[IPFamily, ...]:
+    if text == "all":
+        return tuple(IPFamily)
+    if text not in tuple(IPFamily):
+        raise argparse.ArgumentTypeError(f"{quote(text)} is none of ipv4, ipv6 and all")
+    return (IPFamily(text),)
 
 
 def _ips(text: str) -> tuple[str, ...]:
     try:
         return tuple(str(ipaddress.ip_address(part.strip())) for part in text.split(","))
-    except ValueError as error:
+    except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{error}; expected one address of each family, separated by a comma"
+            f"{quote(text)} is not what is expected: one address of each family, separated by a comma"
         ) from None
 
 
 def _interface_address(text: str) -> str:
     try:
         return str(ipaddress.ip_interface(text).ip)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}; expected an address such as 10.0.0.1/24") from None
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{quote(text)} is not an address such as 10.0.0.1/24") from None
 
 
 def _render(options: argparse.Namespace, config: Config) -> int:
-    families = tuple(IPFamily) if options.family == "all" else (IPFamily(options.family),)
     request = RenderRequest(
         files=tuple(options.files),
-        families=families,
-        headings=options.family == "all",
+        families=options.family,
+        headings=len(options.family) > 1,
         node_ips=options.node_ip,
         interface_addresses=tuple(options.interface_address) if options.interface_address else None,
     )

@@ -17,13 +17,27 @@ COMMANDS = ("run", "render", "cleanup")
             ["--kubconfig=x"],
             "kproxy run: unknown flag '--kubconfig'; did you mean --kubeconfig? (see kproxy run --help)",
         ),
-        (["render"], "kproxy render: the following arguments are required: -f (see kproxy render --help)"),
+        (
+            ["render", "-f", "x", "--family", "ipv5"],
+            "kproxy render: argument --family: 'ipv5' is none of ipv4, ipv6 and all (see kproxy render --help)",
+        ),
+        (
+            ["render", "-f", "x", "--interface-address", "eth0"],
+            "kproxy render: argument --interface-address: 'eth0' is not an address such as 10.0.0.1/24 "
+            "(see kproxy render --help)",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(args: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         cli.main(args)
     assert (exit_.value.code, capsys.readouterr()) == (2, ("", f"{line}\n"))
+
+
+def test_render_without_a_file_is_a_mistake_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["render"]) == 2
+    said = "kproxy: render needs manifests, as in -f web.yaml (see kproxy render --help)\n"
+    assert capsys.readouterr() == ("", said)
 
 
 def test_without_arguments_it_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,10 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from kproxy import logs
 from kproxy.api.access import Access, AccessError, AccessOptions, TlsFiles
+from kproxy.api.yamlreader import UnreadableError, read_documents
 from kproxy.wording import printable
 
 _MAX_AGE_SECONDS = 60.0
@@ -101,35 +100,49 @@ def _load_kubeconfig(options: AccessOptions) -> _Loaded:
                 str(path), client_configuration=configuration, persist_config=False, temp_file_path=scratch
             )
         except (ConfigException, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-            raise AccessError(f"kubeconfig {path}: {printable(str(error))}") from error
+            raise AccessError(f"kubeconfig {path} cannot be used ({printable(str(error))})") from error
         access = _to_access(configuration, options, f"kubeconfig {path}")
     if plugin and not (configuration.api_key or configuration.cert_file):
-        reason = printable("; ".join(complaints)) or "no token and no certificate"
-        raise AccessError(f"kubeconfig {path}: the exec plugin {plugin} gave no credentials: {reason}")
+        detail = printable("; ".join(complaints)) or "no token and no certificate"
+        raise AccessError(f"kubeconfig {path}: the exec plugin {plugin} gave no credentials ({detail})")
     return _Loaded(access, time.monotonic(), plugin is not None, changed_ns)
 
 
 def _check_kubeconfig(path: Path) -> str | None:
     """Say in plain words what is wrong with a kubeconfig; return the command of its exec plugin if it uses one."""
     try:
-        config = yaml.load(path.read_bytes(), yaml.CSafeLoader)
+        config: Any = next((document for _, document in read_documents(path.read_bytes())), None)
     except OSError as error:
         raise AccessError(f"kubeconfig {path} cannot be read: {error.strerror}; check --kubeconfig") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        reason = getattr(error, "problem", None) or "unreadable"
-        raise AccessError(f"kubeconfig {place}: not valid YAML: {printable(str(reason))}") from error
+    except UnreadableError as error:
+        place = path if error.line is None else f"{path}:{error.line}"
+        raise AccessError(f"kubeconfig {place}: {error.reason}") from error
     context_name = config.get("current-context") if isinstance(config, Mapping) else None
     if not context_name:
         raise AccessError(f"kubeconfig {path} selects no context: set current-context")
     context = _named(config, "contexts", context_name, path).get("context") or {}
-    _named(config, "clusters", context.get("cluster"), path)
-    if not context.get("user"):
-        return None
-    user = _named(config, "users", context["user"], path).get("user") or {}
-    plugin = user.get("exec")
+    cluster = _named(config, "clusters", context.get("cluster"), path).get("cluster")
+    user = _named(config, "users", context["user"], path).get("user") or {} if context.get("user") else {}
+    if not isinstance(cluster, Mapping) or not cluster.get("server"):
+        raise AccessError(f'kubeconfig {path}: the cluster "{printable(str(context["cluster"]))}" names no server')
+    _check_files(cluster, ("certificate-authority",), path)
+    _check_files(user, ("client-certificate", "client-key"), path)
+    plugin = user.get("exec") if isinstance(user, Mapping) else None
     return printable(str(plugin.get("command"))) if isinstance(plugin, Mapping) else None
+
+
+def _check_files(section: Any, fields: tuple[str, ...], kubeconfig: Path) -> None:
+    """Have a look at the files that a section names; paths begin at the kubeconfig, and data beside a path wins."""
+    for field in fields if isinstance(section, Mapping) else ():
+        name = section.get(field)
+        if not isinstance(name, str) or not name or section.get(f"{field}-data"):
+            continue
+        try:
+            (kubeconfig.parent / name).read_bytes()
+        except OSError as error:
+            raise AccessError(
+                f"kubeconfig {kubeconfig}: {field}: {printable(name)} cannot be read: {error.strerror}"
+            ) from error
 
 
 def _named(config: Mapping[str, Any], section: str, name: object, path: Path) -> Mapping[str, Any]:
@@ -151,14 +164,27 @@ def _load_service_account(options: AccessOptions) -> _Loaded:
             "no API server is configured: use --kubeconfig FILE or --master URL, or --manifests DIR to do without one "
             "(in a pod, KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT would name it)"
         )
+    for name in ("token", "ca.crt"):
+        _check_mounted(folder, name)
     configuration = Configuration()
     try:
         loader = InClusterConfigLoader(str(folder / "token"), str(folder / "ca.crt"), environ=options.environ)
         loader.load_and_set(configuration)
         access = _to_access(configuration, options, "service account")
     except (ConfigException, OSError) as error:
-        raise AccessError(f"service account in {folder}: {printable(str(error))}") from error
+        raise AccessError(f"service account in {folder} cannot be used ({printable(str(error))})") from error
     return _Loaded(access, time.monotonic())
+
+
+def _check_mounted(folder: Path, name: str) -> None:
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise AccessError(
+            f"service account in {folder}: {name} cannot be read: {error.strerror}; is it mounted?"
+        ) from error
+    if not content:
+        raise AccessError(f"service account in {folder}: {name} is empty")
 
 
 def _to_access(configuration: Any, options: AccessOptions, whose: str) -> Access:

@@ -18,6 +18,23 @@ from kproxy.wording import printable
 
 _TOO_LARGE = "ResourceVersionTooLarge"
 _REMEDY = "check the server's URL in --kubeconfig or --master"
+_AUTHORITY = "check certificate-authority"
+_UNTRUSTED = {
+    9: "it is not valid yet; check this node's clock",
+    10: "it has expired; renew it, or check this node's clock",
+    18: f"self-signed and not known here; {_AUTHORITY}",
+    19: f"self-signed authority that is not known here; {_AUTHORITY}",
+    20: f"signed by an authority that is not known here; {_AUTHORITY}",
+    21: f"signed by an authority that is not known here; {_AUTHORITY}",
+    62: "host name mismatch: it is for other names; check the server's URL, or set tls-server-name",
+    64: "IP address mismatch: it is for other addresses; check the server's URL, or set tls-server-name",
+}
+"""By OpenSSL's number (X509_V_ERR_… in x509_vfy.h), as its wording changes."""
+_UNRESOLVED = {
+    socket.EAI_AGAIN: "no name server answers",
+    socket.EAI_NONAME: "the name is not known",
+    socket.EAI_NODATA: "the name has no address",
+}
 
 
 class ApiError(Exception):
@@ -69,7 +86,8 @@ def _describe(error: BaseException) -> str:
             case ssl.SSLError():
                 return _describe_tls(link)
             case socket.gaierror():
-                return f"its name cannot be resolved: {link.strerror}; {_REMEDY}"
+                reason = _UNRESOLVED.get(link.errno or 0, str(link.strerror))
+                return f"its name cannot be resolved: {reason}; {_REMEDY}"
             case ConnectionRefusedError():
                 return f"connection refused; {_REMEDY}"
             case OSError(errno=int(number)):
@@ -81,7 +99,8 @@ def _describe(error: BaseException) -> str:
 
 def _describe_tls(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}; check certificate-authority"
+        reason = _UNTRUSTED.get(error.verify_code, f"{printable(error.verify_message)}; {_AUTHORITY}")
+        return f"its certificate is not trusted: {reason}"
     if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
         return f"it does not speak TLS; {_REMEDY}"
     return f"TLS failed: {printable(str(error.reason or error)).replace('_', ' ').lower()}"

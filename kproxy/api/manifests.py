@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import yaml
 
 from kproxy import logs
 from kproxy.api.decode import convert_object
 from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.selection import wanted
 from kproxy.api.types import ApiObject, ObjectKey, Problem
-from kproxy.api.yamlreader import read_documents
+from kproxy.api.yamlreader import NESTED_TOO_DEEPLY, UnreadableError, read_documents
 from kproxy.wording import printable, shown
 
 DEFAULT_NAMESPACE = "default"
@@ -121,38 +120,23 @@ def _documents(data: bytes, origin: str) -> Iterator[_Document]:
     try:
         for line, raw in read_documents(data):
             yield _Document(raw, line)
-    except yaml.YAMLError as error:
-        raise _yaml_error(data, origin, error) from error
-    except RecursionError as error:
-        raise ManifestError(origin, None, "nested too deeply") from error
-    except ValueError as error:  # a number too long for Python, or a tag that doesn't fit its value
-        raise ManifestError(origin, None, f"not valid YAML: {error}") from error
+    except UnreadableError as error:
+        raise ManifestError(origin, error.line, error.reason) from error
 
 
 def _json_error(data: bytes, origin: str, error: Exception) -> ManifestError:
     """Say where JSON is broken: msgspec counts bytes, people count lines."""
+    if isinstance(error, RecursionError):
+        return ManifestError(origin, None, NESTED_TOO_DEEPLY)
     try:
         json.loads(data)
     except json.JSONDecodeError as located:
-        return ManifestError(origin, located.lineno, f"not valid JSON: {located.msg}")
-    except (ValueError, RecursionError) as located:
-        reason = "nested too deeply" if isinstance(located, RecursionError) else str(located)
-        return ManifestError(origin, None, f"not valid JSON: {reason}")
-    return ManifestError(origin, None, f"not valid JSON: {error}")
-
-
-def _yaml_error(data: bytes, origin: str, error: yaml.YAMLError) -> ManifestError:
-    if isinstance(error, yaml.MarkedYAMLError):
-        mark = error.problem_mark or error.context_mark
-        line = None if mark is None else mark.line + 1
-        reason = ", ".join(part for part in (error.problem, error.context) if part)
-        if line is not None and b"\t" in data.split(b"\n")[line - 1 : line][0]:
-            reason += "; YAML is indented with spaces, not with tabs"
-        return ManifestError(origin, line, f"not valid YAML: {reason}")
-    position = getattr(error, "position", None)  # a ReaderError: the bytes are no text
-    line = None if position is None else data.count(b"\n", 0, position) + 1
-    reason = getattr(error, "reason", None) or str(error)
-    return ManifestError(origin, line, f"not valid YAML: {reason}")
+        return ManifestError(origin, located.lineno, f"not valid JSON, in column {located.colno} ({located.msg})")
+    except RecursionError:
+        return ManifestError(origin, None, NESTED_TOO_DEEPLY)
+    except ValueError as other:
+        return ManifestError(origin, None, f"not valid JSON ({other})")
+    return ManifestError(origin, None, f"not valid JSON ({error})")
 
 
 def _unpack(document: _Document, origin: str) -> Iterator[Mapping[str, Any]]:

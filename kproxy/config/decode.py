@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import yaml
 
+from kproxy.api.yamlreader import read_nodes
 from kproxy.config.schema import Section
 from kproxy.config.values import Duration, FlushFrequency, Quantity, nearest
 from kproxy.wording import quote
@@ -194,7 +195,7 @@ def _scalar(node: yaml.Node) -> object:
         raise ValueError(f"must be a single value, not {_describe(node)}")
     try:
         return yaml.constructor.SafeConstructor().construct_object(node)
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError):  # as !!bool of any word, !!timestamp of none
         raise ValueError(f"{quote(node.value)} can't be read") from None
 
 
@@ -217,11 +218,10 @@ def _join(path: str, name: str) -> str:
 def compose(text: str) -> Iterator[yaml.Node]:
     """Yield the root node of each document that is not empty.
 
-    Raises yaml.YAMLError (a MarkedYAMLError knows the line). JSON is YAML but for tabs, which it allows between tokens
-    and never within them.
+    Raises UnreadableError. JSON is YAML but for tabs, which it allows between tokens and never within them.
     """
     if text.lstrip().startswith(("{", "[")):
         text = text.replace("\t", " ")
-    for node in yaml.compose_all(text, Loader=yaml.SafeLoader):
+    for node in read_nodes(text):
         if node.tag != "tag:yaml.org,2002:null":
             yield node

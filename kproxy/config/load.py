@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 import yaml
 
+from kproxy.api.yamlreader import UnreadableError
 from kproxy.config import validate
 from kproxy.config.decode import Decoder, compose, fields_of
 from kproxy.config.errors import ConfigError
@@ -88,8 +89,9 @@ def draft_text(text: str, file: str) -> Draft:
         for node in compose(text):
             decoder = Decoder(file)
             draft = _with_document(draft, decoder, node, seen)
-    except yaml.YAMLError as error:
-        raise ConfigError([_yaml_problem(file, error)]) from None
+    except UnreadableError as error:
+        place = file if error.line is None else f"{file}:{error.line}"
+        raise ConfigError([f"{place}: {error.reason}"]) from None
     if not seen and not draft.errors:
         raise ConfigError([f"{file}: is empty; it should hold a {' or a '.join(kind for _, kind in DOCUMENTS)}"])
     return draft
@@ -119,13 +121,6 @@ def _with_document(draft: Draft, decoder: Decoder, node: yaml.Node, seen: set[ty
         errors=(*draft.errors, *errors),
         warnings=(*draft.warnings, *warnings),
     )
-
-
-def _yaml_problem(file: str, error: yaml.YAMLError) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return f"{file}:{mark.line + 1}: not YAML: {error.problem}, in column {mark.column + 1}"
-    return f"{file}: not YAML: {' '.join(str(error).split())}"
 
 
 ROOTS: tuple[type[Section], ...] = (KubeProxyConfiguration, KproxyConfiguration, Options)

