@@ -104,7 +104,7 @@ def _parser() -> ArgumentParser:
         usage="kproxy cleanup [flag ...]",
         help="remove all rules of kproxy's from the kernel",
         description="Remove all rules of kproxy's, in every mode and of both address families, and kube-proxy's that "
-        "have the same names; nothing else. Sysctls stay as they are.",
+        "have the same names; nothing else. What kproxy opened by route_localnet is closed again; other sysctls stay.",
     )
     _add_render_options(render)
     for command in (run, render, cleanup):

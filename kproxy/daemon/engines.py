@@ -7,7 +7,7 @@ that exist already go on as conntrack remembers them.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import TypeVar
 
 from kproxy import logs
 from kproxy.backends.base import Backend, BackendError
@@ -15,6 +15,8 @@ from kproxy.backends.iptables.backend import IptablesBackend
 from kproxy.backends.iptables.compile.lists import Layout
 from kproxy.backends.iptables.kernel.errors import NoIptablesError
 from kproxy.backends.iptables.kernel.variant import Variant, detect_variant, open_applier, rules_left_in
+from kproxy.backends.iptables.kernel.variant import is_guarded as is_guarded
+from kproxy.backends.iptables.kernel.variant import others_who_guard as others_who_guard
 from kproxy.backends.nftables.backend import NftablesBackend
 from kproxy.backends.nftables.kernel import probe
 from kproxy.backends.nftables.kernel.errors import NoNftablesError
@@ -27,7 +29,7 @@ log = logs.get("engines")
 _MISSING = (NoIptablesError, NoNftablesError)
 """Errors that say that an engine is not to be had on this machine."""
 
-Opener: TypeAlias = Callable[[IPFamily], Backend]
+B = TypeVar("B")
 
 _OTHER = {Variant.LEGACY: Variant.NFT, Variant.NFT: Variant.LEGACY}
 
@@ -58,37 +60,50 @@ def open_backends(config: Config) -> Sequence[Backend]:
     return _for_each_family(partial(_iptables, config, variant))
 
 
-def retire_others(config: Config) -> None:
-    """Remove what kproxy wrote in another mode, now that the rules of this one are complete."""
+def guard(config: Config) -> None:
+    """Put the rule in force that keeps the network out of 127.0.0.0/8, and nothing else. Raises BackendError."""
+    applier = open_applier(IPFamily.IPV4, _variant(config))
+    try:
+        applier.guard()
+    finally:
+        applier.close()
+
+
+def retire_others(config: Config, *, keep_guard: bool) -> None:
+    """Remove what kproxy wrote in another mode, now that the rules of this one are complete.
+
+    With ``keep_guard``, all but the rule that keeps the network out of 127.0.0.0/8.
+    """
     used = None if config.mode is ProxyMode.NFTABLES else _variant(config)
     try:
         for variant in Variant:
             if used is None and list(rules_left_in(variant)):
-                for backend in _for_each_family(partial(_iptables, config, variant)):
-                    backend.cleanup()
+                _sweep_iptables(variant, keep_guard=keep_guard)
                 log.info("removed the rules of mode iptables", variant=variant)
         if used is not None and _has_nftables(names.TABLE):
-            for backend in _for_each_family(NftablesBackend):
-                backend.cleanup()
+            _sweep_nftables()
             log.info("removed the rules of mode nftables")
     except BackendError as error:
         log.warning("the rules of another mode could not be removed; they may win over kproxy's", problem=error)
 
 
-def cleanup(config: Config) -> Sequence[BackendError]:
+def cleanup(config: Config, *, keep_guard: bool) -> Sequence[BackendError]:
     """Remove all that is kproxy's, of every engine; return what went wrong.
 
+    With ``keep_guard``, all but the rule that keeps the network out of 127.0.0.0/8.
     A node that lacks an engine has none of its rules, so that is only wrong if it lacks all.
     """
     wanted = config.kproxy.iptables_variant
     variants = list(Variant) if wanted is IPTablesVariant.AUTO else [Variant(wanted)]
     missing: list[BackendError] = []
     problems: list[BackendError] = []
-    openers: list[Opener] = [partial(_iptables, config, variant) for variant in variants]
-    for opener in (*openers, NftablesBackend):
+    sweeps: list[Callable[[], None]] = [
+        *(partial(_sweep_iptables, variant, keep_guard=keep_guard) for variant in variants),
+        _sweep_nftables,
+    ]
+    for sweep in sweeps:
         try:
-            for backend in _for_each_family(opener):
-                backend.cleanup()
+            sweep()
         except _MISSING as error:
             missing.append(error)
         except BackendError as error:
@@ -96,12 +111,23 @@ def cleanup(config: Config) -> Sequence[BackendError]:
     return problems or (missing if len(missing) > len(variants) else [])
 
 
+def _sweep_iptables(variant: Variant, *, keep_guard: bool) -> None:
+    for applier in _for_each_family(lambda family: open_applier(family, variant)):
+        applier.cleanup(keep_guard=keep_guard)
+        applier.close()
+
+
+def _sweep_nftables() -> None:
+    for backend in _for_each_family(NftablesBackend):
+        backend.cleanup()
+
+
 def _left_behind(config: Config) -> Iterator[str]:
-    """Yield a warning for each place where kube-proxy, or kproxy in another mode, has left rules."""
-    if config.mode is ProxyMode.NFTABLES:
-        for variant in Variant:
-            yield from rules_left_in(variant)
-    else:
+    """Yield a warning for each place where rules were left that kproxy will not remove by itself.
+
+    Those of another mode it does (see `retire_others`), as soon as this one's are in force.
+    """
+    if config.mode is not ProxyMode.NFTABLES:
         yield from rules_left_in(_OTHER[_variant(config)])
     if _has_nftables(names.KUBE_PROXY_TABLE):
         yield "kube-proxy has left its table in nftables, which works beside kproxy's rules: kube-proxy --cleanup"
@@ -121,9 +147,9 @@ def _iptables(config: Config, variant: Variant, family: IPFamily) -> Backend:
     return IptablesBackend(family, open_applier(family, variant), layout)
 
 
-def _for_each_family(opener: Opener) -> Sequence[Backend]:
+def _for_each_family(opener: Callable[[IPFamily], B]) -> Sequence[B]:
     """Return what ``opener`` makes for the families that it can be made for; raises its error if there is none."""
-    backends: list[Backend] = []
+    backends: list[B] = []
     missing: list[tuple[IPFamily, BackendError]] = []
     for family in IPFamily:
         try:

@@ -22,6 +22,7 @@ from kproxy.config import Config, ProxyMode, to_yaml
 from kproxy.config.watch import ConfigWatch
 from kproxy.conntrack.reconciler import Reconciler
 from kproxy.daemon import engines
+from kproxy.daemon.settings import KernelSettings
 from kproxy.daemon.signals import Signals
 from kproxy.node import interfaces, sysctl
 from kproxy.node.facts import node_facts, proxy_settings
@@ -54,7 +55,7 @@ def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> 
         if config.options.write_config_to:
             return _write_config(config)
         if config.options.init_only:
-            _set_sysctls(config)
+            KernelSettings(config).make_without_rules()
             return 0
         try:
             new = _serve(config, read_config, signals, started)
@@ -71,7 +72,8 @@ def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> 
 def cleanup(config: Config) -> int:
     """Remove all rules, of both variants of iptables unless one is asked for; return the exit code."""
     logs.setup(config.proxy.logging.format, config.proxy.logging.verbosity)
-    problems = engines.cleanup(config)
+    keep_guard = KernelSettings(config).put_back(everything=True)
+    problems = engines.cleanup(config, keep_guard=keep_guard)
     for problem in problems:
         log.error(str(problem))
     if problems:
@@ -98,6 +100,7 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         stack.enter_context(events.running())
         events.started(__version__)
         backends = engines.open_backends(config)
+        settings = KernelSettings(config)
         health = HealthState(
             [backend.family for backend in backends],
             sync_timeout=2 * config.rules.sync_period,
@@ -115,7 +118,9 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         conntrack = Reconciler()
         for backend in backends:
             conntrack.remember(backend.family, backend.udp_frontends())
-        reporter = Reporter(metrics, health, checks, conntrack, after_first_sync=lambda: _after_first_sync(config))
+        reporter = Reporter(
+            metrics, health, checks, conntrack, after_first_sync=lambda: _after_first_sync(config, settings)
+        )
         proxier = _proxier(config, backends, inbox, reporter)
         reader = _connections(config, proxier, metrics)
         watch = ConfigWatch(configured, read_config, proxier.stop)
@@ -204,18 +209,11 @@ def _connections(config: Config, proxier: Proxier, metrics: Metrics) -> Connecti
     return reader
 
 
-def _after_first_sync(config: Config) -> None:
+def _after_first_sync(config: Config, settings: KernelSettings) -> None:
     """Do what has to wait for the rules: route_localnet lets the network at 127.0.0.1 until a rule keeps it out."""
-    _set_sysctls(config)
-    engines.retire_others(config)
-
-
-def _set_sysctls(config: Config) -> None:
-    for outcome in sysctl.apply(sysctl.wanted(config, sysctl.online_cores())):
-        if outcome.problem:
-            log.warning(outcome.problem)
-        elif outcome.written:
-            log.info("set a sysctl", name=outcome.setting.name, before=outcome.found, now=outcome.setting.value)
+    settings.make()
+    keep_guard = settings.put_back()
+    engines.retire_others(config, keep_guard=keep_guard)
 
 
 def _write_config(config: Config) -> int:

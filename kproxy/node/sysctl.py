@@ -30,6 +30,9 @@ class Setting(NamedTuple):
     why: str
     at_least: bool = False
     """Whether a higher number will do, too."""
+    passing: bool = False
+    """Whether it opens or loosens something, and so goes back to what it was as soon as nothing asks for it any more.
+    Limits and time-outs of conntrack stay: they harm nobody, and to lower them could cut connections."""
 
     @property
     def name(self) -> str:
@@ -40,6 +43,22 @@ class Setting(NamedTuple):
     def satisfied_by(self, found: int) -> bool:
         """Whether this number will do."""
         return found == self.value or (self.at_least and found > self.value)
+
+
+ROUTE_LOCALNET = Setting(
+    "proc/sys/net/ipv4/conf/all/route_localnet",
+    1,
+    "so that node ports answer at 127.0.0.1 (or set iptables.localhostNodePorts to false)",
+    passing=True,
+)
+TCP_BE_LIBERAL = Setting(
+    "proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal",
+    1,
+    "so that packets out of the TCP window are not called invalid",
+    passing=True,
+)
+PASSING = (ROUTE_LOCALNET, TCP_BE_LIBERAL)
+"""All settings that go back."""
 
 
 class Outcome(NamedTuple):
@@ -57,13 +76,9 @@ def wanted(config: Config, cores: int) -> Iterator[Setting]:
     yield from _conntrack_limits(config.proxy.conntrack, cores)
     yield from _conntrack_timeouts(config.proxy.conntrack)
     if config.proxy.conntrack.tcp_be_liberal:
-        yield _netfilter("tcp_be_liberal", 1, "so that packets out of the TCP window are not called invalid")
+        yield TCP_BE_LIBERAL
     if wants_route_localnet(config):
-        yield Setting(
-            "proc/sys/net/ipv4/conf/all/route_localnet",
-            1,
-            "so that node ports answer at 127.0.0.1 (or set iptables.localhostNodePorts to false)",
-        )
+        yield ROUTE_LOCALNET
 
 
 def _netfilter(name: str, value: int, why: str, *, at_least: bool = False) -> Setting:
@@ -124,6 +139,26 @@ def _apply(setting: Setting, root: Path) -> Outcome:
     except (ValueError, IndexError):
         reason = "it holds no number"
     return Outcome(setting, found, problem=_problem(setting, found, reason))
+
+
+def read(setting: Setting, root: Path = Path("/")) -> int | None:
+    """Return the number that a setting holds; None where it can't be read."""
+    try:
+        return int((root / setting.path).read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def put_back(setting: Setting, value: int, root: Path = Path("/")) -> str:
+    """Write what a setting was before; return what went wrong, with the remedy, or an empty text."""
+    try:
+        (root / setting.path).write_text(f"{value}\n")
+    except OSError as error:
+        return (
+            f"{setting.name} could not be put back to {value}: {_reason(error)}; "
+            f"run on the node: sysctl -w {setting.name}={value}"
+        )
+    return ""
 
 
 def _reason(error: OSError) -> str:

@@ -127,7 +127,8 @@ def burglar(world: World) -> Iterator[Pod]:
 def test_nobody_gets_at_localhost_from_outside(world: World) -> None:
     """Node ports at localhost need route_localnet, which would open all of 127.0.0.0/8 to neighbours: CVE-2020-8558.
 
-    The guard in KUBE-FIREWALL keeps it closed. Without the guard, the same packets do get in.
+    The guard in KUBE-FIREWALL keeps it closed, and what kproxy opened is closed again when it goes; see also
+    tests/daemon/test_localhost.py. Without the guard, the same packets do get in.
     """
     world.configure()
     node = world.lab.node
@@ -140,6 +141,8 @@ def test_nobody_gets_at_localhost_from_outside(world: World) -> None:
         assert world.kproxy.stop() == 0
         assert outsider.ask("127.0.0.1", 4321, timeout=SILENCE).outcome is Outcome.DROPPED
         node.run([sys.executable, "-m", "kproxy", "cleanup"])
+        assert outsider.ask("127.0.0.1", 4321, timeout=SILENCE).outcome is Outcome.DROPPED
+        node.namespace.sysctl("net.ipv4.conf.all.route_localnet", 1)
         assert outsider.ask("127.0.0.1", 4321).server == "treasure"
         world.start()
         assert outsider.ask("127.0.0.1", 4321, timeout=SILENCE).outcome is Outcome.DROPPED

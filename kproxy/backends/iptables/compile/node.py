@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from kproxy.backends.iptables.compile.lists import Layout
 from kproxy.backends.iptables.rules import names
-from kproxy.backends.iptables.rules.firewall import LOCALNET_GUARD
+from kproxy.backends.iptables.rules.firewall import GUARD_HOOKS, LOCALNET_GUARD
 from kproxy.backends.iptables.rules.ruleset import (
     Accept,
     Chain,
@@ -38,7 +38,7 @@ def _hook(builtin: str, chain: str, comment: str, *matches: Match) -> Hook:
 
 
 FILTER_HOOKS = (
-    _hook("INPUT", names.KUBE_FIREWALL, ""),
+    GUARD_HOOKS[0],
     _hook("INPUT", names.PROXY_FIREWALL, "kubernetes load balancer firewall", _NEW),
     _hook("INPUT", names.NODE_PORTS, "kubernetes health check service ports"),
     _hook("INPUT", names.EXTERNAL_SERVICES, "kubernetes externally-visible service portals", _NEW),
@@ -46,7 +46,7 @@ FILTER_HOOKS = (
     _hook("FORWARD", names.FORWARD, "kubernetes forwarding rules"),
     _hook("FORWARD", names.SERVICES, "kubernetes service portals", _NEW),
     _hook("FORWARD", names.EXTERNAL_SERVICES, "kubernetes externally-visible service portals", _NEW),
-    _hook("OUTPUT", names.KUBE_FIREWALL, ""),
+    GUARD_HOOKS[1],
     _hook("OUTPUT", names.PROXY_FIREWALL, "kubernetes load balancer firewall", _NEW),
     _hook("OUTPUT", names.SERVICES, "kubernetes service portals", _NEW),
 )

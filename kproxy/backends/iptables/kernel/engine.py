@@ -5,7 +5,7 @@ what is read, compared, edited and counted when is the same for both, and is her
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
@@ -21,9 +21,10 @@ from kproxy.backends.iptables.kernel.edit import (
 )
 from kproxy.backends.iptables.kernel.errors import KernelRefusedError, TableBusyError
 from kproxy.backends.iptables.rules.diff import ChainChange, RuleSetChange
-from kproxy.backends.iptables.rules.firewall import LOCALNET_GUARD
+from kproxy.backends.iptables.rules.firewall import GUARD_HOOKS, LOCALNET_GUARD
 from kproxy.backends.iptables.rules.names import KUBE_FIREWALL, is_ours
 from kproxy.backends.iptables.rules.ruleset import Chain, ChainCounters, RuleSet, Table, TableName
+from kproxy.plan.model import Destination
 from kproxy.state.model import IPFamily
 
 _ATTEMPTS = 5
@@ -65,9 +66,23 @@ class Engine(ABC, Generic[T]):
         """Make one step from the ruleset that the last call left, touching only the chains it names."""
         return self._try(lambda: self._apply(change))
 
-    def cleanup(self) -> None:
-        """Remove all that is kproxy's or kube-proxy's, and nothing else."""
-        self._try(self._cleanup)
+    def cleanup(self, *, keep_guard: bool = False) -> None:
+        """Remove all that is kproxy's or kube-proxy's, and nothing else; the guard of 127.0.0.0/8 only if told to."""
+        self._try(lambda: self._cleanup(keep_guard=keep_guard))
+
+    def guard(self) -> None:
+        """See to it that the guard of 127.0.0.0/8 is in force, and touch nothing else."""
+        self._try(self._guard)
+
+    def is_guarded(self) -> bool:
+        """Tell whether the guard of 127.0.0.0/8 is in force, whoever put it there."""
+        if not self._exists(TableName.FILTER):
+            return False
+        guard, jumps = self._guard_forms()
+        found = self._read(TableName.FILTER, lambda chain: guard if chain == KUBE_FIREWALL else jumps.get(chain, ()))
+        hooked = set(jumps["INPUT"]) <= set(found.chains.get("INPUT", ()))
+        self._forget()
+        return hooked and set(guard) <= set(found.chains.get(KUBE_FIREWALL, ()))
 
     def counters(self) -> Mapping[TableName, ChainCounters]:
         """Read the counters of all rules in kproxy's own chains."""
@@ -76,6 +91,10 @@ class Engine(ABC, Generic[T]):
     @abstractmethod
     def drifted(self) -> bool:
         """Tell, cheaply, whether the tables are not as the last call left them."""
+
+    @abstractmethod
+    def udp_frontends(self) -> Set[Destination]:
+        """Read where the rules in force now, whoever wrote them, take in UDP for services."""
 
     @abstractmethod
     def close(self) -> None:
@@ -172,11 +191,26 @@ class Engine(ABC, Generic[T]):
             self._rule_counts[name] = len(table.hooks) + sum(map(len, table.chains.values()))
         return sum(len(edit.chains.difference(changes.get(name, ()))) for name, edit in edits.items())
 
-    def _cleanup(self) -> None:
-        edits = {name: self._edit_for_removal(name) if self._exists(name) else TableEdit[T]() for name in TableName}
+    def _cleanup(self, *, keep_guard: bool) -> None:
+        edits = {
+            name: self._edit_for_removal(name, keep_guard=keep_guard) if self._exists(name) else TableEdit[T]()
+            for name in TableName
+        }
         self._write(commit_order(edits), check=False)
         self._forget()
         self._rule_counts = dict.fromkeys(TableName, 0)
+
+    def _guard(self) -> None:
+        guard, jumps = self._guard_forms()
+        found = self._read(TableName.FILTER, lambda chain: guard if chain == KUBE_FIREWALL else jumps.get(chain, ()))
+        edit = edit_for_repair(found, {KUBE_FIREWALL: guard}, jumps, lambda _: False)
+        self._write(commit_order({TableName.FILTER: edit, TableName.NAT: TableEdit[T]()}), check=False)
+        self._forget()
+
+    def _guard_forms(self) -> tuple[list[T], dict[str, list[T]]]:
+        """Return the guard and the jumps to it, by built-in chain, in the variant's form."""
+        jumps = {hook.builtin: self._form(TableName.FILTER, hook.builtin, (hook.rule,)) for hook in GUARD_HOOKS}
+        return self._form(TableName.FILTER, KUBE_FIREWALL, (LOCALNET_GUARD,)), jumps
 
     # --- edits -----------------------------------------------------------------------------------------------------
 
@@ -192,12 +226,13 @@ class Engine(ABC, Generic[T]):
         found = self._read(name, lambda chain: wanted[chain] if chain in chains else hooks.get(chain, ()))
         return edit_for_repair(found, wanted, hooks, lambda chain: is_ours(name, chain))
 
-    def _edit_for_removal(self, name: TableName) -> TableEdit[T]:
+    def _edit_for_removal(self, name: TableName, *, keep_guard: bool) -> TableEdit[T]:
         guard = (LOCALNET_GUARD,) if self.family is IPFamily.IPV4 else ()
         ours = self._form(name, KUBE_FIREWALL, guard)
         found = self._read(name, lambda chain: ours if chain == KUBE_FIREWALL else ())
         # Nobody but kproxy misses KUBE-FIREWALL if there is nothing in it but what is ours, and no kubelet.
-        with_firewall = set(found.chains.get(KUBE_FIREWALL, ())) <= set(ours) and not self._has_kubelet()
+        alone = set(found.chains.get(KUBE_FIREWALL, ())) <= set(ours)
+        with_firewall = alone and not keep_guard and not self._has_kubelet()
         return edit_for_repair(
             found, {}, {}, lambda chain: is_ours(name, chain) or (with_firewall and chain == KUBE_FIREWALL)
         )

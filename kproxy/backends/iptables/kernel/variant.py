@@ -7,9 +7,10 @@ kproxy takes the legacy tables then, which it reaches without starting programs.
 """
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from kproxy.backends.iptables.kernel.applier import Applier
+from kproxy.backends.iptables.kernel.engine import Engine
 from kproxy.backends.iptables.kernel.errors import KernelRefusedError, NoIptablesError
 from kproxy.backends.iptables.kernel.legacy.applier import LegacyApplier
 from kproxy.backends.iptables.kernel.legacy.entry import entry_layout
@@ -17,7 +18,7 @@ from kproxy.backends.iptables.kernel.legacy.image import TableImage
 from kproxy.backends.iptables.kernel.legacy.lock import XtablesLock
 from kproxy.backends.iptables.kernel.legacy.tableinfo import TableReader, existing_tables
 from kproxy.backends.iptables.kernel.nft.applier import NftApplier, NftTools
-from kproxy.backends.iptables.rules.firewall import KUBELET_CHAINS
+from kproxy.backends.iptables.rules.firewall import KUBE_PROXY_CHAIN, KUBELET_CHAINS
 from kproxy.backends.iptables.rules.names import is_ours
 from kproxy.backends.iptables.rules.ruleset import TableName
 from kproxy.state.model import IPFamily
@@ -45,9 +46,23 @@ def detect_variant() -> Variant:
     return Variant.LEGACY
 
 
-def open_applier(family: IPFamily, variant: Variant, lock: XtablesLock | None = None) -> Applier:
+def open_applier(family: IPFamily, variant: Variant, lock: XtablesLock | None = None) -> Engine[Any]:
     """Return the applier of a variant, in the calling thread's network namespace. Raises NoIptablesError."""
     return LegacyApplier(family, lock) if variant is Variant.LEGACY else NftApplier(family)
+
+
+def is_guarded() -> bool:
+    """Tell whether a rule in either variant keeps the network out of 127.0.0.0/8, whoever put it there."""
+    return any(_asked(variant, Engine.is_guarded) for variant in Variant)
+
+
+def others_who_guard() -> Iterator[str]:
+    """Yield who else on this node relies on the guard of 127.0.0.0/8, and would miss it or what it guards."""
+    for variant in Variant:
+        if any(not KUBELET_CHAINS.isdisjoint(_chains(variant, family, "mangle")) for family in IPFamily):
+            yield "the kubelet"
+        if any(KUBE_PROXY_CHAIN in _chains(variant, IPFamily.IPV4, name) for name in TableName):
+            yield "kube-proxy"
 
 
 def rules_left_in(variant: Variant) -> Iterator[str]:
@@ -60,6 +75,20 @@ def rules_left_in(variant: Variant) -> Iterator[str]:
                 f"iptables, such as {min(chains)}: {_ORDER_OF_TRAVERSAL[variant]}. "
                 f"Remove them: kproxy cleanup for variant {variant}, or kube-proxy --cleanup"
             )
+
+
+def _asked(variant: Variant, question: Callable[[Engine[Any]], bool]) -> bool:
+    """Ask a variant something about IPv4; no where it is not to be had."""
+    try:
+        applier = open_applier(IPFamily.IPV4, variant)
+    except NoIptablesError:
+        return False
+    try:
+        return question(applier)
+    except KernelRefusedError:
+        return False
+    finally:
+        applier.close()
 
 
 def _chains(variant: Variant, family: IPFamily, table: str) -> frozenset[str]:

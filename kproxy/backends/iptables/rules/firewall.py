@@ -5,7 +5,8 @@ Both put the same rule there, so that either finds it in place: a guard for node
 may take it away only if the other is not there.
 """
 
-from kproxy.backends.iptables.rules.ruleset import Comment, ConnectionState, Drop, Prefix, Rule, State
+from kproxy.backends.iptables.rules.names import KUBE_FIREWALL
+from kproxy.backends.iptables.rules.ruleset import Comment, ConnectionState, Drop, Hook, Jump, Prefix, Rule, State
 
 LOCALNET_GUARD = Rule(
     source=Prefix("127.0.0.0/8", inverted=True),
@@ -17,5 +18,11 @@ LOCALNET_GUARD = Rule(
     target=Drop(),
 )
 
+GUARD_HOOKS = tuple(Hook(builtin, Rule(target=Jump(KUBE_FIREWALL))) for builtin in ("INPUT", "OUTPUT"))
+"""The ways to the guard."""
+
 KUBELET_CHAINS = frozenset({"KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"})
 """Chains in mangle that only a kubelet makes: they tell that there is one, and which variant of iptables it uses."""
+
+KUBE_PROXY_CHAIN = "KUBE-PROXY-CANARY"
+"""Only kube-proxy makes it, and kproxy removes it wherever it takes over: where it is, kube-proxy was at work last."""
