@@ -43,6 +43,7 @@ CHAPTERS = (
     Chapter(1, "wires", "Wires", ("namespaces", "veth", "bridge")),
     Chapter(2, "docker0", "Out of the machine, as docker0 does it", ("docker", "nat")),
     Chapter(3, "pod", "A pod", ("pause", "cni")),
+    Chapter(4, "service", "A Service", ("services", "kproxy")),
     Chapter(5, "name", "A name", ("dns",)),
 )
 

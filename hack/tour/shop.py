@@ -1,12 +1,10 @@
 """The shop of the later chapters: two nodes of the lab, its pods, and its manifests where commands are typed."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import yaml
+from typing import NamedTuple
 
 from hack.lab import Lab
 from hack.tour.guide import Background, Guide
@@ -54,14 +52,3 @@ def start_kproxy(guide: Guide) -> Background:
     kproxy = guide.start(RUN)
     guide.wait(lambda: "synced family=ipv4" in kproxy.log(), f"kproxy to write its rules\n{kproxy.log()}")
     return kproxy
-
-
-def change(manifests: Path, name: str, edit: Callable[[dict[str, Any]], None]) -> None:
-    """Change each object of a file, in one step, so that nobody reads half of it."""
-    file = manifests / name
-    documents = list(yaml.safe_load_all(file.read_text()))
-    for document in documents:
-        edit(document)
-    new = file.with_suffix(".new")
-    new.write_text(yaml.safe_dump_all(documents))
-    new.replace(file)

@@ -39,6 +39,7 @@ def test_all_that_a_chapter_tells_is_seen(chapter: Chapter) -> None:
         ("docker0", "iptables", "--dport", "exit 0", "chapter 2: ip netns exec outside curl"),
         ("pod", "nsenter", "hostname", "exit 0", "✗ the helper hears web on localhost"),
         ("pod", "ip", "'netns attach item'", "exit 1", "chapter 3: ip netns attach item"),
+        ("service", "sort", "", "sed s/item-3/item-1/ | exec /usr/bin/sort; exit 0", "✗ each pod got its fair share"),
         ("name", "dig", "nothing.shop", "echo ';; status: NOERROR'; exit 0", "✗ there is no Service `nothing`"),
         ("docker0", "conntrack", "-L", "echo src=1.2.3.4 dst=1.2.3.5", "✗ before, conntrack had no entry"),
     ],
