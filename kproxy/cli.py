@@ -1,4 +1,4 @@
-"""The command line: ``kproxy run``, ``kproxy render``, ``kproxy cleanup``.
+"""The command line: ``kproxy run``, ``kproxy render``, ``kproxy explain``, ``kproxy cleanup``.
 
 Without a command, flags mean ``run``, so that a DaemonSet written for kube-proxy needs another image and nothing else.
 What is wrong with a command line, a file or an object is said on standard error, one line for each, and never with a
@@ -15,12 +15,13 @@ from kproxy.api.manifests import ManifestError
 from kproxy.config import ArgumentParser, Config, ConfigError, add_flags, from_flags
 from kproxy.config.values import nearest
 from kproxy.daemon.signals import Signals
-from kproxy.state.model import IPFamily
-from kproxy.tools.render import RenderRequest, render_files
+from kproxy.explain.question import FORMS, QuestionError
+from kproxy.state.model import IPFamily, Protocol
+from kproxy.tools.objects import Sources
 from kproxy.wording import quote
 
 OK, USAGE = 0, 2
-_COMMANDS = ("run", "render", "cleanup")
+_COMMANDS = ("run", "render", "explain", "cleanup")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for warning in config.warnings if options.command != "run" else ():
             _complain(warning)
         return _dispatch(options, config)
-    except (ConfigError, ManifestError) as error:
+    except (ConfigError, ManifestError, QuestionError) as error:
         for line in str(error).splitlines():
             _complain(line)
         return USAGE
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(options: argparse.Namespace, config: Config) -> int:
     if options.command == "render":
         return _render(options, config)
+    if options.command == "explain":
+        return _explain(options, config)
     if options.command == "cleanup" or config.options.cleanup:
         return _cleanup(config)
     return _run(options, config)
@@ -99,6 +102,15 @@ def _parser() -> ArgumentParser:
         description="Print the rules for the objects in YAML or JSON files, in the format of iptables-save; "
         "with --proxy-mode nftables, in that of nft.",
     )
+    explain = commands.add_parser(
+        "explain",
+        usage="kproxy explain DESTINATION [-f FILE ...] [flag ...]",
+        help="say what becomes of a connection, and why",
+        description="Say what becomes of a connection to DESTINATION, and why: by the objects in files, or by what the "
+        "kproxy that runs on this node knows and the kernel holds.",
+        epilog="Exit code: 0 where it is forwarded, 3 where it is refused or dropped, 4 where no Service is meant, "
+        "2 for wrong use.",
+    )
     cleanup = commands.add_parser(
         "cleanup",
         usage="kproxy cleanup [flag ...]",
@@ -107,15 +119,58 @@ def _parser() -> ArgumentParser:
         "have the same names; nothing else. What kproxy opened by route_localnet is closed again; other sysctls stay.",
     )
     _add_render_options(render)
-    for command in (run, render, cleanup):
+    _add_explain_options(explain)
+    for command in (run, render, explain, cleanup):
         add_flags(command)
     return parser
 
 
 def _add_render_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what to render")
+    _add_sources(group)
     group.add_argument(
-        "-f", dest="files", metavar="FILE", nargs="+", action="extend", default=[], help="a manifest; - for stdin"
+        "--family",
+        type=_families,
+        default=(IPFamily.IPV4,),
+        metavar="FAMILY",
+        help="whose tables to print: ipv4 (the default), ipv6, or all: each after a line '# ipv4' or '# ipv6'",
+    )
+
+
+def _add_explain_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("destination", metavar="DESTINATION", nargs="?", help=FORMS)
+    group = parser.add_argument_group("what to explain")
+    group.add_argument(
+        "--from",
+        dest="sender",
+        default="pod",
+        metavar="pod|node|outside|IP",
+        help="who connects (default: a pod of this node)",
+    )
+    group.add_argument(
+        "--protocol",
+        default="",
+        metavar="|".join(Protocol),
+        help="by what protocol (default: what the Service's port says, else tcp)",
+    )
+    group.add_argument("--family", type=_family, default=None, metavar="ipv4|ipv6", help="of a Service's two")
+    _add_output(group)
+    _add_sources(group, " (default: the kproxy that runs on this node is asked)")
+
+
+def _add_output(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("-o", dest="output", type=_output, default="text", metavar="text|json", help="the format")
+
+
+def _add_sources(group: "argparse._ArgumentGroup", otherwise: str = "") -> None:
+    group.add_argument(
+        "-f",
+        dest="files",
+        metavar="FILE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help=f"a manifest; - for stdin{otherwise}",
     )
     group.add_argument(
         "--node-ip",
@@ -131,13 +186,18 @@ def _add_render_options(parser: argparse.ArgumentParser) -> None:
         metavar="CIDR",
         help="an address of the node's interfaces, for nodePortAddresses; repeatable (default: the node's addresses)",
     )
-    group.add_argument(
-        "--family",
-        type=_families,
-        default=(IPFamily.IPV4,),
-        metavar="FAMILY",
-        help="whose tables to print: ipv4 (the default), ipv6, or all: each after a line '# ipv4' or '# ipv6'",
-    )
+
+
+def _family(text: str) -> str:
+    if text not in tuple(IPFamily):
+        raise argparse.ArgumentTypeError(f"{quote(text)} is neither ipv4 nor ipv6")
+    return text
+
+
+def _output(text: str) -> str:
+    if text not in ("text", "json"):
+        raise argparse.ArgumentTypeError(f"{quote(text)} is neither text nor json")
+    return text
 
 
 def _families(text: str) -> tuple[IPFamily, ...]:
@@ -164,20 +224,53 @@ def _interface_address(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{quote(text)} is not an address such as 10.0.0.1/24") from None
 
 
-def _render(options: argparse.Namespace, config: Config) -> int:
-    request = RenderRequest(
+def _sources(options: argparse.Namespace) -> Sources:
+    return Sources(
         files=tuple(options.files),
-        families=options.family,
-        headings=len(options.family) > 1,
         node_ips=options.node_ip,
         interface_addresses=tuple(options.interface_address) if options.interface_address else None,
     )
+
+
+# The tools, too, are imported where they are needed: what people read is made by libraries of its own.
+
+
+def _render(options: argparse.Namespace, config: Config) -> int:
+    from kproxy.tools.render import RenderRequest, render_files
+
+    families: tuple[IPFamily, ...] = options.family
+    request = RenderRequest(sources=_sources(options), families=families, headings=len(families) > 1)
     text, problems = render_files(request, config)
     for problem in problems:
         _complain(str(problem))
+    _print(text)
+    return OK
+
+
+def _explain(options: argparse.Namespace, config: Config) -> int:
+    from kproxy.tools.explain import ExplainRequest, explain_files
+
+    if options.destination is None and options.files:
+        options.destination = options.files.pop()  # as in: explain -f FILE ... DESTINATION
+    if options.destination is None:
+        raise QuestionError(f"explain what? Write {FORMS}")
+    request = ExplainRequest(
+        destination=options.destination,
+        sender=options.sender,
+        protocol=options.protocol,
+        family=options.family or "",
+        json=options.output == "json",
+    )
+    explained = explain_files(request, _sources(options), config)
+    for problem in explained.problems:
+        _complain(str(problem))
+    _print(explained.text)
+    return explained.exit_code
+
+
+def _print(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
-    return OK
 
 
 def _complain(line: str) -> None:

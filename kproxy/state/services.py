@@ -18,16 +18,25 @@ _NOBODY = {IPFamily.IPV4: "0.0.0.0/32", IPFamily.IPV6: "::/128"}
 
 
 def is_proxied(service: Service) -> bool:
-    """Tell whether a Service is a proxy's business at all.
+    """Tell whether a Service is a proxy's business at all."""
+    return why_not_proxied(service) is None
+
+
+def why_not_proxied(service: Service) -> str | None:
+    """Return why a Service is none of a proxy's business; None if it is.
 
     Headless services have no address to proxy, ExternalName is DNS's business, and a proxy-name label says that another
     proxy takes care (KEP-2447).
     """
     labels = service.metadata.labels
     if labels is not None and labels.proxy_name is not None:
-        return False
+        return "another proxy takes care of it, as its label service.kubernetes.io/service-proxy-name says"
     spec = service.spec
-    return spec.type != "ExternalName" and spec.cluster_ip != "None" and "None" not in (spec.cluster_ips or ())
+    if spec.type == "ExternalName":
+        return "it is of type ExternalName, a name that DNS alone knows"
+    if spec.cluster_ip == "None" or "None" in (spec.cluster_ips or ()):
+        return "it is headless: DNS gives its pods' own addresses, and no proxy is on the way"
+    return None
 
 
 def service_ports(service: Service, family: IPFamily) -> tuple[tuple[ServicePort, ...], tuple[Problem, ...]]:

@@ -12,7 +12,7 @@ import msgspec
 
 from kproxy.api.types import EndpointSlice, ObjectKey, Problem, Service
 from kproxy.state.model import Endpoint, IPFamily, ServicePort, ServicePortName
-from kproxy.state.services import service_ports
+from kproxy.state.services import service_ports, why_not_proxied
 from kproxy.state.slices import SlicePorts, owner_name, slice_endpoints, slice_family, why_ignored
 
 
@@ -34,16 +34,24 @@ class Tracker:
         self._services: dict[ObjectKey, tuple[ServicePortName, ...]] = {}
         self._slices: dict[ObjectKey, dict[str, SlicePorts]] = {}
         self._slice_owner: dict[ObjectKey, ObjectKey] = {}
+        self._unproxied: dict[ObjectKey, str] = {}
 
     # --- Services --------------------------------------------------------------------------------------------------
 
     def update_service(self, service: Service) -> Change:
         """Take in a Service that is new or was modified."""
         ports, problems = service_ports(service, self.family)
-        return Change(self._set_ports(service.metadata.key, ports), problems)
+        key = service.metadata.key
+        why = why_not_proxied(service)
+        if why is None:
+            self._unproxied.pop(key, None)
+        else:
+            self._unproxied[key] = why
+        return Change(self._set_ports(key, ports), problems)
 
     def delete_service(self, key: ObjectKey) -> Change:
         """Forget a Service."""
+        self._unproxied.pop(key, None)
         return Change(self._set_ports(key, ()))
 
     def _set_ports(self, key: ObjectKey, ports: Iterable[ServicePort]) -> bool:
@@ -93,7 +101,7 @@ class Tracker:
 
     def services_missing_from(self, keys: Iterable[ObjectKey]) -> list[ObjectKey]:
         """Return the Services held that are not among ``keys``: after a fresh list, the ones deleted meanwhile."""
-        return list(self._services.keys() - set(keys))
+        return list((self._services.keys() | self._unproxied.keys()) - set(keys))
 
     def slices_missing_from(self, keys: Iterable[ObjectKey]) -> list[ObjectKey]:
         """Return the EndpointSlices held that are not among ``keys``."""
@@ -117,6 +125,15 @@ class Tracker:
                 if other is None or _usefulness(endpoint) > _usefulness(other):
                     merged[text] = endpoint
         return tuple(merged[text] for text in sorted(merged))
+
+    @property
+    def unproxied(self) -> Mapping[ObjectKey, str]:
+        """The Services that are none of a proxy's business, and why."""
+        return self._unproxied
+
+    def slices_of(self, service: ObjectKey) -> Mapping[str, SlicePorts]:
+        """Return the slices of a Service by name, whatever the names of their ports."""
+        return self._slices.get(service, {})
 
     def everything_pending(self) -> None:
         """Make every service port pending: after a change of what holds for all, such as the node's labels."""

@@ -1,0 +1,100 @@
+"""What somebody may have meant who asked about an address or a name that no Service has."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+
+from kproxy.api.types import ObjectKey
+from kproxy.explain.question import ToAddress, ToService
+from kproxy.explain.view import Met, View
+from kproxy.plan.model import FrontendKind
+from kproxy.state.model import Protocol, ServicePort
+from kproxy.wording import quote
+
+_MOST = 5
+"""How many near misses are worth reading."""
+
+
+def near_address(view: View, to: ToAddress, protocol: Protocol) -> tuple[str, ...]:
+    """Return what is near an address and port that no frontend is for."""
+    lines = [*_same_address(view, to, protocol), *_node_ports(view, to), *_endpoints(view, to), *_checks(view, to)]
+    return tuple(dict.fromkeys(lines))[:_MOST]
+
+
+def near_name(views: Iterable[View], to: ToService) -> tuple[str, ...]:
+    """Return what is near the name of a Service that there is not."""
+    key = ObjectKey(to.namespace, to.name)
+    names: set[ObjectKey] = set()
+    for view in views:
+        why = view.tracker.unproxied.get(key)
+        if why is not None:
+            return (f"{to} is there, but no business of kproxy's: {why}",)
+        names |= {name.service for name in view.plan.services} | set(dict(view.tracker.unproxied))
+    elsewhere = sorted(str(other) for other in names if other.name == to.name)
+    if elsewhere:
+        return tuple(f"there is {other}" for other in elsewhere[:_MOST])
+    alike = difflib.get_close_matches(str(key), [str(other) for other in sorted(names)], n=3, cutoff=0.75)
+    return tuple(f"there is {other}" for other in alike)
+
+
+def near_port(ports: Iterable[ServicePort], to: ToService) -> tuple[str, ...]:
+    """Return what ports a Service has that has not the one asked for."""
+    return (f"{to} has no port {quote(to.port)}; it has {_listed(ports)}",)
+
+
+def _same_address(view: View, to: ToAddress, protocol: Protocol) -> Iterator[str]:
+    at: dict[ObjectKey, list[Met]] = {}
+    for met in view.frontends():
+        if met.frontend.ip == to.ip:
+            at.setdefault(met.service.name.service, []).append(met)
+    for service, several in at.items():
+        kind = several[0].frontend.kind
+        what = f"{to.ip} is {service}"
+        if kind is not FrontendKind.CLUSTER_IP:
+            what += f" ({kind.value})"
+        has = ", ".join(_port(met.frontend.port, met.service.name.protocol, met.service.name.port) for met in several)
+        only_protocol = [met for met in several if met.frontend.port == to.port]
+        wanted = f"{to.port}/{protocol.upper()}" if only_protocol else str(to.port)
+        yield f"{what}, which has no port {wanted}; it has {has}"
+
+
+def _node_ports(view: View, to: ToAddress) -> Iterator[str]:
+    for met in view.frontends():
+        frontend, name = met.frontend, met.service.name
+        if frontend.ip is None and frontend.port == to.port:
+            yield (
+                f"{to.port}/{name.protocol.upper()} is the node port of {name}; "
+                f"node ports answer at {_node_port_addresses(view)}"
+            )
+
+
+def _node_port_addresses(view: View) -> str:
+    ips = view.plan.node.node_port_ips
+    if ips is None:
+        return "all addresses of this node"
+    return ", ".join(ips) or "no address of this node (nodePortAddresses)"
+
+
+def _endpoints(view: View, to: ToAddress) -> Iterator[str]:
+    for name in sorted(view.plan.services):
+        for endpoint in view.plan.services[name].reachable_endpoints:
+            if endpoint.ip != to.ip:
+                continue
+            if endpoint.port == to.port:
+                yield f"{endpoint} is an endpoint of {name}: who connects to it directly passes no Service"
+            else:
+                yield f"{to.ip} is an endpoint of {name}, at port {endpoint.port}"
+
+
+def _checks(view: View, to: ToAddress) -> Iterator[str]:
+    if to.ip in view.addresses:
+        for service in view.plan.services.values():
+            if service.health_check_node_port == to.port:
+                yield f"{to.port} is the health-check node port of {service.name.service}, which kproxy itself answers"
+
+
+def _listed(ports: Iterable[ServicePort]) -> str:
+    return ", ".join(_port(port.port, port.name.protocol, port.name.port) for port in ports)
+
+
+def _port(number: int, protocol: Protocol, name: str) -> str:
+    return f"{number}/{protocol.upper()}" + (f" {name}" if name else "")

@@ -1,0 +1,62 @@
+"""``kproxy explain``: what becomes of a connection, and why; from objects in files, or of the daemon on this node."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from kproxy.api.types import Problem
+from kproxy.config import Config, ProxyMode
+from kproxy.explain.answer import explain
+from kproxy.explain.model import EXIT_CODES, Answer
+from kproxy.explain.question import Question, QuestionError, ask
+from kproxy.tools.explained import as_text
+from kproxy.tools.objects import Sources, load, views
+
+
+class ExplainRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``kproxy explain`` is asked for beyond the configuration."""
+
+    destination: str
+    sender: str = "pod"
+    protocol: str = ""
+    family: str = ""
+    sources: Sources | None = None
+    """None: the daemon on this node is asked."""
+    json: bool = False
+
+
+class Explained(NamedTuple):
+    """What to print, and how it ended."""
+
+    text: str
+    exit_code: int
+    problems: tuple[Problem, ...] = ()
+
+
+def question_of(request: ExplainRequest) -> Question:
+    """Return what is asked. Raises QuestionError."""
+    # The place where `kproxy ingress` will explain requests to a host and a path.
+    if request.destination.startswith(("http://", "https://")):
+        raise QuestionError(f"{request.destination}: URLs are not explained yet; give the address or the Service")
+    return ask(request.destination, sender=request.sender, protocol=request.protocol, family=request.family)
+
+
+def explain_files(request: ExplainRequest, sources: Sources, config: Config) -> Explained:
+    """Explain by objects in files.
+
+    Raises:
+        QuestionError: where the destination makes no sense.
+        ManifestError: where a file cannot be read.
+    """
+    question = question_of(request)
+    mode = "nftables" if config.mode is ProxyMode.NFTABLES else "iptables"
+    found, problems = views(load(sources, config), mode)
+    return _told(request, explain(found, question), problems)
+
+
+def _told(request: ExplainRequest, answer: Answer, problems: tuple[Problem, ...] = ()) -> Explained:
+    if request.json:
+        text = msgspec.json.format(msgspec.json.encode(answer), indent=2).decode() + "\n"
+    else:
+        text = as_text(answer)
+    return Explained(text, EXIT_CODES[answer.verdict], problems)

@@ -1,0 +1,90 @@
+"""What the plan says of a connection is what the table of flows, the oracle and the rules of all engines say of it."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kproxy.backends.iptables.rules.walk import outcomes as through_iptables
+from kproxy.backends.nftables.compile.compiler import compile_plan as compile_nftables
+from kproxy.backends.nftables.rules.walk import outcomes as through_nftables
+from kproxy.backends.walk import Outcome, PacketState
+from kproxy.explain.decision import decide
+from kproxy.explain.view import View
+from kproxy.node.facts import proxy_settings
+from tests.backends.nftables.test_properties import in_this_mode, reaching
+from tests.flows.scenarios import Flow, Scenario, scenarios
+from tests.kit.semantics import examples
+from tests.kit.semantics.builds import BUILDS
+from tests.kit.semantics.cluster import Cluster, clusters
+from tests.kit.semantics.oracle import expected
+from tests.kit.views import view_of
+
+TOLERANCE = Fraction(1, 2**28)
+MODES = ("iptables", "nftables")
+
+
+def distance(one: Mapping[Outcome, Fraction], other: Mapping[Outcome, Fraction]) -> Fraction:
+    if one.keys() != other.keys():
+        return Fraction(1)
+    return max(abs(one[outcome] - other[outcome]) for outcome in one)
+
+
+def view_for(scenario: Scenario, flow: Flow, mode: str) -> View:
+    settings = proxy_settings(scenario.config(mode))
+    facts = scenario.facts()
+    return view_of(scenario.objects(), flow.family, settings, facts, scenario.world().own_addresses, mode)
+
+
+def returning(view: View, flow: Flow) -> str | None:
+    """Return the endpoint that affinity still remembers for the sender of a flow."""
+    if flow.after is None:
+        return None
+    longest = max(service.affinity_seconds for service in view.plan.services.values())
+    remembered = flow.after.seconds <= longest if view.mode == "iptables" else flow.after.seconds < longest
+    return flow.after.endpoint if remembered else None
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("scenario", scenarios(), ids=str)
+def test_every_flow_of_the_table(scenario: Scenario, mode: str) -> None:
+    for flow in scenario.flows:
+        if flow.packet.state is not PacketState.NEW:
+            continue  # what is explained are new connections
+        view = view_for(scenario, flow, mode)
+        found = decide(view, flow.packet, scenario.world(), returning=returning(view, flow)).outcomes()
+        share = Fraction(1, len(flow.wanted(mode)))
+        assert found == dict.fromkeys(flow.wanted(mode), share), flow.text
+
+
+def of_cluster(cluster: Cluster, mode: str) -> View:
+    addresses = cluster.world.own_addresses
+    return view_of(cluster.objects(), cluster.family, cluster.settings, cluster.facts, addresses, mode)
+
+
+@examples(40)
+@given(cluster=clusters(), chance=st.randoms(use_true_random=False))
+def test_plan_rules_and_oracle_agree_in_mode_iptables(cluster: Cluster, chance: Random) -> None:
+    view = of_cluster(cluster, "iptables")
+    rulesets = [build.compile(view.plan) for build in BUILDS]
+    possible = reaching(cluster)
+    for packet in chance.sample(possible, min(40, len(possible))):
+        found = decide(view, packet, cluster.world).outcomes()
+        assert found == expected(cluster, packet), packet
+        for ruleset in rulesets:
+            assert distance(found, through_iptables(ruleset, packet, cluster.world)) < TOLERANCE, packet
+
+
+@examples(40)
+@given(cluster=clusters(), chance=st.randoms(use_true_random=False))
+def test_plan_and_rules_agree_in_mode_nftables(cluster: Cluster, chance: Random) -> None:
+    cluster = in_this_mode(cluster)
+    view = of_cluster(cluster, "nftables")
+    ruleset = compile_nftables(view.plan)
+    possible = reaching(cluster)
+    for packet in chance.sample(possible, min(40, len(possible))):
+        found = decide(view, packet, cluster.world).outcomes()
+        assert distance(found, through_nftables(ruleset, packet, cluster.world)) < TOLERANCE, packet
