@@ -69,11 +69,13 @@ def backend(
     slices: Mapping[ObjectKey, Mapping[str, EndpointSlice]],
     key: BackendKey,
 ) -> Backend:
-    """Return what is behind a port of a Service; without endpoints where there is no such port (any more)."""
-    service = services.get(key.key)
-    port = _port(service, key.port, None) if service else None
-    if port is None:
+    """Return what is behind a port of a Service; without endpoints where `resolve` finds no place for requests."""
+    try:
+        resolve(services, key.key, number=key.port)
+    except Unresolved:
         return Backend(key=key)
+    port = _port(services[key.key], key.port, None)
+    assert port is not None  # noqa: S101 - resolve has just found it
     protocol = _PROTOCOLS.get(port.app_protocol.lower() if port.app_protocol else None, BackendProtocol.HTTP)
     return Backend(key=key, protocol=protocol, endpoints=_endpoints(slices.get(key.key, {}), port.name or ""))
 
