@@ -120,6 +120,8 @@ class HttpPlanner:
 
     def _note(self, kind: ObjectKind, key: ObjectKey, *objects: ApiObject | None) -> None:
         """Note what has to be planned anew because an object changed, of which these are the states."""
+        if kind is IngressKind.SERVICE:
+            self._stale_services.add(key)
         planned = self._planned
         if planned is None or self._all_stale:
             return
@@ -162,7 +164,7 @@ class HttpPlanner:
         plan = Plan(
             frontends=frontends,
             rules=rules,
-            backends={key: backend(world.services, world.slices, key) for key in keys},
+            backends={key: self._backend(key) for key in keys},
             certificates={key: self._certificates.get(world.secrets, key) for key in sorted(shown)},
         )
         problems = (
@@ -173,14 +175,19 @@ class HttpPlanner:
         )
         return Planned(plan, problems, ingresses, gateways)
 
+    def _backend(self, key: BackendKey) -> Backend:
+        """Return a backend, as it was planned already where nothing of its Service has changed."""
+        if self._planned is not None and key.key not in self._stale_services:
+            known = self._planned.plan.backends.get(key)
+            if known is not None:
+                return known
+        return backend(self.world.services, self.world.slices, key)
+
     def _plan_backends(self, planned: Planned) -> Planned:
         """Plan the backends anew whose endpoints may have changed."""
         stale = [key for key in planned.plan.backends if key.key in self._stale_services]
-        changed: dict[BackendKey, Backend] = {}
-        for key in stale:
-            new = backend(self.world.services, self.world.slices, key)
-            if new != planned.plan.backends[key]:
-                changed[key] = new
+        new = {key: self._backend(key) for key in stale}
+        changed = {key: one for key, one in new.items() if one != planned.plan.backends[key]}
         if not changed:
             return planned
         return planned._replace(
