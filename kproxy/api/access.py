@@ -2,17 +2,22 @@
 
 TLS is always verified, down to the one exception that a kubeconfig can make with ``insecure-skip-tls-verify``, as with
 any client of Kubernetes; kproxy then warns. What is trusted and how follows Go, because clusters are made to work with
-that: a certificate that was given as an authority is one, whether it signed itself or not, and RFC 5280's formalities,
-which Python insists on since 3.13, are not asked for (authorities made by older installers lack key identifiers).
+that: a certificate that was given as an authority is one, whether it signed itself or not, names count where they are
+alternative names only, and RFC 5280's formalities, which Python insists on since 3.13, are not asked for (authorities
+made by older installers lack key identifiers).
 """
 
 import os
+import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kproxy.api.proxies import Proxy
+
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_CERTIFICATES = re.compile(rb"-----BEGIN CERTIFICATE-----\s.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
 class AccessError(Exception):
@@ -49,23 +54,25 @@ class Access:
     """The way to the API server, as of now."""
 
     servers: tuple[str, ...]
+    """Their URLs, without a slash at the end; a path in front of the API's own is kept."""
     whose: str
     """Whose credentials these are, for messages: ``kubeconfig FILE``."""
     tls: TlsFiles = TlsFiles()
-    proxy: str | None = None
-    authorize: Callable[[], str | None] = field(default=lambda: None, compare=False, repr=False)
-    """Returns the Authorization header of the moment. May run an exec plugin."""
+    proxies: Mapping[str, Proxy] = field(default_factory=dict)
+    """By server; those that are not in here are reached directly."""
+    authorization: str | None = field(default=None, repr=False)
+    """The Authorization header. It is for https only: no token ever travels in the clear."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Further headers of each request: whom to impersonate."""
+    remedy: str = "check the server's URL in --kubeconfig or --master"
+    """What to do about a server that isn't there."""
 
 
 def tls_context(access: Access) -> ssl.SSLContext:
     """Make the TLS settings for connections to the server. Raises `AccessError` where the files are no use."""
     tls = access.tls
-    if tls.authority is not None and not tls.authority.strip():  # nothing must not come to mean the system's
-        raise AccessError(f"{access.whose}: its certificate authority is empty")
-    try:
-        context = ssl.create_default_context(cadata=None if tls.authority is None else tls.authority.decode())
-    except (ssl.SSLError, UnicodeDecodeError) as error:
-        raise AccessError(f"{access.whose}: its certificate authority is not a PEM certificate") from error
+    context = _trusting(access)
+    context.hostname_checks_common_name = False
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if not tls.verify:
@@ -77,6 +84,30 @@ def tls_context(access: Access) -> ssl.SSLContext:
         except ssl.SSLError as error:
             reason = "do not match" if error.reason == "KEY_VALUES_MISMATCH" else "are not PEM"
             raise AccessError(f"{access.whose}: its client certificate and key {reason}") from error
+    return context
+
+
+def _trusting(access: Access) -> ssl.SSLContext:
+    """Make a context that trusts the authorities and, where there are any, nobody else.
+
+    As in Go, what is no certificate is passed over, as long as there is one that is.
+    """
+    authority = access.tls.authority
+    if authority is None:
+        return ssl.create_default_context()
+    if not authority.strip():  # nothing must not come to mean the system's
+        raise AccessError(f"{access.whose}: its certificate authority is empty")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    usable = 0
+    for block in _CERTIFICATES.findall(authority):
+        try:
+            context.load_verify_locations(cadata=block.decode("ascii", "replace"))
+            usable += 1
+        except (ssl.SSLError, ValueError):
+            continue
+    if not usable:
+        raise AccessError(f"{access.whose}: its certificate authority is not a PEM certificate")
     return context
 
 

@@ -9,36 +9,26 @@ Dead peers are noticed: the kernel probes idle connections and gives up within h
 patience of its own, because a hung server answers the kernel's probes all the same.
 """
 
-import functools
-import socket
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import urlencode, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, InsecureRequestWarning
+from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from kproxy import __version__, logs
-from kproxy.api.access import Access, AccessError, tls_context
+from kproxy.api.access import Access, AccessError
 from kproxy.api.credentials import Credentials
-from kproxy.api.failures import RefusedError, UnreachableError, refusal, unreachable
+from kproxy.api.failures import RefusedError, UnreachableError, Way, refusal, unreachable
+from kproxy.api.pools import Connections, Pools
 
 CONNECT_SECONDS = 10.0
 PATIENCE_SECONDS = 60.0
 _CHUNK = 1 << 16
-_KEEPALIVE = [
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),  # milliseconds for what was sent to be acknowledged
-]
 _ELSEWHERE = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE)
 """Answers that another server might not give."""
 
@@ -61,9 +51,10 @@ class Observer(Protocol):
 class Answer:
     """A successful answer, its body still to be read. Ends with `close`, or by being read to its end."""
 
-    def __init__(self, response: BaseHTTPResponse, server: str) -> None:
+    def __init__(self, response: BaseHTTPResponse, way: Way) -> None:
         self._response = response
-        self.server = server
+        self._way = way
+        self.server = way.server
 
     def set_patience(self, seconds: float) -> None:
         """Give up reading when nothing comes for so long."""
@@ -77,7 +68,7 @@ class Answer:
         try:
             yield from self._response.stream(_CHUNK)
         except _BROKEN as error:
-            raise unreachable(self.server, error) from error
+            raise unreachable(self._way, error) from error
 
     def read(self) -> bytes:
         """Return the whole body."""
@@ -105,11 +96,10 @@ class ApiClient:
         self._credentials = credentials
         self._observer = observer
         self._lock = threading.Lock()
-        self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._closed = False
+        self._connections = Connections()
         self._preferred = ""
-        self._pooled = credentials.current()
-        self._pools = self._make_pools(self._pooled)
+        self._pooled = credentials.latest
+        self._pools = Pools(self._pooled, self._connections)
 
     def get(self, path: str, query: Mapping[str, str] | None = None, patience: float = PATIENCE_SECONDS) -> Answer:
         """Ask for ``path``. Raises `UnreachableError`, `RefusedError`."""
@@ -131,17 +121,7 @@ class ApiClient:
 
     def close(self) -> None:
         """Break off everything that is under way in other threads; they get `UnreachableError`, now and ever after."""
-        with self._lock:
-            self._closed = True
-            connections = list(self._connections)
-        for connection in connections:
-            sock = connection.sock
-            if sock is not None:
-                try:
-                    # Not SSLSocket's own method: that pulls the TLS state from under the thread that is reading.
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
-                except OSError:
-                    continue
+        self._connections.shut()
         self._pools.clear()
 
     def _request(self, request: _Request) -> Answer:
@@ -174,76 +154,56 @@ class ApiClient:
 
     def _request_from(self, server: str, request: _Request, access: Access) -> Answer:
         began = time.monotonic()
+        way = Way(server, access)
         try:
             response = self._send(server, request, access)
         except AccessError as error:
             raise UnreachableError(str(error)) from error
         except _BROKEN as error:
             self._observe(request, server, "<error>", began)
-            raise unreachable(server, error) from error
+            raise unreachable(way, error) from error
         self._observe(request, server, str(response.status), began)
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise refusal(server, access.whose, response)
+            raise refusal(way, response)
         self._preferred = server
-        return Answer(response, server)
+        return Answer(response, way)
 
     def _send(self, server: str, request: _Request, access: Access) -> BaseHTTPResponse:
-        headers = {"Accept": "application/json", "User-Agent": f"kproxy/{__version__}"}
-        if request.body is not None:
-            headers["Content-Type"] = "application/json"
-        authorization = access.authorize()
-        if authorization is not None and server.startswith("https:"):  # no token ever travels in the clear
-            headers["Authorization"] = authorization
-        return self._pools_for(access).urlopen(
-            request.verb,
-            server + request.target,
-            body=request.body,
-            headers=headers,
-            retries=False,
-            redirect=False,
-            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=request.patience),
-            preload_content=False,
+        return (
+            self._pools_for(access)
+            .to(server)
+            .urlopen(
+                request.verb,
+                server + request.target,
+                body=request.body,
+                headers=_headers(server, request, access),
+                retries=False,
+                redirect=False,
+                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=request.patience),
+                preload_content=False,
+            )
         )
 
     def _observe(self, request: _Request, server: str, code: str, began: float) -> None:
         if self._observer is not None:
             self._observer.finished(request.verb, urlsplit(server).netloc, code, time.monotonic() - began)
 
-    def _pools_for(self, access: Access) -> urllib3.PoolManager:
-        """Return the connections to use; new ones where trust or client certificate have changed."""
+    def _pools_for(self, access: Access) -> Pools:
+        """Return the connections to use; new ones where trust, client certificate or proxies have changed."""
         with self._lock:
-            if (access.tls, access.proxy) != (self._pooled.tls, self._pooled.proxy):
-                _log.info("certificates have changed, connecting anew", source=access.whose)
-                self._pools = self._make_pools(access)
+            if (access.tls, access.proxies) != (self._pooled.tls, self._pooled.proxies):
+                _log.info("certificates or proxies have changed, connecting anew", source=access.whose)
+                self._pools = Pools(access, self._connections)
                 self._pooled = access
             return self._pools
 
-    def _make_pools(self, access: Access) -> urllib3.PoolManager:
-        settings: dict[str, Any] = {
-            "ssl_context": tls_context(access),
-            "server_hostname": access.tls.server_name,
-            "socket_options": _KEEPALIVE,
-            "maxsize": 4,
-        }
-        if not access.tls.verify:
-            urllib3.disable_warnings(InsecureRequestWarning)  # `Credentials` has warned, better
-        pools = urllib3.ProxyManager(access.proxy, **settings) if access.proxy else urllib3.PoolManager(**settings)
-        pools.pool_classes_by_scheme = {
-            scheme: functools.partial(self._make_pool, pool_class)  # type: ignore[misc]
-            for scheme, pool_class in pools.pool_classes_by_scheme.items()
-        }
-        return pools
 
-    def _make_pool(self, pool_class: Callable[..., Any], *args: Any, **settings: Any) -> Any:
-        pool = pool_class(*args, **settings)
-        pool.ConnectionCls = functools.partial(self._make_connection, pool.ConnectionCls)
-        return pool
-
-    def _make_connection(self, connection_class: Callable[..., Any], *args: Any, **settings: Any) -> Any:
-        """Make a connection, remembering it so that `close` finds its socket while some thread waits on it."""
-        with self._lock:
-            if self._closed:
-                raise OSError("kproxy is stopping")
-            connection = connection_class(*args, **settings)
-            self._connections.add(connection)
-            return connection
+def _headers(server: str, request: _Request, access: Access) -> urllib3.HTTPHeaderDict:
+    headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": f"kproxy/{__version__}"})
+    if request.body is not None:
+        headers["Content-Type"] = "application/json"
+    if access.authorization is not None and server.startswith("https:"):  # no token ever travels in the clear
+        headers["Authorization"] = access.authorization
+    for name, value in access.headers:
+        headers.add(name, value)
+    return headers

@@ -2,39 +2,38 @@
 
 import email.utils
 import http.client
-import os
-import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from http.client import RemoteDisconnected
+from typing import NamedTuple
 
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.response import BaseHTTPResponse
 
+from kproxy.api.access import Access
+from kproxy.api.culprits import describe, describe_proxied, describe_tls, expiry
 from kproxy.api.decode import decode_status
+from kproxy.api.proxies import Proxy
 from kproxy.api.wire import Status
 from kproxy.wording import printable
 
 _TOO_LARGE = "ResourceVersionTooLarge"
-_REMEDY = "check the server's URL in --kubeconfig or --master"
-_AUTHORITY = "check certificate-authority"
-_UNTRUSTED = {
-    9: "it is not valid yet; check this node's clock",
-    10: "it has expired; renew it, or check this node's clock",
-    18: f"self-signed and not known here; {_AUTHORITY}",
-    19: f"self-signed authority that is not known here; {_AUTHORITY}",
-    20: f"signed by an authority that is not known here; {_AUTHORITY}",
-    21: f"signed by an authority that is not known here; {_AUTHORITY}",
-    62: "host name mismatch: it is for other names; check the server's URL, or set tls-server-name",
-    64: "IP address mismatch: it is for other addresses; check the server's URL, or set tls-server-name",
-}
-"""By OpenSSL's number (X509_V_ERR_… in x509_vfy.h), as its wording changes."""
-_UNRESOLVED = {
-    socket.EAI_AGAIN: "no name server answers",
-    socket.EAI_NONAME: "the name is not known",
-    socket.EAI_NODATA: "the name has no address",
-}
+_CLOSED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""How a server that did not like our certificate shows it, where its alert got lost."""
+
+
+class Way(NamedTuple):
+    """How a server was asked."""
+
+    server: str
+    access: Access
+
+    @property
+    def proxy(self) -> Proxy | None:
+        """By which proxy."""
+        return self.access.proxies.get(self.server)
 
 
 class ApiError(Exception):
@@ -69,70 +68,68 @@ class RefusedError(ApiError):
         return any(cause.reason == _TOO_LARGE for cause in causes or ())
 
 
-def unreachable(server: str, error: BaseException) -> UnreachableError:
-    """Say what it means that ``error`` came up on the way to ``server`` or back."""
-    silent = any(isinstance(link, ReadTimeoutError) for link in _chain(error))
-    untrusted = any(isinstance(link, ssl.SSLCertVerificationError) for link in _chain(error))
-    return UnreachableError(f"API server {server}: {_describe(error)}", untrusted=untrusted, silent=silent)
-
-
-def _describe(error: BaseException) -> str:
-    for link in _chain(error):
-        match link:
-            case ReadTimeoutError():
-                return "it fell silent"
-            case ConnectTimeoutError() if not isinstance(link, NewConnectionError):
-                return f"cannot be connected to in time; {_REMEDY}"
-            case ssl.SSLError():
-                return _describe_tls(link)
-            case socket.gaierror():
-                reason = _UNRESOLVED.get(link.errno or 0, str(link.strerror))
-                return f"its name cannot be resolved: {reason}; {_REMEDY}"
-            case ConnectionRefusedError():
-                return f"connection refused; {_REMEDY}"
-            case OSError(errno=int(number)):
-                return os.strerror(number).lower()
-            case ConnectionError():
-                return "it closed the connection"
-    return f"the connection broke off: {printable(str(error), 120)}"
-
-
-def _describe_tls(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        reason = _UNTRUSTED.get(error.verify_code, f"{printable(error.verify_message)}; {_AUTHORITY}")
-        return f"its certificate is not trusted: {reason}"
-    if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
-        return f"it does not speak TLS; {_REMEDY}"
-    return f"TLS failed: {printable(str(error.reason or error)).replace('_', ' ').lower()}"
+def unreachable(way: Way, error: BaseException) -> UnreachableError:
+    """Say what it means that ``error`` came up on the way to a server or back, and who is to blame."""
+    links = list(_chain(error))
+    silent = any(isinstance(link, ReadTimeoutError) for link in links)
+    untrusted = any(isinstance(link, ssl.SSLCertVerificationError) for link in links)
+    text = None if way.proxy is None else describe_proxied(way.proxy, links)
+    if text is None:
+        text = describe(links, way.access.remedy, lambda link: describe_tls(link, way.access, way.server))
+        if way.proxy is not None:
+            text += f" (by way of the proxy {way.proxy}, {way.proxy.origin})"
+        elif way.server.startswith("http:") and any(isinstance(link, RemoteDisconnected) for link in links):
+            text += " without an answer; if it speaks TLS, write https:// in its URL"
+        expired = expiry(way.access.tls.certificate)
+        if expired and not untrusted and any(isinstance(link, _CLOSED) for link in links):
+            text += f"; the client certificate of {way.access.whose} has expired on {expired}: renew it"
+    return UnreachableError(f"API server {way.server}: {text}", untrusted=untrusted, silent=silent)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error, its causes, and the errors that urllib3 wraps in its own."""
     yield error
     wrapped = (arg for arg in error.args if isinstance(arg, BaseException)) if isinstance(error, HTTPError) else ()
-    for inner in (*wrapped, error.__cause__):
+    for inner in (*wrapped, error.__cause__ or error.__context__):
         if inner is not None:
             yield from _chain(inner)
 
 
-def refusal(server: str, whose: str, response: BaseHTTPResponse) -> RefusedError:
-    """Read an answer that is no success; ``whose`` are the credentials it was asked with."""
+def refusal(way: Way, response: BaseHTTPResponse) -> RefusedError:
+    """Read an answer that is no success."""
     code = response.status
     try:
-        status = decode_status(response.read(1 << 20))
+        body = response.read(1 << 20)
     except (HTTPError, OSError):
-        status = None
+        body = b""
     finally:
         response.close()
+    status = decode_status(body)
     message = printable(status.message) if status else ""
-    phrase = http.client.responses.get(code, "")
+    text = _describe_refusal(way, code, message, body, response.headers)
+    return RefusedError(f"API server {way.server}: {text}", code, _retry_after(response, status), status)
+
+
+def _describe_refusal(way: Way, code: int, message: str, body: bytes, headers: Mapping[str, str]) -> str:
+    whose = way.access.whose
+    said = f"{code} {http.client.responses.get(code, '')}".rstrip()
     if code == HTTPStatus.UNAUTHORIZED:
-        text = f"401 {phrase}: it does not accept the credentials of {whose}; renew them"
-    elif code == HTTPStatus.FORBIDDEN:
-        text = f"403 {phrase}: {message}; bind the user of {whose} to the ClusterRole system:node-proxier"
-    else:
-        text = f"{code} {phrase}: {message}" if message else f"{code} {phrase}"
-    return RefusedError(f"API server {server}: {text}", code, _retry_after(response, status), status)
+        expired = expiry(way.access.tls.certificate)
+        if expired and not way.access.authorization:
+            return f"{said}: the client certificate of {whose} has expired on {expired}; renew it"
+        return f"{said}: it does not accept the credentials of {whose}; renew them"
+    if code == HTTPStatus.FORBIDDEN and message:
+        return f"{said}: {message}; bind the user of {whose} to the ClusterRole system:node-proxier"
+    if code == HTTPStatus.BAD_REQUEST and b"HTTP request to an HTTPS server" in body:
+        return f"{said}: it speaks TLS; write https:// in its URL"
+    if code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return f"{said}: the proxy {way.proxy} asks for a user and a password"
+    if HTTPStatus.MULTIPLE_CHOICES <= code < HTTPStatus.BAD_REQUEST:
+        place = printable(headers.get("Location", "?"))
+        return f"{said}: it sends us to {place}, as no API server does; {way.access.remedy}"
+    if not message and code in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+        return f"{said}: not the answer of an API server; {way.access.remedy}"
+    return f"{said}: {message}" if message else said
 
 
 def _retry_after(response: BaseHTTPResponse, status: Status | None) -> float | None:

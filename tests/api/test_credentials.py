@@ -307,16 +307,21 @@ def test_kubeconfig_that_makes_no_sense(tmp_path: Path, text: str, message: str)
             {},
             "certificate authority is not a PEM certificate",
         ),
-        ({"certificate-authority-data": "!"}, {}, "its certificate authority is empty"),
+        ({"certificate-authority-data": "!"}, {}, "certificate-authority-data is not base64"),
+        ({"certificate-authority-data": "Cg=="}, {}, "its certificate authority is empty"),
         (
             {"certificate-authority-data": None, "certificate-authority": "none"},
             {},
             "certificate-authority: none cannot be read: ",
         ),
-        ({}, {"client-key": "nowhere"}, "client-key: nowhere cannot be read: "),
-        ({"certificate-authority-data": 5}, {}, "cannot be used \\("),
+        (
+            {},
+            {"client-certificate-data": "eA==", "client-key": "nowhere"},
+            "client-key: nowhere cannot be read: ",
+        ),
+        ({"certificate-authority-data": 5}, {}, "certificate-authority-data is not text"),
         ({}, {"client-certificate-data": "eA==", "client-key-data": "eA=="}, "client certificate and key are not PEM"),
-        ({"proxy-url": "socks5://127.0.0.1:1"}, {}, "only HTTP proxies are supported"),
+        ({"proxy-url": "socks4://127.0.0.1:1"}, {}, "only http, https and socks5 proxies are supported"),
     ],
 )
 def test_kubeconfig_with_useless_parts(

@@ -14,8 +14,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_VALID = timedelta(days=365)
-_CLOCK_SKEW = timedelta(hours=1)
+
+class Lifetime(NamedTuple):
+    """From when to when a certificate is valid, seen from now."""
+
+    begins: timedelta = timedelta(hours=-1)  # clocks differ
+    ends: timedelta = timedelta(days=365)
+
+
+LIFETIME = Lifetime()
+EXPIRED = Lifetime(timedelta(days=-365), timedelta(days=-1))
+TOO_EARLY = Lifetime(timedelta(days=1), timedelta(days=365))
 
 
 class KeyPair(NamedTuple):
@@ -43,22 +52,26 @@ class Authority:
         """The authority's certificate, PEM: what clients shall trust."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue_server(self, names: Iterable[str]) -> KeyPair:
+    def issue_server(self, names: Iterable[str], lifetime: Lifetime = LIFETIME) -> KeyPair:
         """A server certificate for host names and addresses."""
         alternatives = x509.SubjectAlternativeName([_general_name(name) for name in dict.fromkeys(names)])
-        return self._issue(_name("kube-apiserver"), ExtendedKeyUsageOID.SERVER_AUTH, alternatives)
+        return self._issue(_name("kube-apiserver"), ExtendedKeyUsageOID.SERVER_AUTH, alternatives, lifetime)
 
-    def issue_client(self, user: str, *groups: str) -> KeyPair:
+    def issue_client(self, user: str, *groups: str, lifetime: Lifetime = LIFETIME) -> KeyPair:
         """A client certificate; Kubernetes reads the user from its common name, the groups from its organizations."""
-        return self._issue(_name(user, *groups), ExtendedKeyUsageOID.CLIENT_AUTH, None)
+        return self._issue(_name(user, *groups), ExtendedKeyUsageOID.CLIENT_AUTH, None, lifetime)
 
     def _issue(
-        self, subject: x509.Name, usage: x509.ObjectIdentifier, names: x509.SubjectAlternativeName | None
+        self,
+        subject: x509.Name,
+        usage: x509.ObjectIdentifier,
+        names: x509.SubjectAlternativeName | None,
+        lifetime: Lifetime,
     ) -> KeyPair:
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (
-            _builder(subject, self._certificate.subject, key.public_key())
+            _builder(subject, self._certificate.subject, key.public_key(), lifetime)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(authority=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -73,7 +86,9 @@ class Authority:
         return KeyPair(certificate.public_bytes(serialization.Encoding.PEM), private)
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: Lifetime = LIFETIME
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -81,8 +96,8 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicK
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + _VALID)
+        .not_valid_before(now + lifetime.begins)
+        .not_valid_after(now + lifetime.ends)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 

@@ -21,6 +21,11 @@ class Request(msgspec.Struct, frozen=True):
     query: Mapping[str, str]
     user_agent: str
     user: str  # "" where the credentials were refused
+    headers: tuple[tuple[str, str], ...] = ()  # as they came; a name may come several times
+
+    def header(self, name: str) -> list[str]:
+        """All values of a header."""
+        return [value for key, value in self.headers if key.lower() == name.lower()]
 
 
 class RequestLog:

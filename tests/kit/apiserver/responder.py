@@ -185,7 +185,8 @@ class Responder:
     def _note(self, request: web.BaseRequest, call: Call, user: str) -> None:
         resource = call.target.kind.plural if call.target is not None else ""
         agent = request.headers.get("User-Agent", "")
-        self._requests.add(Request(call.method, call.path, resource, call.verb, call.query, agent, user))
+        headers = tuple((str(name), value) for name, value in request.headers.items())
+        self._requests.add(Request(call.method, call.path, resource, call.verb, call.query, agent, user, headers))
 
 
 class _Writer:

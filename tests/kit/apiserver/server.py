@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.kit.apiserver.api import Settings
-from tests.kit.apiserver.certs import Authority, KeyPair
+from tests.kit.apiserver.certs import LIFETIME, Authority, KeyPair, Lifetime
 from tests.kit.apiserver.credentials import write_kubeconfig, write_service_account
 from tests.kit.apiserver.faults import FaultTable
 from tests.kit.apiserver.kinds import KINDS, Json, Kind, kind_named
@@ -120,11 +120,13 @@ class ApiServer:
         self.tokens.clear()
         self.tokens.add(token)
 
-    def renew_certificate(self, *, new_authority: bool = False) -> None:
+    def renew_certificate(
+        self, *, new_authority: bool = False, names: Sequence[str] | None = None, lifetime: Lifetime = LIFETIME
+    ) -> None:
         """Have another server certificate from the next `start` on; a new authority's is not trusted by old clients."""
         if new_authority:
             self._authority = Authority("kproxy-test-ca-2")
-        self._certificate = self._authority.issue_server(self._names)
+        self._certificate = self._authority.issue_server(self._names if names is None else names, lifetime)
 
     # Objects
 
