@@ -21,6 +21,7 @@ from hack.lab.errors import LabError, run
 from hack.lab.processes import REPOSITORY
 
 ENTER = (
+    *("setpriv", "--pdeathsig", "KILL"),  # when whoever started the chapter ends, so does the chapter
     "unshare",
     *("--mount", "--propagation", "private"),  # mounts of ours are seen by nobody else
     *("--net", "--uts", "--ipc"),
@@ -37,7 +38,7 @@ def enter(module: str, arguments: Sequence[str]) -> int:
     try:
         return subprocess.run(command, check=False, cwd=REPOSITORY).returncode
     except FileNotFoundError:
-        raise LabError("unshare: not found; Debian's package util-linux has it") from None
+        raise LabError(f"{ENTER[0]}: not found; Debian's package util-linux has it") from None
 
 
 def settle() -> int:
