@@ -15,9 +15,11 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import islice
+from typing import NamedTuple
 
 from kproxy.backends.iptables.kernel.edit import Lazily, Steps, TableContent, TableEdit, heirs
 from kproxy.backends.iptables.kernel.engine import Engine, OutOfStepError
@@ -42,6 +44,17 @@ _FAULTY_LINE = re.compile(r"line:? (\d+)")
 _BANNER = re.compile(r"^\S+ v[\d.]+ \(nf_tables\):")
 _FOREIGN = "is incompatible, use 'nft' tool."
 _ERRORS = (errno.EPERM, errno.EACCES, errno.ENOMEM, errno.ENOENT, errno.EBUSY, errno.EEXIST)
+
+
+CHAINS_AT_ONCE = 500
+"""New chains that one run of iptables-nft-restore is given at the most."""
+
+
+class Part(NamedTuple):
+    """What one table is to be told, in one commit."""
+
+    table: TableName
+    commands: Iterable[str]
 
 
 class NftTools:
@@ -73,12 +86,12 @@ class NftTools:
         found = (_LISTED_COUNTERS.search(line) for line in listed if line.startswith("-A "))
         return [counters[1] if counters else "0 0" for counters in found]
 
-    def restore(self, steps: Steps[str]) -> None:
-        """Make edits, table by table. Raises KernelRefusedError; tables before the one it names are done."""
+    def restore(self, parts: Iterable[Part]) -> None:
+        """Make each part's commit. Raises KernelRefusedError; parts before the one of the table it names are done."""
         lines: list[str] = []
         tables: list[TableName] = []
-        for name, edit in steps:
-            lines += [f"*{name}", *_commands(edit, partial(self.counters, name)), "COMMIT"]
+        for name, commands in parts:
+            lines += [f"*{name}", *commands, "COMMIT"]
             tables += [name] * (len(lines) - len(tables))
         done = _run([self._restore, "--noflush"], "\n".join([*lines, ""]))
         if done.returncode != 0:
@@ -87,8 +100,29 @@ class NftTools:
             raise _refusal(table, done.stderr, "iptables-nft-restore")
 
 
+def _ahead(steps: Steps[str]) -> tuple[list[list[Part]], Steps[str]]:
+    """Return what can be brought in before the edits, run by run, because nothing leads there yet; and the other edits.
+
+    iptables-nft-restore keeps a list of the chains that its input names, and goes through it for every line. So many
+    new chains come some at a time: with 11,000 chains and 60,000 rules that takes a tenth of the time.
+    """
+    runs: list[list[Part]] = []
+    left: list[tuple[TableName, TableEdit[str]]] = []
+    for name, edit in steps:
+        if len(edit.fill) > CHAINS_AT_ONCE:
+            # From the last: each is put into that list in order, and finds its place at its beginning.
+            runs.append([Part(name, [f":{chain} - [0:0]" for chain in sorted(edit.fill, reverse=True)])])
+            chains = iter(edit.fill.items())
+            while batch := list(islice(chains, CHAINS_AT_ONCE)):
+                runs.append([Part(name, [f"-A {chain}{rule}" for chain, rules in batch for rule in rules])])
+            edit = TableEdit(hunks=edit.hunks, remove=edit.remove)
+        left.append((name, edit))
+    return runs, left
+
+
 def _commands(edit: TableEdit[str], read_counters: Callable[[str], Sequence[str]]) -> Iterator[str]:
-    yield from (f"-N {chain}" for chain in edit.fill)
+    # Declared, not made by -N, which has the program read all there is. A chain that is there after all is emptied.
+    yield from (f":{chain} - [0:0]" for chain in edit.fill)
     for chain, rules in edit.fill.items():
         yield from (f"-A {chain}{rule}" for rule in rules)
     for chain, hunks in edit.hunks.items():
@@ -200,9 +234,13 @@ class NftApplier(Engine[str]):
     def _write(self, steps: Steps[str], *, check: bool) -> None:
         if not steps:
             return
+        runs, left = _ahead(steps)
         try:
-            with self._watch.own_commits(len(steps)):
-                self._tools.restore(steps)
+            with self._watch.own_commits(sum(map(len, runs)) + len(left)):
+                for run in runs:
+                    self._tools.restore(run)
+                counters = self._tools.counters
+                self._tools.restore(Part(name, _commands(edit, partial(counters, name))) for name, edit in left)
         except KernelRefusedError as err:
             if check:  # a chain was not there, or still in use by others' rules
                 raise OutOfStepError(str(err)) from err

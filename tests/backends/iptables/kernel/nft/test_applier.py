@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kproxy.backends.iptables.kernel.nft import applier as nft_variant
-from kproxy.backends.iptables.kernel.nft.applier import NftApplier, NftTools
+from kproxy.backends.iptables.kernel.nft.applier import NftApplier, NftTools, Part
 from kproxy.backends.iptables.kernel.nft.watch import NftWatch
-from kproxy.backends.iptables.rules.render import render_rule
+from kproxy.backends.iptables.kernel.variant import Variant
+from kproxy.backends.iptables.rules.diff import diff
+from kproxy.backends.iptables.rules.render import render_rule, render_ruleset
 from kproxy.backends.iptables.rules.ruleset import Chain, Rule, TableName
 from kproxy.backends.iptables.rules.ruletext import canonical, target_of
 from kproxy.state.model import IPFamily
 from tests.backends.iptables.kernel.legacy.test_encode_listing import TABLES, ruleset
-from tests.kit.iptables_tools import run
+from tests.kit.iptables_tools import run, saved
 from tests.kit.netns import network_namespace
 from tests.kit.rule_strategies import rules
 from tests.kit.sample_rulesets import sample
@@ -105,6 +108,58 @@ def test_another_spelling_is_not_repaired(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(nft_variant.NftTools, "save", respelled)
         assert any("-p tcp -m tcp --dport 80 -m comment" in line for line in NftTools(IPFamily.IPV4).save("nat"))
         assert applier.reconcile(wanted).repaired == 0
+
+
+# --- many chains at once ---------------------------------------------------------------------------------------------
+
+FEW: Mapping[int, list[int]] = {1: [11]}
+MANY: Mapping[int, list[int]] = {number: [10 + number] for number in range(1, 9)}
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("family", IPFamily)
+@pytest.mark.parametrize("before", [None, FEW], ids=["from nothing", "as a step"])
+def test_many_new_chains_come_in_several_runs(
+    before: Mapping[int, list[int]] | None, family: IPFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nft_variant, "CHAINS_AT_ONCE", 3)
+    wanted = sample(family, MANY)
+    with network_namespace(tmp_path), contextlib.closing(NftApplier(family)) as applier:
+        if before is None:
+            applier.reconcile(wanted)
+        else:
+            applier.reconcile(sample(family, before))
+            assert applier.apply(diff(sample(family, before), wanted)).fell_back == ""
+        assert not applier.drifted()
+        assert [line for name in TableName for line in saved(family, Variant.NFT, name)] == render_ruleset(
+            wanted, family
+        ).splitlines()
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("runs", range(5))
+def test_nothing_leads_to_new_chains_before_all_are_there(
+    runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nft_variant, "CHAINS_AT_ONCE", 3)
+    restore = NftTools.restore
+    left = runs
+
+    def interrupted(self: NftTools, parts: Iterable[Part]) -> None:
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        restore(self, parts)
+
+    with network_namespace(tmp_path), contextlib.closing(NftApplier(IPFamily.IPV4)) as applier:
+        monkeypatch.setattr(NftTools, "restore", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            applier.reconcile(sample(IPFamily.IPV4, MANY))
+        monkeypatch.setattr(NftTools, "restore", restore)
+        assert not any(re.match(r"-A [A-Z]+ ", line) for line in saved(IPFamily.IPV4, Variant.NFT, TableName.NAT))
+        applier.reconcile(sample(IPFamily.IPV4, MANY))
+        assert applier.reconcile(sample(IPFamily.IPV4, MANY)).repaired == 0
 
 
 # --- noticing others -------------------------------------------------------------------------------------------------
