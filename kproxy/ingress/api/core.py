@@ -2,8 +2,9 @@
 
 import msgspec
 
-from kproxy.api.types import ApiObject, ApiStruct, LoadBalancerStatus, ServiceStatus
+from kproxy.api.types import ApiObject, ApiStruct
 from kproxy.ingress.api.meta import LabelledMeta
+from kproxy.ingress.api.networking import IngressLoadBalancer, IngressStatus
 
 TLS_SECRET_TYPE = "kubernetes.io/tls"  # noqa: S105 - a type's name
 
@@ -36,12 +37,12 @@ class BackendService(ApiObject, frozen=True, gc=False):
 
     metadata: LabelledMeta = LabelledMeta()
     spec: BackendSpec = BackendSpec()
-    status: ServiceStatus | None = None
+    status: IngressStatus | None = None
 
     @property
-    def load_balancer(self) -> LoadBalancerStatus:
-        """``status.loadBalancer``."""
-        return (self.status.load_balancer if self.status else None) or LoadBalancerStatus()
+    def load_balancer(self) -> IngressLoadBalancer:
+        """``status.loadBalancer``, which is the same for Services and for Ingresses."""
+        return (self.status.load_balancer if self.status else None) or IngressLoadBalancer()
 
 
 class SecretData(ApiStruct, frozen=True, gc=False):

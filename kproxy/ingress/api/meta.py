@@ -36,13 +36,23 @@ class RoutedMeta(Meta, frozen=True, gc=False):
         return self.creation_timestamp or "9999", self.namespace, self.name
 
 
+class OwnerReference(ApiStruct, frozen=True, gc=False):
+    """An object that this one belongs to, and will be deleted with."""
+
+    api_version: str = ""
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+
+
 class LabelledMeta(Meta, frozen=True, gc=False):
     """What is used of the metadata of objects that are selected by labels."""
 
     labels: dict[str, str] | None = None
+    owner_references: tuple[OwnerReference, ...] | None = None
 
 
-class Condition(ApiStruct, frozen=True, gc=False):
+class Condition(ApiStruct, frozen=True, gc=False, omit_defaults=False):
     """meta/v1 Condition."""
 
     type: str = ""

@@ -283,10 +283,8 @@ def test_the_port_that_a_gateways_service_leads_to_is_kept() -> None:
         "metadata": {
             "name": "gw-kproxy",
             "namespace": "default",
-            "labels": {
-                "gateway.networking.k8s.io/gateway-name": "gw",
-                "app.kubernetes.io/managed-by": "kproxy-ingress",
-            },
+            "labels": {"app.kubernetes.io/managed-by": "kproxy-ingress"},
+            "ownerReferences": [{"kind": "Gateway", "name": "gw"}],
         },
         "spec": {"ports": [{"port": 80, "targetPort": 23456}]},
     }

@@ -23,21 +23,31 @@ FIRST, LAST = 20_000, 29_999
 
 def is_door(service: BackendService) -> bool:
     """Tell whether a Service is one that this program made to stand in front of a Gateway."""
-    labels = service.metadata.labels or {}
-    return labels.get(MANAGED_LABEL) == MANAGER and GATEWAY_LABEL in labels
+    return gateway_of(service) is not None
+
+
+def gateway_of(service: BackendService) -> ObjectKey | None:
+    """Return the Gateway that a Service stands in front of, if this program made it.
+
+    The label is ours; the name is the owner's, for a label's value cannot be as long as a name.
+    """
+    if (service.metadata.labels or {}).get(MANAGED_LABEL) != MANAGER:
+        return None
+    owners = [owner.name for owner in service.metadata.owner_references or () if owner.kind == "Gateway"]
+    return ObjectKey(service.metadata.namespace, owners[0]) if len(owners) == 1 else None
 
 
 def given_out(services: Mapping[ObjectKey, BackendService]) -> dict[GatewayPort, int]:
     """Return what the Services of Gateways say; where two claim one port, the first by name has it."""
     found: dict[GatewayPort, int] = {}
     for key in sorted(services):
-        if not is_door(services[key]):
+        gateway = gateway_of(services[key])
+        if gateway is None:
             continue
-        gateway = (services[key].metadata.labels or {})[GATEWAY_LABEL]
         for port in services[key].spec.ports or ():
             target = port.target_port
             if isinstance(target, int) and FIRST <= target <= LAST and target not in found.values():
-                found[GatewayPort(key.namespace, gateway, port.port)] = target
+                found[GatewayPort(*gateway, port.port)] = target
     return found
 
 

@@ -1,0 +1,1 @@
+"""What objects are told of themselves."""
