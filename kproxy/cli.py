@@ -1,4 +1,4 @@
-"""The command line: ``kproxy run``, ``kproxy render``, ``kproxy explain``, ``kproxy cleanup``.
+"""The command line: ``kproxy run``, ``kproxy render``, ``kproxy explain``, ``kproxy status``, ``kproxy cleanup``.
 
 Without a command, flags mean ``run``, so that a DaemonSet written for kube-proxy needs another image and nothing else.
 What is wrong with a command line, a file or an object is said on standard error, one line for each, and never with a
@@ -20,8 +20,8 @@ from kproxy.state.model import IPFamily, Protocol
 from kproxy.tools.objects import Sources
 from kproxy.wording import quote
 
-OK, USAGE = 0, 2
-_COMMANDS = ("run", "render", "explain", "cleanup")
+OK, FAILED, USAGE = 0, 1, 2
+_COMMANDS = ("run", "render", "explain", "status", "cleanup")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +58,8 @@ def _dispatch(options: argparse.Namespace, config: Config) -> int:
         return _render(options, config)
     if options.command == "explain":
         return _explain(options, config)
+    if options.command == "status":
+        return _status(options, config)
     if options.command == "cleanup" or config.options.cleanup:
         return _cleanup(config)
     return _run(options, config)
@@ -111,6 +113,14 @@ def _parser() -> ArgumentParser:
         epilog="Exit code: 0 where it is forwarded, 3 where it is refused or dropped, 4 where no Service is meant, "
         "2 for wrong use.",
     )
+    status = commands.add_parser(
+        "status",
+        usage="kproxy status [--watch [SECONDS]] [--node ADDRESS] [flag ...]",
+        help="say how kproxy does: health, watches, syncs, the busiest Services",
+        description="Say how the kproxy that runs on this node does, or that of another node by its metrics and health "
+        "ports.",
+        epilog="Exit code: 0 where all is well, 1 where it is not, or nobody answers.",
+    )
     cleanup = commands.add_parser(
         "cleanup",
         usage="kproxy cleanup [flag ...]",
@@ -120,7 +130,8 @@ def _parser() -> ArgumentParser:
     )
     _add_render_options(render)
     _add_explain_options(explain)
-    for command in (run, render, explain, cleanup):
+    _add_status_options(status)
+    for command in (run, render, explain, status, cleanup):
         add_flags(command)
     return parser
 
@@ -156,6 +167,27 @@ def _add_explain_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--family", type=_family, default=None, metavar="ipv4|ipv6", help="of a Service's two")
     _add_output(group)
     _add_sources(group, " (default: the kproxy that runs on this node is asked)")
+
+
+def _add_status_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to show")
+    group.add_argument(
+        "--watch", type=_seconds, nargs="?", const=2.0, metavar="SECONDS", help="show it again and again (every 2 s)"
+    )
+    group.add_argument(
+        "--node", default="", metavar="ADDRESS", help="ask another node, by its metrics and health ports"
+    )
+    _add_output(group)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{quote(text)} is no number of seconds from 0.1 to 3600")
+    return seconds
 
 
 def _add_output(group: "argparse._ArgumentGroup") -> None:
@@ -248,7 +280,8 @@ def _render(options: argparse.Namespace, config: Config) -> int:
 
 
 def _explain(options: argparse.Namespace, config: Config) -> int:
-    from kproxy.tools.explain import ExplainRequest, explain_files
+    from kproxy.tools.ask import NoAnswerError
+    from kproxy.tools.explain import ExplainRequest, explain_daemon, explain_files
 
     if options.destination is None and options.files:
         options.destination = options.files.pop()  # as in: explain -f FILE ... DESTINATION
@@ -261,11 +294,29 @@ def _explain(options: argparse.Namespace, config: Config) -> int:
         family=options.family or "",
         json=options.output == "json",
     )
-    explained = explain_files(request, _sources(options), config)
+    try:
+        from_files = bool(options.files)
+        explained = explain_files(request, _sources(options), config) if from_files else explain_daemon(request, config)
+    except NoAnswerError as error:
+        _complain(str(error))
+        return USAGE
     for problem in explained.problems:
         _complain(str(problem))
     _print(explained.text)
     return explained.exit_code
+
+
+def _status(options: argparse.Namespace, config: Config) -> int:
+    from kproxy.tools.ask import NoAnswerError
+    from kproxy.tools.status import reader, show
+
+    try:
+        return show(reader(config, options.node), json=options.output == "json", watch_seconds=options.watch)
+    except NoAnswerError as error:
+        _complain(str(error))
+        return FAILED
+    except KeyboardInterrupt:
+        return OK
 
 
 def _print(text: str) -> None:

@@ -107,7 +107,7 @@ KPROXY_FLAGS = (
     Flag("nftables-min-sync-period", "nftables.minSyncPeriod", "as --iptables-min-sync-period, for mode nftables"),
     Flag("nftables-sync-period", "nftables.syncPeriod", "as --iptables-sync-period, for mode nftables"),
     Flag("resync-period", "resyncPeriod", "how often all rules are compared with the kernel's; 0: only when in doubt"),
-    Flag("state-directory", "stateDirectory", "where counter totals are kept over a restart; empty: nowhere"),
+    Flag("state-directory", "stateDirectory", "of totals kept over a restart (empty: none), and of the socket"),
     Flag("watch-idle-timeout", "watchIdleTimeout", "a watch that brings nothing for so long is started afresh"),
 )
 """Flags that only kproxy has."""

@@ -22,9 +22,13 @@ from kproxy.config import Config, ProxyMode, to_yaml
 from kproxy.config.watch import ConfigWatch
 from kproxy.conntrack.reconciler import Reconciler
 from kproxy.daemon import engines
+from kproxy.daemon.door import open_door
+from kproxy.daemon.inspect import Inspector, Sources
+from kproxy.daemon.rates import Rates
 from kproxy.daemon.settings import KernelSettings
 from kproxy.daemon.signals import Signals
 from kproxy.node import interfaces, sysctl
+from kproxy.node.door import socket_path
 from kproxy.node.facts import node_facts, proxy_settings
 from kproxy.plan.settings import NodeFacts
 from kproxy.proxier.inbox import Inbox
@@ -123,6 +127,10 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         )
         proxier = _proxier(config, backends, inbox, reporter)
         reader = _connections(config, proxier, metrics)
+        inspector = Inspector(
+            config, started, Sources(proxier, health, reporter, lambda: source.statuses, Rates(reader.read))
+        )
+        stack.enter_context(open_door(socket_path(config.kproxy.state_directory), inspector.reply))
         watch = ConfigWatch(configured, read_config, proxier.stop)
         with signals.steering(proxier), watch.running():
             proxier.run()

@@ -25,6 +25,11 @@ class Planner:
         """The plan as it stands; the mapping of services is live, not a copy."""
         return Plan(node=self._node_plan, services=self._services)
 
+    @property
+    def node(self) -> NodeFacts:
+        """What is known of the node."""
+        return self._node
+
     def set_node(self, node: NodeFacts) -> bool:
         """Take in new facts about the node; return whether anything has to be planned anew."""
         if node == self._node:

@@ -9,7 +9,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+import msgspec
 
 from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.types import ApiObject, EndpointSlice, Node, ObjectKey, Problem, Service, ServiceCIDR
@@ -65,6 +67,20 @@ class Observer(Protocol):
         """Parts of objects made no sense and were left out."""
 
 
+class Snapshot(NamedTuple):
+    """One address family at some moment."""
+
+    plan: Plan
+    """Not changed any more."""
+    tracker: Tracker
+    """What the plan is made of; goes on changing."""
+    node: NodeFacts
+    pending: bool
+    """Whether the kernel may not be as planned yet."""
+    applied: bool
+    """Whether it has ever been."""
+
+
 class _Family:
     """One address family: its state, its plan, and the backend that puts it into the kernel."""
 
@@ -84,6 +100,17 @@ class _Family:
     @property
     def needs_sync(self) -> bool:
         return self.stale or self.full or bool(self.tracker.pending)
+
+    def snapshot(self) -> "Snapshot":
+        # To copy a dictionary is one step of the interpreter, which no other thread can come into.
+        plan = self.planner.plan
+        return Snapshot(
+            plan=msgspec.structs.replace(plan, services=dict(plan.services)),
+            tracker=self.tracker,
+            node=self.planner.node,
+            pending=self.needs_sync,
+            applied=self.applied,
+        )
 
 
 class Proxier:
@@ -132,6 +159,10 @@ class Proxier:
         """Ask for a full comparison with the kernel. May be called from anywhere."""
         self._next_resync = float("-inf")
         self._inbox.poke()
+
+    def snapshots(self) -> "Sequence[Snapshot]":
+        """Return each family as it is planned now. May be called from anywhere, and keeps nobody waiting."""
+        return [family.snapshot() for family in self._families]
 
     def counts(self) -> dict[IPFamily, Counts]:
         """Read how many connections went where; a family whose rules aren't known or can't be read is left out.

@@ -5,7 +5,8 @@ flows that no longer lead anywhere.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from kproxy import logs
 from kproxy.api.types import Node, Problem
@@ -25,6 +26,18 @@ _QUIET_SECONDS = 2.0
 """After so long without a sync it is time to tidy up."""
 
 
+class LastSync(NamedTuple):
+    """One successful sync."""
+
+    at: float
+    """Unix time."""
+    seconds: float
+    """How long it took."""
+    full: bool
+    rules: Mapping[str, int]
+    """Rules in force after it, by table."""
+
+
 class Reporter:
     """A `kproxy.proxier.loop.Observer`."""
 
@@ -42,6 +55,7 @@ class Reporter:
         self._conntrack = conntrack
         self._after_first_sync: Callable[[], None] | None = after_first_sync
         self._refused: dict[tuple[IPFamily, ServicePortName], str] = {}
+        self._last_syncs: dict[IPFamily, LastSync] = {}
         self._synced_once: set[IPFamily] = set()
         self._synced_at: float | None = None
         """When the last sync was, until memory has been given back after it."""
@@ -49,6 +63,16 @@ class Reporter:
         self._pending_slices = 0
         self._unreconciled: dict[IPFamily, Plan] = {}
         """Plans that conntrack could not be brought in line with."""
+
+    @property
+    def last_syncs(self) -> Mapping[IPFamily, "LastSync"]:
+        """The last successful sync of each family."""
+        return dict(self._last_syncs)
+
+    @property
+    def refused(self) -> Mapping[tuple[IPFamily, ServicePortName], str]:
+        """The service ports that the kernel would not take, and why."""
+        return dict(self._refused)
 
     def received(self, services: int, slices: int) -> None:
         """See `kproxy.proxier.loop.Observer`."""
@@ -66,6 +90,7 @@ class Reporter:
         """See `kproxy.proxier.loop.Observer`."""
         family = plan.node.family
         self._synced_at = time.monotonic()
+        self._last_syncs[family] = LastSync(time.time(), seconds, report.full, report.rules)
         self._health.synced(family)
         first = family not in self._synced_once
         self._synced_once.add(family)

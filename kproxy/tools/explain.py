@@ -9,6 +9,8 @@ from kproxy.config import Config, ProxyMode
 from kproxy.explain.answer import explain
 from kproxy.explain.model import EXIT_CODES, Answer
 from kproxy.explain.question import Question, QuestionError, ask
+from kproxy.explain.questions import ExplainQuestion
+from kproxy.tools.ask import ask_daemon
 from kproxy.tools.explained import as_text
 from kproxy.tools.objects import Sources, load, views
 
@@ -20,8 +22,6 @@ class ExplainRequest(msgspec.Struct, frozen=True, kw_only=True):
     sender: str = "pod"
     protocol: str = ""
     family: str = ""
-    sources: Sources | None = None
-    """None: the daemon on this node is asked."""
     json: bool = False
 
 
@@ -52,6 +52,20 @@ def explain_files(request: ExplainRequest, sources: Sources, config: Config) -> 
     mode = "nftables" if config.mode is ProxyMode.NFTABLES else "iptables"
     found, problems = views(load(sources, config), mode)
     return _told(request, explain(found, question), problems)
+
+
+def explain_daemon(request: ExplainRequest, config: Config) -> Explained:
+    """Have the daemon on this node explain.
+
+    Raises:
+        QuestionError: where the destination makes no sense.
+        NoAnswerError: where there is none.
+    """
+    question_of(request)  # what makes no sense is said without asking anybody
+    question = ExplainQuestion(
+        destination=request.destination, sender=request.sender, protocol=request.protocol, family=request.family
+    )
+    return _told(request, msgspec.json.decode(ask_daemon(config, question), type=Answer))
 
 
 def _told(request: ExplainRequest, answer: Answer, problems: tuple[Problem, ...] = ()) -> Explained:
