@@ -59,6 +59,8 @@ class Meta(ApiStruct, frozen=True, gc=False):
     namespace: str = ""
     uid: str = ""
     resource_version: str = ""
+    creation_timestamp: str | None = None
+    """RFC 3339; the API server's, so nobody can claim to be older than he is."""
     deletion_timestamp: str | None = None
 
     @property

@@ -4,8 +4,11 @@ This is the whole of what a Service *means*, on one page. Where kube-proxy has a
 reason is given here; how a rule is spelt is the backends' business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+import msgspec
+
+from kproxy.plan.claims import Claim, claim_of
 from kproxy.plan.model import Frontend, FrontendKind, Masquerade, NodePlan, Route, ServicePlan, Target
 from kproxy.plan.settings import NodeFacts, ProxySettings
 from kproxy.plan.topology import Usable, usable_endpoints
@@ -14,14 +17,24 @@ from kproxy.state.model import Endpoint, Protocol, ServicePort
 
 
 def plan_service(
-    port: ServicePort, endpoints: Sequence[Endpoint], node: NodeFacts, node_plan: NodePlan, settings: ProxySettings
+    port: ServicePort,
+    endpoints: Sequence[Endpoint],
+    node: NodeFacts,
+    node_plan: NodePlan,
+    settings: ProxySettings,
+    lost: Collection[Claim] = (),
 ) -> ServicePlan:
-    """Take every decision about one service port with the endpoints behind it."""
+    """Take every decision about one service port with the endpoints behind it.
+
+    ``lost`` are addresses and ports that it names, but that belong to others.
+    """
+    if lost:
+        port = _without(port, lost)
     usable = usable_endpoints(port, endpoints, node.name, node.zone)
     from_elsewhere = Masquerade.OFF_CLUSTER if node_plan.local_traffic else Masquerade.NEVER
     return ServicePlan(
         name=port.name,
-        frontends=_frontends(port, node.ips.get(node_plan.family)),
+        frontends=_frontends(port, node.ips.get(node_plan.family), lost),
         internal=_internal_route(port, usable, Masquerade.ALWAYS if settings.masquerade_all else from_elsewhere),
         external=_external_route(port, usable),
         cluster_endpoints=usable.cluster,
@@ -45,13 +58,29 @@ def _serving(port: ServicePort, endpoints: Sequence[Endpoint], usable: Usable) -
     return usable.cluster if serving == usable.cluster else serving
 
 
-def _frontends(port: ServicePort, node_ip: str | None) -> tuple[Frontend, ...]:
+def _without(port: ServicePort, lost: Collection[Claim]) -> ServicePort:
+    """Return the service port without the ways in from outside that it has lost."""
+
+    def kept(ip: str | None, number: int) -> bool:
+        return Claim(ip, number, port.name.protocol) not in lost
+
+    return msgspec.structs.replace(
+        port,
+        external_ips=tuple(ip for ip in port.external_ips if kept(ip, port.port)),
+        load_balancer_vips=tuple(ip for ip in port.load_balancer_vips if kept(ip, port.port)),
+        node_port=port.node_port if kept(None, port.node_port) else 0,
+    )
+
+
+def _frontends(port: ServicePort, node_ip: str | None, lost: Collection[Claim]) -> tuple[Frontend, ...]:
     found = [Frontend(FrontendKind.CLUSTER_IP, port.cluster_ip, port.port)]
     found += [Frontend(FrontendKind.EXTERNAL_IP, ip, port.port) for ip in port.external_ips]
     sources = _permitted_sources(port, node_ip)
     found += [Frontend(FrontendKind.LOAD_BALANCER, ip, port.port, sources) for ip in port.load_balancer_vips]
     if port.node_port:
         found.append(Frontend(FrontendKind.NODE_PORT, None, port.node_port))
+    if lost:
+        found = [frontend for frontend in found if claim_of(frontend, port.name.protocol) not in lost]
     return tuple(found)
 
 

@@ -16,6 +16,7 @@ import msgspec
 from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.types import ApiObject, EndpointSlice, Node, ObjectKey, Problem, Service, ServiceCIDR
 from kproxy.backends.base import Backend, BackendError, Counts, SyncReport
+from kproxy.plan.claims import Loss
 from kproxy.plan.model import Plan
 from kproxy.plan.planner import Planner
 from kproxy.plan.settings import NodeFacts, ProxySettings
@@ -66,6 +67,9 @@ class Observer(Protocol):
     def skipped(self, problems: Sequence[Problem]) -> None:
         """Parts of objects made no sense and were left out."""
 
+    def contested(self, family: IPFamily, losses: Sequence[Loss]) -> None:
+        """Other frontends than before do nothing now, as other service ports have them; these are all there are."""
+
 
 class Snapshot(NamedTuple):
     """One address family at some moment."""
@@ -94,6 +98,8 @@ class _Family:
         """Whether the kernel must be looked at even if no service changed."""
         self.full = True
         """Whether the kernel must be compared as a whole."""
+        self.losses: Sequence[Loss] = ()
+        """The frontends that do nothing, as they were told last."""
         self.applied = False
         """Whether the kernel has been brought in line with a plan at least once."""
 
@@ -333,6 +339,7 @@ class Proxier:
         pending = frozenset(family.tracker.pending)
         family.unapplied |= family.planner.update(pending)
         plan = family.planner.plan
+        self._tell_losses(family)
         try:
             report = family.backend.apply(plan, family.unapplied, full=family.full)
         except BackendError as error:
@@ -346,6 +353,12 @@ class Proxier:
         family.stale = family.full = False
         self._observer.synced(report, plan, changed, time.monotonic() - started)
         return True
+
+    def _tell_losses(self, family: _Family) -> None:
+        losses = family.planner.losses
+        if losses != family.losses:
+            family.losses = losses
+            self._observer.contested(family.backend.family, losses)
 
 
 def _change(tracker: Tracker, kind: ObjectKind, key: ObjectKey, obj: ApiObject | None) -> Change:

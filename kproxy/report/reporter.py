@@ -14,6 +14,7 @@ from kproxy.backends.base import BackendError, SyncReport
 from kproxy.conntrack.flows import ConntrackError
 from kproxy.conntrack.reconciler import Reconciler
 from kproxy.node import memory
+from kproxy.plan.claims import Loss
 from kproxy.plan.model import Plan, Target
 from kproxy.report.health import HealthState
 from kproxy.report.healthcheck import HealthCheck, HealthCheckServers
@@ -56,6 +57,7 @@ class Reporter:
         self._after_first_sync: Callable[[], None] | None = after_first_sync
         self._refused: dict[tuple[IPFamily, ServicePortName], str] = {}
         self._last_syncs: dict[IPFamily, LastSync] = {}
+        self._losses: dict[IPFamily, Sequence[Loss]] = {}
         self._synced_once: set[IPFamily] = set()
         self._synced_at: float | None = None
         """When the last sync was, until memory has been given back after it."""
@@ -164,6 +166,30 @@ class Reporter:
                 field=problem.field,
                 reason=problem.reason,
             )
+
+    def contested(self, family: IPFamily, losses: Sequence[Loss]) -> None:
+        """See `kproxy.proxier.loop.Observer`."""
+        told = {loss for of_family in self._losses.values() for loss in of_family}
+        ended = set(self._losses.get(family, ())).difference(losses)
+        self._losses[family] = losses
+        for loss in losses:
+            if loss not in told:  # a node port is lost in both families
+                log.warning(
+                    "an address that a Service names belongs to another",
+                    service=loss.loser,
+                    address=loss.claim,
+                    field=loss.problem.field,
+                    owner=loss.owner,
+                    reason=loss.reason,
+                )
+        for loss in ended:
+            log.info(
+                "a Service that named another's address has it now, or is gone",
+                service=loss.loser,
+                address=loss.claim,
+                owner=loss.owner,
+            )
+        self._metrics.contested(family, losses)
 
     def _tell_refused(self, family: IPFamily, report: SyncReport) -> None:
         for refused in report.refused:

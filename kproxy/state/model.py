@@ -57,6 +57,10 @@ class ServicePortName(NamedTuple):
         return f"{base}:{self.port}" if self.port else base
 
 
+AGE_UNKNOWN = 2**62
+"""When a Service was made that does not tell: after all others."""
+
+
 class ServicePort(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One port of a Service, in one address family. All addresses are valid and in canonical text form."""
 
@@ -74,6 +78,8 @@ class ServicePort(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     affinity_seconds: int = 0
     """How long a client address stays with its endpoint; 0 means no affinity."""
     health_check_node_port: int = 0
+    created: int = AGE_UNKNOWN
+    """When its Service was made, in Unix time: decides where two Services want the same address."""
 
     @property
     def externally_accessible(self) -> bool:

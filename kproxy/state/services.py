@@ -1,5 +1,6 @@
 """Services → ServicePorts of one address family."""
 
+import datetime
 from collections.abc import Iterator
 
 import msgspec
@@ -7,7 +8,7 @@ import msgspec
 from kproxy.api.types import Problem, Service, ServicePortSpec
 from kproxy.state.addresses import parse_cidr, parse_ip, parse_unicast_ip
 from kproxy.state.findings import Findings, is_label
-from kproxy.state.model import IPFamily, Protocol, ServicePort, ServicePortName
+from kproxy.state.model import AGE_UNKNOWN, IPFamily, Protocol, ServicePort, ServicePortName
 from kproxy.wording import quote
 
 DEFAULT_AFFINITY_SECONDS = 10_800
@@ -90,7 +91,20 @@ def _template(service: Service, family: IPFamily, cluster_ip: str, findings: Fin
         health_check_node_port=_health_check_port(service, findings)
         if external_local and kind == "LoadBalancer"
         else 0,
+        created=_created(service, findings),
     )
+
+
+def _created(service: Service, findings: Findings) -> int:
+    text = service.metadata.creation_timestamp
+    if not text:
+        return AGE_UNKNOWN
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+        return int(moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp())
+    except (ValueError, OverflowError):
+        findings.add("metadata.creationTimestamp", f"{quote(text)} is no time such as 2026-01-31T12:00:00Z; left out")
+        return AGE_UNKNOWN
 
 
 def _load_balancer_vips(service: Service, family: IPFamily, findings: Findings) -> tuple[str, ...]:

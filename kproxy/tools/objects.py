@@ -84,6 +84,7 @@ def view_objects(
             problems += tracker.update_slice(endpoint_slice).problems
     planner = Planner(settings, node, tracker)
     planner.update(tracker.pending)
+    problems += (loss.problem for loss in planner.losses)
     addresses = frozenset((*node.interface_addresses, *node.ips.values()))
     return View(planner.plan, tracker, node, addresses, mode), tuple(problems)
 

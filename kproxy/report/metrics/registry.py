@@ -27,6 +27,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from kproxy import __version__
 from kproxy.api.status import WatchStatus
 from kproxy.config import ProxyMode
+from kproxy.plan.claims import Loss
 from kproxy.report.metrics.connections import connection_text
 from kproxy.report.metrics.counters import ConnectionCounters
 from kproxy.report.metrics.watches import WatchCollector
@@ -38,6 +39,8 @@ PROGRAMMING_BUCKETS = (0, 0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(1
 """kube-proxy's, with the bucket for 0 that its way of putting them together adds."""
 REQUEST_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 """client-go's."""
+MAX_SHOWN_LOSSES = 200
+"""Anybody can make Services that name others' addresses, and so many series."""
 _WHOLE_BUCKET = re.compile(rb'(?<=[{,]le=")(\d+)\.0(?=")')
 
 M = TypeVar("M", bound=MetricWrapperBase)
@@ -228,6 +231,17 @@ class Metrics:
         self._skipped = self._counter(
             "kproxy_skipped_object_parts_total", "Parts of objects that made no sense and were left out", "kind"
         )
+        self._lost = self._gauge(
+            "kproxy_lost_frontends",
+            "Addresses and ports that a Service names and that do nothing, as they belong to another",
+            "ip_family",
+        )
+        self._lost_info = self._gauge(
+            "kproxy_lost_frontend_info",
+            "Always 1: which Service lost which address and port, and to whom; 200 of a family at most",
+            *("ip_family", "namespace", "service", "port", "address", "owner"),
+        )
+        self._shown_losses: dict[IPFamily, set[tuple[str, ...]]] = {}
         self._objects = self._gauge("kproxy_objects", "Objects in force", "kind")
         self._config_warnings = self._gauge(
             "kproxy_config_warnings", "Settings of the configuration that have no effect; the log names them"
@@ -305,6 +319,20 @@ class Metrics:
     def refused(self, family: IPFamily, number: int) -> None:
         """Say how many service ports the kernel won't take."""
         self._refused.labels(family.metric_label).set(number)
+
+    def contested(self, family: IPFamily, losses: Sequence[Loss]) -> None:
+        """Say which frontends do nothing, as others have them."""
+        self._lost.labels(family.metric_label).set(len(losses))
+        shown: set[tuple[str, ...]] = {
+            (family.metric_label, name.namespace, name.name, name.port, str(loss.claim), str(loss.owner.service))
+            for loss in losses[:MAX_SHOWN_LOSSES]
+            for name in (loss.loser,)
+        }
+        for labels in self._shown_losses.get(family, set()) - shown:
+            self._lost_info.remove(*labels)
+        for labels in shown:
+            self._lost_info.labels(*labels).set(1)
+        self._shown_losses[family] = shown
 
     def skipped(self, kind: str, number: int = 1) -> None:
         """Parts of an object were left out."""

@@ -12,11 +12,20 @@ from kproxy.api.kinds import Kind
 from kproxy.api.status import WatchStatus
 from kproxy.backends.base import Counts
 from kproxy.config import ProxyMode
+from kproxy.plan.claims import Claim, Loss
+from kproxy.plan.model import FrontendKind
 from kproxy.report.metrics import ConnectionCounters, Metrics, Reading
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
 
 V4, V6 = IPFamily.IPV4, IPFamily.IPV6
 NAME = ServicePortName("shop", "web", "http", Protocol.TCP)
+LOSS = Loss(
+    ServicePortName("aaa", "thief", "http", Protocol.TCP),
+    Claim("10.96.0.20", 80, Protocol.TCP),
+    FrontendKind.EXTERNAL_IP,
+    NAME,
+    "whose cluster IP it is",
+)
 EXPONENTIAL = [0.001 * 2**n for n in range(15)]
 
 
@@ -54,6 +63,7 @@ def busy(mode: ProxyMode = ProxyMode.IPTABLES) -> Metrics:
         metrics.conntrack_reconciled(family, seconds=0.1, released=3)
         metrics.drift_repaired(family, chains=2)
         metrics.refused(family, 1)
+        metrics.contested(family, [LOSS])
     metrics.programmed(["1970-01-12T13:46:39.25Z"])
     metrics.skipped("Service")
     metrics.objects("service ports", 12)
@@ -272,3 +282,17 @@ def test_a_name_that_should_not_exist_can_not_break_the_text() -> None:
     labels = {"namespace": odd.namespace, "service": odd.name, "port": odd.port, "protocol": "UDP"}
     assert value(metrics, "kproxy_service_connections_total", **labels) == 7
     assert "fake_metric" not in families(metrics)
+
+
+def test_losers_of_addresses_are_named_as_long_as_they_lose() -> None:
+    metrics = busy()
+    labels = {"namespace": "aaa", "service": "thief", "port": "http"}
+    more = {"ip_family": "IPv4", "address": "10.96.0.20:80/TCP", "owner": "shop/web"}
+    assert value(metrics, "kproxy_lost_frontends", ip_family="IPv4") == 1
+    assert value(metrics, "kproxy_lost_frontend_info", **labels, **more) == 1
+    metrics.contested(V4, ())
+    assert value(metrics, "kproxy_lost_frontends", ip_family="IPv4") == 0
+    assert value(metrics, "kproxy_lost_frontend_info", **labels, **more) is None
+    metrics.contested(V4, [LOSS._replace(claim=Claim("10.96.0.20", port, Protocol.TCP)) for port in range(1, 1000)])
+    assert value(metrics, "kproxy_lost_frontends", ip_family="IPv4") == 999
+    assert len(families(metrics)["kproxy_lost_frontend_info"].samples) == 200 + 1

@@ -145,8 +145,9 @@ class _ServiceCompiler:
         """Return the chain that spreads over ``endpoints``, and the chains below it if the draw is split."""
         head: tuple[Rule, ...] = ()
         internal = self.plan.internal
-        if internal.to is target and internal.masquerade is not Masquerade.NEVER:
-            head = (self._masquerade_internal(internal.masquerade),)
+        frontend = next((found for found in self.plan.frontends if found.kind is FrontendKind.CLUSTER_IP), None)
+        if frontend is not None and internal.to is target and internal.masquerade is not Masquerade.NEVER:
+            head = (self._masquerade_internal(frontend, internal.masquerade),)
         if self.plan.affinity_seconds:
             head += tuple(self._affinity_rule(endpoint) for endpoint in endpoints)
         if self.layout is Layout.LARGE:
@@ -155,8 +156,7 @@ class _ServiceCompiler:
             drawn = {chain: flat_draw(endpoints, self._to_endpoint)}
         return drawn | {chain: head + drawn[chain]}
 
-    def _masquerade_internal(self, masquerade: Masquerade) -> Rule:
-        frontend = self.plan.frontends[0]
+    def _masquerade_internal(self, frontend: Frontend, masquerade: Masquerade) -> Rule:
         rule = self._to_frontend(frontend, f"{self.name} {frontend.kind.value}", MASQUERADE)
         if masquerade is Masquerade.ALWAYS or self.node.local_traffic is None:
             return rule

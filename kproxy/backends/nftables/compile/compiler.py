@@ -4,8 +4,8 @@ The elements of one service port depend on its own plan and the node's alone, so
 elements. The chains depend on which ways are in use at all, which hardly ever changes. Compiling from scratch is the
 same thing, done for all.
 
-Two services may want the same address and port (an external IP that somebody gave to both, say). A map can hold but
-one: the first by name has it, as in an iptables list, and the next takes over when that one goes.
+A plan gives each address and port to one service only. While it goes from one to another, and the compiler is told of
+the two one after the other, both may have it for a moment; a map can hold but one, so that the other waits.
 """
 
 from collections import Counter
