@@ -4,12 +4,10 @@ All of it fits into 80 columns. A command is shown exactly as it is given to the
 is what it printed. A ✓ is printed by `claim` and `claim_that` alone, after looking (`hack.demo.screen`).
 """
 
-import os
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -23,6 +21,7 @@ BAR = 30
 TEXT = WIDTH - 4  # both text and output are indented by four
 COMMAND_TIMEOUT = 20.0  # seconds; nothing in the tour takes more than one or two
 READY_TIMEOUT = 10.0
+LAST_LINES = 15  # of a program's log, when it fails
 
 
 class Ran(NamedTuple):
@@ -128,12 +127,16 @@ class Guide(Screen):
             raise LabError(f"{command}: exit code {code}: {output.strip()}")
         return output
 
-    def start(self, command: str, variable: str = "") -> Background:
-        """Show a command with ``&`` and start it. With `variable`, later commands find its process id in there."""
+    def start(self, command: str, variable: str = "", *, told: bool = True) -> Background:
+        """Show a command with ``&`` and start it. With `variable`, later commands find its process id in there.
+
+        One that is like another but for where it runs need not be `told`.
+        """
         typed = textwrap.dedent(command).strip("\n")
         shown = f"{typed} &" + (f"\n{variable}=$!" if variable else "")
-        self._typed(shown)
-        self.told[-1].shown.append(Ran(shown, "", 0))
+        if told:
+            self._typed(shown)
+            self.told[-1].shown.append(Ran(shown, "", 0))
         self._programs += 1
         log_file = self.folder / f".program-{self._programs}.log"
         with log_file.open("wb") as out:
@@ -147,13 +150,14 @@ class Guide(Screen):
 
     def printed(self, text: str) -> None:
         """Show what a program that was started has printed since."""
+        self._gap()
         self.told[-1].shown.append(Ran("", text, 0))
         self._output(text.splitlines())
 
     def write(self, name: str, text: str) -> Path:
         """Show a file and write it into the folder where commands are typed."""
         content = textwrap.dedent(text).strip("\n")
-        self._line("")
+        self._gap()
         self._line(f"    {self._paint(f'# cat {name}', BOLD)}")
         self.told[-1].shown.append(Ran(f"cat {name}", content, 0))
         self._output(content.splitlines())
@@ -161,9 +165,13 @@ class Guide(Screen):
         path.write_text(content + "\n")
         return path
 
-    def wait(self, look: Callable[[], T], what: str) -> T:
-        """Wait until something has come true, see `hack.lab.until`."""
-        return until(look, READY_TIMEOUT, what)
+    def wait(self, look: Callable[[], T], what: str, program: Background | None = None) -> T:
+        """Wait until something has come true, see `hack.lab.until`; if it does not, tell the end of `program`'s log."""
+        try:
+            return until(look, READY_TIMEOUT, what)
+        except LabError as error:
+            said = program.log().splitlines()[-LAST_LINES:] if program else ()
+            raise LabError("\n  ".join([str(error), *said])) from None
 
     def wait_listening(self, port: int, namespace: str = "", protocol: str = "t") -> None:
         """Wait until somebody listens on a port of a namespace, of the machine by default."""
@@ -190,11 +198,15 @@ class Guide(Screen):
     def _seen(self) -> dict[str, str]:
         return {**self._environment, **self.variables}
 
+    def _gap(self) -> None:
+        """A blank line between text or claims and what a machine says."""
+        if not (self.told[-1].shown and isinstance(self.told[-1].shown[-1], Ran)):
+            self._line("")
+
     def _typed(self, command: str) -> None:
         first, *others = command.splitlines()
         shown = [f"# {first}", *(f"  {line}" for line in others)]
-        if not (self.told and self.told[-1].shown and isinstance(self.told[-1].shown[-1], Ran)):
-            self._line("")
+        self._gap()
         for line in shown:
             self._line(f"    {self._paint(line, BOLD)}")
 
@@ -216,14 +228,3 @@ class Guide(Screen):
         if not sys.stdin.readline():
             print()
             self._pause = False  # there is nobody
-
-
-def stopwatch() -> Callable[[], float]:
-    """Seconds since now."""
-    started = time.monotonic()
-    return lambda: time.monotonic() - started
-
-
-def is_root() -> bool:
-    """Whether we may make namespaces."""
-    return os.geteuid() == 0

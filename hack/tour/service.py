@@ -1,5 +1,6 @@
 """Chapter 4. A Service's address belongs to nobody; kproxy has the node write a pod's in its place."""
 
+import json
 import re
 from collections import Counter
 
@@ -8,7 +9,7 @@ from hack.tour import shop
 from hack.tour.chapters import Story
 from hack.tour.docker0 import flows, grep
 from hack.tour.guide import Guide
-from hack.tour.shop import ITEM, ITEM_EXTERNAL, ITEM_NODE_PORT, ITEM_PODS, ITEM_PORT, ORDER, Shop
+from hack.tour.shop import ITEM, ITEM_EXTERNAL, ITEM_NODE_PORT, ITEM_PODS, ITEM_PORT, ORDER, POD_PORT, Shop
 
 PICTURE = """
                 client, 192.0.2.7                   outside the cluster
@@ -113,6 +114,20 @@ def rules(guide: Guide, _: Shop) -> None:
     guide.claim("there is a rule for each step", [remark for remark, rule in steps if not rule], [])
 
 
+def explained(guide: Guide, _: Shop) -> None:
+    guide.step(
+        "The same, in words: kproxy explain",
+        """It asks the kproxy that runs on the node what becomes of a connection, and why: which pods it may end at,
+        with their shares, and whose address they see.""",
+    )
+    guide.run("ip netns exec node-a kproxy explain shop/item")
+    told = json.loads(guide.look("ip netns exec node-a kproxy explain shop/item -o json"))
+    shares = {endpoint["address"]: round(endpoint["share"], 6) for endpoint in told["endpoints"]}
+    expected = {f"{ip}:{POD_PORT}": round(1 / len(ITEM_PODS), 6) for _, ip in ITEM_PODS.values()}
+    guide.claim("it is forwarded", told["verdict"], "forward")
+    guide.claim("each pod has a third of the connections", shares, expected)
+
+
 def node_port(guide: Guide, _: Shop) -> None:
     guide.step(
         "NodePort: from outside, through a port of every node",
@@ -169,6 +184,6 @@ STORY = Story(
     opening="""A pod's address goes with the pod. A Service has one that stays, and stands for all its pods. How that is
     done is chapter 2's trick, with a draw.""",
     picture=PICTURE,
-    steps=(nobody, starts, spread, rules, node_port, load_balancer, pod_goes),
+    steps=(nobody, starts, spread, rules, explained, node_port, load_balancer, pod_goes),
     stage=shop.opened,
 )

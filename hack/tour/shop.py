@@ -34,14 +34,15 @@ class Shop(NamedTuple):
 @contextmanager
 def opened(guide: Guide) -> Iterator[Shop]:
     """The lab with the pods item-1 to item-3, which serve, and order, which asks; the manifests in ``shop/``."""
-    with Lab(lease=_lease()) as lab:
+    with Lab(lease=whole_world()) as lab:
         for name, (node, ip) in ITEM_PODS.items():
             lab.add_pod(name, node, ip).serve(POD_PORT)
         lab.add_pod("order", "node-a", ORDER)
         yield Shop(lab, Path(shutil.copytree(HERE / "shop", guide.folder / "shop")))
 
 
-def _lease() -> WholeWorld:
+def whole_world() -> WholeWorld:
+    """The lease of a chapter's lab."""
     lease = WholeWorld()
     lease.folder.mkdir()
     return lease
@@ -50,5 +51,5 @@ def _lease() -> WholeWorld:
 def start_kproxy(guide: Guide) -> Background:
     """Start kproxy on node-a, and wait until its rules are in the kernel."""
     kproxy = guide.start(RUN)
-    guide.wait(lambda: "synced family=ipv4" in kproxy.log(), f"kproxy to write its rules\n{kproxy.log()}")
+    guide.wait(lambda: "synced family=ipv4" in kproxy.log(), "kproxy to write its rules", kproxy)
     return kproxy
