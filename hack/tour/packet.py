@@ -13,12 +13,14 @@ from hack.tour.guide import Background, Guide
 CLIENT, EDGE, INGRESS, POD = "192.0.2.7", "203.0.113.90", "10.244.0.80", "10.244.1.43"
 PORT = 40001
 FLAGS = "tcp[tcpflags] & tcp-syn != 0"  # the first packet of a connection, and the first of the answer
+FIRST = "The name"  # the title of the first of these steps
+CHANGING = "PORT and N"
 HOPS = ("client", "node-a", "pod-ingress", "pod-order-1")
 
 
 def name(guide: Guide, _: Any) -> None:
     guide.step(
-        "The name",
+        FIRST,
         """A client begins with a name. Outside the cluster this is the world's DNS; all hosts of the shop have the one
         address of its ingress.""",
     )
@@ -86,8 +88,13 @@ def there(guide: Guide, hops: dict[str, Background]) -> None:
         it. Its source stays, as the Service says externalTrafficPolicy: Local. Only this first packet meets the
         rules.""",
     )
+    guide.run(f"""\
+        ip netns exec node-a \\
+            kproxy explain {EDGE}:80 --from {CLIENT}""")
     targets = [seen(guide, hops, hop, f"{CLIENT}.{PORT} >")[1] for hop in HOPS[:3]]
-    entries = guide.run("ip netns exec node-a conntrack -L -p tcp --dport 80", show=grep(f"sport={PORT} "))
+    command = "ip netns exec node-a conntrack -L -p tcp --dport 80"
+    guide.wait(lambda: re.search(f"TIME_WAIT.*sport={PORT} ", guide.look(command)), "the connection to be closed")
+    entries = guide.run(command, show=grep(f"sport={PORT} "))
     entry = (CLIENT, EDGE, INGRESS, CLIENT)
     guide.claim("until it comes to node-a it is for 203.0.113.90, in the pod for 10.244.0.80", targets,
                 [f"{EDGE}.80", f"{EDGE}.80", f"{INGRESS}.80"])  # fmt: skip

@@ -3,6 +3,9 @@
 import argparse
 import signal
 import sys
+from pathlib import Path
+
+import msgspec
 
 from hack.lab import LabError
 from hack.tour import chapters, world
@@ -29,11 +32,14 @@ def main() -> int:
     parser.add_argument("chapter", type=chapters.find)
     parser.add_argument("--pause", action="store_true")
     parser.add_argument("--stay", action="store_true")
+    parser.add_argument("--record", metavar="FILE", type=Path, help="write there what was told, as JSON")
     options = parser.parse_args()
     try:
         outside_id = world.settle()
         guide = Guide(options.chapter.number, world.FOLDER, world.environment(), pause=options.pause)
         play(options.chapter, guide, outside_id, stay=options.stay)
+        if options.record:
+            options.record.write_bytes(msgspec.json.encode(guide.told))
     except (LabError, OSError) as error:
         print(f"\nhack/tour.sh: chapter {options.chapter.number}: {error}", file=sys.stderr)
         return 1

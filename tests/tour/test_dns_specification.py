@@ -53,6 +53,13 @@ MANIFESTS = """
  metadata: {name: early-1, namespace: default, labels: {kubernetes.io/service-name: early}},
  ports: [{name: https, port: 443}], endpoints: [{addresses: [10.3.0.120], conditions: {ready: false}}]}
 ---
+{apiVersion: v1, kind: Service, spec: {clusterIP: None}, metadata: {name: eager, namespace: default,
+ annotations: {service.alpha.kubernetes.io/tolerate-unready-endpoints: "true"}}}
+---
+{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4,
+ metadata: {name: eager-1, namespace: default, labels: {kubernetes.io/service-name: eager}},
+ endpoints: [{addresses: [10.3.0.130], conditions: {ready: false}}]}
+---
 {apiVersion: v1, kind: Service, metadata: {name: foo, namespace: default},
  spec: {type: ExternalName, externalName: www.example.com}}
 ---
@@ -110,6 +117,7 @@ RECORDS = [
     ("2.4.3", "101.0.3.10.in-addr.arpa.", "PTR", [f"10-3-0-101.headless.{SVC}"]),
     ("2.1: ready", f"early.{SVC}", "A", ["10.3.0.120"]),
     ("2.1: ready", f"_https._tcp.early.{SVC}", "SRV", [f"0 100 443 10-3-0-120.early.{SVC}"]),
+    ("2.1: ready", f"eager.{SVC}", "A", ["10.3.0.130"]),
     ("2.5", f"foo.{SVC}", "CNAME", ["www.example.com."]),
     ("2.6", "10-3-0-7.default.pod.cluster.local.", "A", ["10.3.0.7"]),
     ("2.6", "fd00--7.default.pod.cluster.local.", "AAAA", ["fd00::7"]),
@@ -246,12 +254,12 @@ def test_one_bad_object_takes_no_other_with_it(capsys: pytest.CaptureFixture[str
 ---
 {{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4,
  metadata: {{name: headless-3, namespace: default, labels: {{kubernetes.io/service-name: headless}}}},
- endpoints: [{{addresses: [10.3.0.300]}}, {{addresses: [10.3.0.130]}}]}}
+ endpoints: [{{addresses: [10.3.0.300]}}, {{addresses: [10.3.0.140]}}]}}
 """]))  # fmt: skip
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 5
     assert [line.partition(":")[0] for line in told] == ["dns"] * 5
     headless = zone.node(dns.name.from_text(f"headless.{SVC}"))
     assert headless is not None
-    assert {str(data) for data in headless[dns.rdatatype.A]} == {"10.3.0.100", "10.3.0.101", "10.3.0.130"}
+    assert {str(data) for data in headless[dns.rdatatype.A]} == {"10.3.0.100", "10.3.0.101", "10.3.0.140"}
     assert zone.node(dns.name.from_text(f"kubernetes.{SVC}"))

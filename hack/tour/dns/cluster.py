@@ -125,7 +125,7 @@ def _ready(name: Name, service: Service, slices: Iterable[EndpointSlice]) -> Ite
         named = (port for port in one.ports or () if port.name)
         ports = tuple((port.name or "", port.protocol or "TCP", port.port) for port in named if port.port)
         for endpoint in one.endpoints or ():
-            if endpoint.conditions.ready is False and not service.spec.publish_not_ready_addresses:
+            if endpoint.conditions.ready is False and not service.publishes_not_ready:
                 continue
             for address in endpoint.addresses:
                 try:

@@ -11,6 +11,7 @@ import yaml
 
 SUFFIXES = (".yaml", ".yml", ".json")
 LABEL_SERVICE_NAME = "kubernetes.io/service-name"
+TOLERATE_UNREADY = "service.alpha.kubernetes.io/tolerate-unready-endpoints"  # what the field below was before
 DEFAULT_NAMESPACE = "default"
 HEADLESS = "None"
 
@@ -25,6 +26,7 @@ class Meta(_Struct, frozen=True):
     name: str
     namespace: str = DEFAULT_NAMESPACE
     labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
 
 
 class Port(_Struct, frozen=True):
@@ -64,6 +66,12 @@ class Service(_Struct, frozen=True):
     def is_headless(self) -> bool:
         """Whether its name means its pods."""
         return self.spec.type != "ExternalName" and self.spec.cluster_ip == HEADLESS
+
+    @property
+    def publishes_not_ready(self) -> bool:
+        """Whether its pods have names before they are ready."""
+        annotations = self.metadata.annotations or {}
+        return bool(self.spec.publish_not_ready_addresses) or annotations.get(TOLERATE_UNREADY) == "true"
 
 
 class Conditions(_Struct, frozen=True):
