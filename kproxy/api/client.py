@@ -28,6 +28,7 @@ from kproxy.api.pools import Connections, Pools
 
 CONNECT_SECONDS = 10.0
 PATIENCE_SECONDS = 60.0
+MERGE_PATCH = "application/merge-patch+json"
 _CHUNK = 1 << 16
 _ELSEWHERE = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE)
 """Answers that another server might not give."""
@@ -84,6 +85,7 @@ class _Request(NamedTuple):
     target: str
     body: bytes | None
     patience: float
+    content_type: str = "application/json"
 
 
 class ApiClient:
@@ -112,6 +114,24 @@ class ApiClient:
         Raises `UnreachableError`, `RefusedError`.
         """
         return self._request(_Request("POST", path, body, patience)).read()
+
+    def put(self, path: str, body: bytes, patience: float = PATIENCE_SECONDS) -> bytes:
+        """Replace an object by what ``body`` (JSON) describes; return what the server made of it.
+
+        Raises `UnreachableError`, `RefusedError` (409 where it has changed since the version that ``body`` names).
+        """
+        return self._request(_Request("PUT", path, body, patience)).read()
+
+    def patch(self, path: str, body: bytes, patience: float = PATIENCE_SECONDS) -> bytes:
+        """Change an object by a JSON merge patch (RFC 7396); return what the server made of it.
+
+        Raises `UnreachableError`, `RefusedError` (409 where it has changed since the version that ``body`` names).
+        """
+        return self._request(_Request("PATCH", path, body, patience, MERGE_PATCH)).read()
+
+    def delete(self, path: str, patience: float = PATIENCE_SECONDS) -> None:
+        """Delete an object. Raises `UnreachableError`, `RefusedError` (404 where it is gone already)."""
+        self._request(_Request("DELETE", path, None, patience)).read()
 
     def distrust(self, server: str) -> None:
         """Begin with another server next time: this one takes requests but does not keep its word."""
@@ -201,7 +221,7 @@ class ApiClient:
 def _headers(server: str, request: _Request, access: Access) -> urllib3.HTTPHeaderDict:
     headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": f"kproxy/{__version__}"})
     if request.body is not None:
-        headers["Content-Type"] = "application/json"
+        headers["Content-Type"] = request.content_type
     if access.authorization is not None and server.startswith("https:"):  # no token ever travels in the clear
         headers["Authorization"] = access.authorization
     for name, value in access.headers:

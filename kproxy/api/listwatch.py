@@ -35,6 +35,8 @@ class Timing(NamedTuple):
     """How long a watch is asked to last: a random time in between, so that nodes don't renew theirs in step."""
     too_short: float = 1.0
     """A watch that ends sooner, and brought nothing, is a failure."""
+    absent: float = 600.0
+    """How long to do without an optional kind that the server does not know, or does not let be seen."""
     first_retry: float = FIRST_SECONDS
     last_retry: float = LAST_SECONDS
 

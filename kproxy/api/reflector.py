@@ -43,7 +43,6 @@ It may lie in the future of a server that was set up from a backup: that server 
 _SAY_NOTHING_OF_THE_PLACE = (401, 403, 404, 429, 502, 503, 504)
 """A whole cluster of nodes must not list anew just because its API server was overloaded or away."""
 _RECENT_SECONDS = 10.0
-_ABSENT_SECONDS = 600.0
 
 _log = logs.get("reflector")
 
@@ -319,7 +318,7 @@ class Reflector:
             self._sink.replace(self._kind, {})
             self.status.synced = True
         self._works()
-        return _ABSENT_SECONDS
+        return self._timing.absent
 
     def _works(self) -> None:
         since = self.status.failing_since

@@ -53,6 +53,24 @@ def test_connection_is_kept(api: ApiClient, api_server: ApiServer) -> None:
     api.get(LIST).read()
 
 
+def test_put_patch_and_delete(api: ApiClient, api_server: ApiServer) -> None:
+    api_server.put(make_service("web"))
+    path = "/api/v1/namespaces/default/services/web"
+    service = msgspec.json.decode(api.get(path).read())
+    service["metadata"]["labels"] = {"a": "b"}
+    put = msgspec.json.decode(api.put(path, msgspec.json.encode(service)))
+    with pytest.raises(RefusedError) as conflict:
+        api.put(path, msgspec.json.encode(service))
+    assert conflict.value.code == 409
+    patch = {"metadata": {"labels": {"c": "d"}, "resourceVersion": put["metadata"]["resourceVersion"]}}
+    patched = msgspec.json.decode(api.patch(path, msgspec.json.encode(patch)))
+    assert patched["metadata"]["labels"] == {"a": "b", "c": "d"}
+    api.delete(path)
+    with pytest.raises(RefusedError) as gone:
+        api.delete(path)
+    assert gone.value.code == 404
+
+
 def test_post(api: ApiClient, api_server: ApiServer) -> None:
     event = {
         "apiVersion": "v1",

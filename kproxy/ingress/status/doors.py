@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from kproxy.api.decode import convert_object
 from kproxy.api.kinds import ObjectKind
 from kproxy.api.types import EndpointSlice, ObjectKey
 from kproxy.ingress.api.core import BackendService
@@ -23,6 +24,8 @@ from kproxy.ingress.plan.planner import Planned
 from kproxy.ingress.plan.settings import GatewayPort
 from kproxy.ingress.plan.world import World
 
+ANNOTATIONS_LABEL = "kproxy.dev/annotations"
+"""A digest of the annotations: they themselves are not kept in memory, of all Services there are."""
 MOST_NAME = 63
 _SUFFIX = "-kproxy"
 _FAMILIES = ("IPv4", "IPv6")
@@ -40,7 +43,7 @@ class DoorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Door(NamedTuple):
-    """An object to be there, as server-side apply takes it."""
+    """An object to be there: as it is to be created, and as a merge patch for one that is there."""
 
     kind: ObjectKind
     key: ObjectKey
@@ -64,6 +67,35 @@ def doors(world: World, planned: Planned, settings: DoorSettings) -> Iterator[Do
         yield _service(gateway, verdict, ports, settings)
         for family in _FAMILIES:
             yield _slice(gateway, family, engine[family], ports)
+
+
+def pending(world: World, planned: Planned, settings: DoorSettings) -> Iterator[Door]:
+    """Yield those of `doors` that are not there, or are not as they should be."""
+    for door in doors(world, planned, settings):
+        wanted = convert_object(door.kind, door.body).object
+        if door.kind is IngressKind.SERVICE:
+            present: object = world.services.get(door.key)
+        else:
+            owner = ObjectKey(door.key.namespace, door.body["metadata"]["labels"]["kubernetes.io/service-name"])
+            present = world.slices.get(owner, {}).get(door.key.name)
+        if not _serves(present, wanted):
+            yield door
+
+
+def _serves(present: object, wanted: object) -> bool:
+    """Tell whether an object says all that it should, whatever a server or somebody else has added."""
+    if isinstance(present, BackendService) and isinstance(wanted, BackendService):
+        labels, asked = present.metadata.labels or {}, wanted.metadata.labels or {}
+        return labels.items() >= asked.items() and _said(present) == _said(wanted)
+    if isinstance(present, EndpointSlice) and isinstance(wanted, EndpointSlice):
+        return (present.ports, present.endpoints or ()) == (wanted.ports, wanted.endpoints or ())
+    return False
+
+
+def _said(service: BackendService) -> tuple[object, ...]:
+    spec = service.spec
+    ports = [(port.name, port.port, port.target_port) for port in spec.ports or ()]
+    return spec.type, ports, spec.external_ips or ()
 
 
 def superfluous(world: World, planned: Planned) -> Iterator[ObjectKey]:
@@ -90,8 +122,12 @@ def service_name(gateway: str) -> str:
     name = f"{gateway.replace('.', '-')}{_SUFFIX}"
     if len(name) <= MOST_NAME and "." not in gateway:
         return name
-    digest = hashlib.sha256(gateway.encode()).hexdigest()[:8]
+    digest = _digest(gateway)
     return f"{name[: MOST_NAME - 9 - len(_SUFFIX)].rstrip('-')}-{digest}{_SUFFIX}"
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:8]
 
 
 def _addresses(service: BackendService, settings: DoorSettings) -> tuple[str, ...]:
@@ -118,6 +154,8 @@ def _service(gateway: Gateway, verdict: GatewayVerdict, ports: Mapping[int, int]
     if verdict.addresses:
         # These addresses are brought here by whoever asked for them: no load balancer has to.
         spec |= {"type": "ClusterIP", "externalIPs": list(verdict.addresses)}
+    else:
+        spec["externalIPs"] = None  # in a merge patch: away with those there were
     name = service_name(gateway.metadata.name)
     return _door(IngressKind.SERVICE, "v1", gateway, name, {}, {"spec": spec})
 
@@ -145,7 +183,7 @@ def _door(
     infrastructure = gateway.spec.infrastructure
     asked = (infrastructure.labels if infrastructure else None) or {}
     annotations = (infrastructure.annotations if infrastructure else None) or {}
-    own = {MANAGED_LABEL: MANAGER}
+    own = {MANAGED_LABEL: MANAGER, ANNOTATIONS_LABEL: _digest(annotations)}
     if len(gateway.metadata.name) <= MOST_NAME:  # no label can be longer
         own[GATEWAY_LABEL] = gateway.metadata.name
     owner = {

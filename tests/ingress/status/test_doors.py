@@ -12,6 +12,7 @@ from kproxy.ingress.status.doors import (
     DoorSettings,
     doors,
     gateway_addresses,
+    pending,
     service_name,
     superfluous,
 )
@@ -53,12 +54,14 @@ def test_a_service_and_a_slice_of_each_family_lead_to_the_engine() -> None:
     assert door.path == "/api/v1/namespaces/default/services/gw-kproxy"
     assert door.body["spec"] == {
         "type": "LoadBalancer",
+        "externalIPs": None,
         "ports": [
             {"name": "p80", "port": 80, "targetPort": of[80], "protocol": "TCP"},
             {"name": "p8080", "port": 8080, "targetPort": of[8080], "protocol": "TCP"},
         ],
     }
     metadata = door.body["metadata"]
+    assert metadata["labels"].pop("kproxy.dev/annotations")
     assert metadata["labels"] == {
         "key2": "value2",
         "app.kubernetes.io/managed-by": "kproxy-ingress",
@@ -82,6 +85,23 @@ def test_ports_stay_when_the_planner_begins_anew() -> None:
     fresh = made_of(gateway({"name": "a"}), gateway({"name": "b"}, name="another", created="2020-01-01T00:00:00Z"))
     take(fresh, *found(made).values())
     assert dict(before).items() <= dict(fresh.refresh().gateways.ports).items()
+
+
+def test_what_is_there_is_not_made_again() -> None:
+    gate = gateway({"name": "a"}, infrastructure={"annotations": {"a": "1"}})
+    made = made_of(gate)
+    first = list(pending(made.world, made.refresh(), SETTINGS))
+    assert [door.key.name for door in first] == ["gw-kproxy", "gw-kproxy-ipv4", "gw-kproxy-ipv6"]
+    take(made, *first)
+    assert not list(pending(made.world, made.refresh(), SETTINGS))
+    changed = made_of(gate.replace("'1'", "'2'"))
+    take(changed, *first)
+    names = [door.key.name for door in pending(changed.world, changed.refresh(), SETTINGS)]
+    assert names == ["gw-kproxy", "gw-kproxy-ipv4", "gw-kproxy-ipv6"][:1]
+    made.delete(IngressKind.SERVICE, ObjectKey("default", "gw-kproxy"))
+    assert [door.key.name for door in pending(made.world, made.refresh(), SETTINGS)] == ["gw-kproxy"]
+    made.replace(IngressKind.ENDPOINT_SLICE, {})
+    assert len(list(pending(made.world, made.refresh(), SETTINGS))) == 3
 
 
 def test_addresses_asked_for_are_external_ips() -> None:

@@ -33,9 +33,13 @@ def _group_version(group: str, version: str) -> str:
     return f"{group}/{version}" if group else version
 
 
-def _group(group: str, version: str) -> Json:
-    served = {"groupVersion": _group_version(group, version), "version": version}
-    return {"name": group, "versions": [served], "preferredVersion": served}
+def _group(group: str) -> Json:
+    served = [
+        {"groupVersion": _group_version(group, version), "version": version}
+        for its_group, version in GROUP_VERSIONS
+        if its_group == group
+    ]
+    return {"name": group, "versions": served, "preferredVersion": served[0]}
 
 
 def _resources(group: str, version: str) -> Json:
@@ -63,7 +67,7 @@ def _resource(kind: Kind, subresource: str, verbs: list[str]) -> Json:
 
 
 def _documents() -> dict[str, Json]:
-    groups = [_group(group, version) for group, version in GROUP_VERSIONS if group]
+    groups = [_group(group) for group in dict.fromkeys(group for group, _ in GROUP_VERSIONS) if group]
     documents: dict[str, Json] = {
         "/version": dict(VERSION),
         "/api": {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []},

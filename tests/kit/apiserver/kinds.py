@@ -63,6 +63,8 @@ _EVENT_FIELDS = (
     "type",
 )
 
+_GATEWAY = "gateway.networking.k8s.io"
+
 KINDS = (
     Kind(
         "",
@@ -96,6 +98,15 @@ KINDS = (
     ),
     Kind("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", False, empty={"spec": {}, "status": {}}),
     Kind("events.k8s.io", "v1", "events", "Event", True, ("ev",)),
+    Kind("", "v1", "secrets", "Secret", True, fields=("type",)),
+    Kind("", "v1", "namespaces", "Namespace", False, ("ns",), empty={"spec": {}, "status": {}}),
+    Kind("coordination.k8s.io", "v1", "leases", "Lease", True, empty={"spec": {}}),
+    Kind("networking.k8s.io", "v1", "ingresses", "Ingress", True, ("ing",), empty={"spec": {}, "status": {}}),
+    Kind("networking.k8s.io", "v1", "ingressclasses", "IngressClass", False, empty={"spec": {}}),
+    Kind(_GATEWAY, "v1", "gatewayclasses", "GatewayClass", False, ("gc",)),
+    Kind(_GATEWAY, "v1", "gateways", "Gateway", True, ("gtw",)),
+    Kind(_GATEWAY, "v1", "httproutes", "HTTPRoute", True),
+    Kind(_GATEWAY, "v1beta1", "referencegrants", "ReferenceGrant", True, ("refgrant",)),
 )
 
 GROUP_VERSIONS = tuple(dict.fromkeys((kind.group, kind.version) for kind in KINDS))

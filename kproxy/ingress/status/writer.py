@@ -1,0 +1,179 @@
+"""Writes what objects are to be told, and the Services of Gateways, if this replica is the one that writes.
+
+It is given the latest plan as often as there is one, and writes in a thread of its own; what was overtaken before it
+was written is never written. A write that the server refuses is for that object alone: all others are written. One that
+was made from an old version is dropped: the newer version comes by the watch, and is judged then.
+"""
+
+import datetime
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from typing import NamedTuple
+
+import msgspec
+
+from kproxy import logs
+from kproxy.api.client import ApiClient
+from kproxy.api.failures import ApiError, RefusedError
+from kproxy.api.types import ObjectKey
+from kproxy.ingress.status.doors import Door
+from kproxy.ingress.status.lease import RENEW_SECONDS, Lease
+from kproxy.ingress.status.reports import StatusPatch
+
+RETRY_SECONDS = 5.0
+"""When what could not be written is tried again."""
+
+_log = logs.get("status")
+
+
+class Work(NamedTuple):
+    """All that is to be so."""
+
+    patches: Sequence[StatusPatch] = ()
+    doors: Sequence[Door] = ()
+    """Services and slices that have to be made or changed; see `kproxy.ingress.status.doors.pending`."""
+    superfluous: Sequence[ObjectKey] = ()
+    """Services that have to go."""
+
+
+def now() -> str:
+    """Return the time as conditions have it."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class StatusWriter:
+    """Writes for as long as it holds the lease. `submit` may be called from any thread."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        lease: Lease,
+        renew_seconds: float = RENEW_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        self._client = client
+        self._lease = lease
+        self._renew_seconds = renew_seconds
+        self._retry_seconds = retry_seconds
+        self._due = 0.0
+        self._condition = threading.Condition()
+        self._work: Work | None = None
+        self._stopping = False
+        self._sent: dict[str, bytes] = {}
+        """What was written last, by path. The version that was read is part of it, so that the same is written again
+        only to an object that has changed meanwhile."""
+        self.failures = 0
+        """Writes that failed, for metrics."""
+        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this replica is the one that writes."""
+        return self._lease.held
+
+    def start(self) -> None:
+        """Begin to apply for the lease, and to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write nothing more, and give the lease back."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout=1.0)
+
+    def submit(self, work: Work) -> None:
+        """Take ``work`` for all that is to be so, instead of what was submitted before."""
+        with self._condition:
+            self._work = work
+            self._condition.notify_all()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            held = self._hold()
+            with self._condition:
+                self._condition.wait_for(lambda held=held: self._has_to_act(held), self._renew_seconds)  # type: ignore[misc]
+                work = self._work if held else None
+                if held:
+                    self._work = None
+            if work is not None and not self._write_all(work):
+                self._again(work)
+        self._lease.release()
+
+    def _has_to_act(self, held: bool) -> bool:
+        return self._stopping or (held and self._work is not None)
+
+    def _hold(self) -> bool:
+        """Renew the lease when it is time to; tell whether it is held."""
+        moment = time.monotonic()
+        if moment < self._due and self._lease.held:
+            return True
+        self._due = moment + self._renew_seconds
+        return self._lease.renew()
+
+    def _again(self, work: Work) -> None:
+        """Put work back that could not be done, after a while, unless there is newer work."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._stopping or self._work is not None, self._retry_seconds)
+            if self._work is None:
+                self._work = work
+
+    def _write_all(self, work: Work) -> bool:
+        """Write everything; tell whether nothing is left to be tried again."""
+        settled = [self._settle(write) for write in _writes(work)]
+        return all(settled)
+
+    def _settle(self, write: "_Write") -> bool:
+        """Write one thing, while the lease is held; tell whether that is settled, for good or ill."""
+        if write.verb == "PATCH" and self._sent.get(write.path) == write.body:
+            return True
+        if self._stopping or not self._hold():
+            return False
+        try:
+            self._send(write)
+        except RefusedError as error:
+            return self._refused(write, error)
+        except ApiError as error:
+            self.failures += 1
+            _log.warning("not written, trying again", path=write.path, error=error)
+            return False
+        self._sent[write.path] = write.body
+        return True
+
+    def _send(self, write: "_Write") -> None:
+        if write.verb == "DELETE":
+            self._client.delete(write.path)
+            return
+        try:
+            self._client.patch(write.path, write.body)
+        except RefusedError as error:
+            if write.verb != "MAKE" or error.code != HTTPStatus.NOT_FOUND:
+                raise
+            self._client.post(write.path.rpartition("/")[0], write.body)
+
+    def _refused(self, write: "_Write", error: RefusedError) -> bool:
+        if error.code in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND):
+            return True  # the object has moved on, and comes again by the watch
+        self.failures += 1
+        _log.warning("not written", path=write.path, error=error)
+        passing = error.code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.code == HTTPStatus.TOO_MANY_REQUESTS
+        return not passing
+
+
+class _Write(NamedTuple):
+    verb: str
+    """``PATCH``, ``MAKE`` (patch, or create where there is nothing yet) or ``DELETE``."""
+    path: str
+    body: bytes = b""
+
+
+def _writes(work: Work) -> Iterator[_Write]:
+    for door in work.doors:
+        yield _Write("MAKE", door.path, msgspec.json.encode(door.body))
+    for key in work.superfluous:
+        yield _Write("DELETE", f"/api/v1/namespaces/{key.namespace}/services/{key.name}")
+    for patch in work.patches:
+        yield _Write("PATCH", patch.path, msgspec.json.encode(patch.body))

@@ -1,0 +1,1 @@
+"""Objects of the ingress program, and how it gets at them."""

@@ -1,0 +1,131 @@
+"""Writing statuses and Services at a small API server."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kproxy.api.access import AccessOptions
+from kproxy.api.client import ApiClient
+from kproxy.api.credentials import Credentials
+from kproxy.api.types import ObjectKey
+from kproxy.ingress.api.kinds import IngressKind
+from kproxy.ingress.status.doors import Door
+from kproxy.ingress.status.lease import Lease
+from kproxy.ingress.status.reports import StatusPatch
+from kproxy.ingress.status.writer import StatusWriter, Work
+from tests.ingress.gateways import gateway
+from tests.kit.apiserver import ApiServer
+from tests.kit.apiserver.faults import Status
+from tests.kit.watching_world import until
+
+LEASE = ObjectKey("kproxy", "ingress-status")
+GW = ObjectKey("default", "gw")
+
+
+@contextmanager
+def writing(kubeconfig: Path, name: str = "one") -> Iterator[StatusWriter]:
+    client = ApiClient(Credentials(AccessOptions(kubeconfig=str(kubeconfig))))
+    writer = StatusWriter(client, Lease(client, LEASE, name), renew_seconds=0.05, retry_seconds=0.05)
+    writer.start()
+    try:
+        yield writer
+    finally:
+        writer.stop()
+        client.close()
+
+
+def patch(key: ObjectKey, address: str, version: str = "") -> StatusPatch:
+    body: dict[str, object] = {"status": {"addresses": [{"type": "IPAddress", "value": address}]}}
+    if version:
+        body["metadata"] = {"resourceVersion": version}
+    return StatusPatch(IngressKind.GATEWAY, key, body)
+
+
+def addresses(server: ApiServer) -> dict[str, str]:
+    return {
+        found["metadata"]["name"]: found["status"]["addresses"][0]["value"]
+        for found in server.objects("gateways")
+        if found.get("status")
+    }
+
+
+def put(server: ApiServer, *names: str) -> None:
+    for name in names:
+        server.put(yaml.safe_load(gateway({"name": "x"}, name=name)))
+
+
+def test_statuses_are_written(api_server: ApiServer, kubeconfig: Path) -> None:
+    put(api_server, "gw")
+    with writing(kubeconfig) as writer:
+        writer.submit(Work(patches=[patch(GW, "192.0.2.1")]))
+        until(lambda: addresses(api_server) == {"gw": "192.0.2.1"}, "the status")
+        assert writer.writes
+        writer.submit(Work(patches=[patch(GW, "192.0.2.2")]))
+        until(lambda: addresses(api_server) == {"gw": "192.0.2.2"}, "the next one")
+        spec = api_server.objects("gateways")[0]["spec"]
+        assert spec["listeners"][0]["name"] == "x"
+    (lease,) = api_server.objects("leases")
+    assert lease["spec"]["holderIdentity"] == ""
+
+
+def test_only_one_of_two_writes_and_the_other_takes_over(api_server: ApiServer, kubeconfig: Path) -> None:
+    put(api_server, "gw")
+    with writing(kubeconfig, "two") as second:
+        until(lambda: second.writes, "the lease")
+        with writing(kubeconfig, "one") as first:
+            first.submit(Work(patches=[patch(GW, "192.0.2.1")]))
+            second.submit(Work(patches=[patch(GW, "192.0.2.2")]))
+            until(lambda: addresses(api_server) == {"gw": "192.0.2.2"}, "the holder's word")
+            assert not first.writes
+            second.stop()
+            until(lambda: addresses(api_server) == {"gw": "192.0.2.1"}, "the heir's word")
+
+
+@pytest.mark.parametrize("code", [403, 404, 409, 422])
+def test_what_is_refused_stops_nothing_else(api_server: ApiServer, kubeconfig: Path, code: int) -> None:
+    put(api_server, "a", "gw")
+    api_server.faults.add(Status(code), resource="gateways", verb="patch", times=1)
+    with writing(kubeconfig) as writer:
+        writer.submit(Work(patches=[patch(ObjectKey("default", "a"), "192.0.2.1"), patch(GW, "192.0.2.2")]))
+        until(lambda: addresses(api_server) == {"gw": "192.0.2.2"}, "the other one")
+        assert writer.failures == (code in (403, 422))
+
+
+def test_what_may_pass_is_tried_again(api_server: ApiServer, kubeconfig: Path) -> None:
+    put(api_server, "gw")
+    api_server.faults.add(Status(503), resource="gateways", verb="patch", times=2)
+    with writing(kubeconfig) as writer:
+        writer.submit(Work(patches=[patch(GW, "192.0.2.2")]))
+        until(lambda: addresses(api_server) == {"gw": "192.0.2.2"}, "the status")
+
+
+def test_an_old_version_is_not_written(api_server: ApiServer, kubeconfig: Path) -> None:
+    put(api_server, "gw", "b")
+    with writing(kubeconfig) as writer:
+        writer.submit(
+            Work(patches=[patch(GW, "192.0.2.1", version="1"), patch(ObjectKey("default", "b"), "192.0.2.2")])
+        )
+        until(lambda: addresses(api_server) == {"b": "192.0.2.2"}, "the other one")
+
+
+def test_services_are_made_changed_and_removed(api_server: ApiServer, kubeconfig: Path) -> None:
+    def door(port: int) -> Door:
+        metadata = {"name": "gw-kproxy", "namespace": "default"}
+        spec = {"ports": [{"name": "p", "port": port, "targetPort": 20000}]}
+        key = ObjectKey("default", "gw-kproxy")
+        body = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+        return Door(IngressKind.SERVICE, key, body)
+
+    def ports() -> list[int]:
+        return [port["port"] for found in api_server.objects("services") for port in found["spec"]["ports"]]
+
+    with writing(kubeconfig) as writer:
+        writer.submit(Work(doors=[door(80)]))
+        until(lambda: ports() == [80], "the Service")
+        writer.submit(Work(doors=[door(8080)]))
+        until(lambda: ports() == [8080], "its change")
+        writer.submit(Work(superfluous=[ObjectKey("default", "gw-kproxy")]))
+        until(lambda: ports() == [], "its end")
