@@ -128,7 +128,7 @@ def _connect(sock: socket.socket, address: str, port: int) -> None:
     sock.settimeout(timeout)
 
 
-def _tcp_greeting(sock: socket.socket, address: str, port: int) -> bytes:
+def _tcp_greeting(sock: socket.socket, address: str, port: int, source_port: int = 0) -> bytes:  # noqa: ARG001
     _connect(sock, address, port)
     line = b""
     while not line.endswith(b"\n") and (more := sock.recv(DATAGRAM_LIMIT)):
@@ -136,16 +136,16 @@ def _tcp_greeting(sock: socket.socket, address: str, port: int) -> bytes:
     return line
 
 
-def _udp_greeting(sock: socket.socket, address: str, port: int) -> bytes:
+def _udp_greeting(sock: socket.socket, address: str, port: int, source_port: int = 0) -> bytes:  # noqa: ARG001
     sock.connect((address, port))
     sock.send(b"who are you?\n")
     return sock.recv(DATAGRAM_LIMIT)
 
 
-def _sctp_greeting(sock: socket.socket, address: str, port: int) -> bytes:
+def _sctp_greeting(sock: socket.socket, address: str, port: int, source_port: int = 0) -> bytes:
     sock.connect((address, 0))
     own_tag = sctp.new_tag()
-    own_port = 32768 + own_tag % 28000
+    own_port = source_port or 32768 + own_tag % 28000  # a raw socket has none of its own
     sock.send(sctp.encode(sctp.Packet(sctp.INIT, own_port, port, 0, own_tag, b"")))
     deadline = time.monotonic() + (sock.gettimeout() or 0)
     while (left := deadline - time.monotonic()) > 0:
@@ -156,7 +156,7 @@ def _sctp_greeting(sock: socket.socket, address: str, port: int) -> bytes:
     raise TimeoutError
 
 
-_GREETINGS: dict[str, Callable[[socket.socket, str, int], bytes]] = {
+_GREETINGS: dict[str, Callable[[socket.socket, str, int, int], bytes]] = {
     "TCP": _tcp_greeting,
     "UDP": _udp_greeting,
     "SCTP": _sctp_greeting,
@@ -176,7 +176,7 @@ def ask(
     with _open_socket(address, protocol, timeout, source, source_port) as sock:
         started = time.perf_counter()
         try:
-            return _greeted(_GREETINGS[protocol](sock, address, port), started)
+            return _greeted(_GREETINGS[protocol](sock, address, port, source_port), started)
         except OSError as error:
             return Answer(_outcome_of(error), time.perf_counter() - started)
 

@@ -14,7 +14,6 @@ from hack.lab.waiting import until
 
 HEALTHZ_PORT = 10256
 METRICS_PORT = 10249
-LAST_SYNC = "kubeproxy_sync_proxy_rules_last_timestamp_seconds"
 
 
 def run_command(node: str, node_ip: str, source: Sequence[str], args: Sequence[str]) -> list[str]:
@@ -73,10 +72,14 @@ class Kproxy:
         samples = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
 
-    def wait_ready(self, timeout: float = 15.0) -> None:
-        """Wait until it is healthy and has written its rules. Raises LabError with its log if it ends or is late."""
+    def wait_ready(self, timeout: float = 60.0) -> None:
+        """Wait until it has written its rules, for both address families, and is healthy.
+
+        Raises LabError with its log if it ends or is late. It takes a second; on a machine that is busy with other
+        things, many.
+        """
         try:
-            until(self._is_ready, timeout, "kproxy to be healthy and to have synced")
+            until(self._is_ready, timeout, "kproxy to be ready and healthy")
         except LabError as error:
             raise LabError(f"{error}\n--- kproxy's log\n{self.process.log()}") from None
 
@@ -84,8 +87,7 @@ class Kproxy:
         if self.process.exit_code is not None:
             raise LabError(f"kproxy ended with exit code {self.process.exit_code}")
         try:
-            status, _ = self.get("/healthz")
-            return status == http.client.OK and any(select(self.metrics(), LAST_SYNC).values())
+            return all(self.get(path)[0] == http.client.OK for path in ("/readyz", "/healthz"))
         except OSError:
             return False
 

@@ -10,22 +10,31 @@ connections (hints, readiness ahead of termination, affinity) does not make a fl
 pod that still answers would be a failure of its own. kube-proxy asks for less: it leaves policies and source ranges
 aside (pkg/proxy/conntrack/cleanup.go), so that a client which never pauses never feels them.
 
+All this holds for connections of TCP and SCTP, too, of which only those come here that nobody has answered: a SYN from
+before there was the service, or one to an endpoint that is gone. (kube-proxy leaves them alone; conntrack keeps such an
+entry for two minutes, and every SYN with the same ports, be it a retransmission or a new try, goes where the first one
+went.)
+
 Releasing a flow is safe in that it cannot go on for ever: the next packet either makes a flow that is right, or is
 refused or dropped by the filter rules, and then conntrack keeps nothing of it.
 """
 
 import ipaddress
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cached_property
 from typing import TypeAlias
 
 import msgspec
 
-from kproxy.conntrack.flows import Flow, packed, packed_port, socket_address
+from kproxy.conntrack.flows import Flow, packed, socket_address, split
 from kproxy.plan.model import Destination, Frontend, LocalTraffic, Plan, ServicePlan, Target
 from kproxy.state.model import Endpoint, Protocol
 
 IsLocal: TypeAlias = Callable[[str], bool]
 """Tells whether an address is the node's own, as the addrtype match of a rule would."""
+
+Places: TypeAlias = Mapping[Protocol, Collection[Destination]]
+"""Where flows are sent to: a port number of one protocol has nothing to do with that of another."""
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -47,51 +56,63 @@ class _Rightful(msgspec.Struct, frozen=True, gc=False):
 class Expected:
     """What one family's flows should be like."""
 
-    def __init__(self, plan: Plan, former: Collection[Destination] = ()) -> None:
-        """``former`` are frontends whose flows must go, unless the plan has them too."""
+    def __init__(self, plan: Plan, former: Places | None = None, only: Places | None = None) -> None:
+        """``former`` are frontends whose flows must go, unless the plan has them too.
+
+        Flows to ``only`` these places will be asked about; of others nothing is known then. None: any may be.
+        """
+        self._plan = plan
         self._tells_pods = plan.node.local_traffic is not None
         self._local_pods = _local_pods(plan.node.local_traffic)
         self._node_port_ips = None if plan.node.node_port_ips is None else set(map(packed, plan.node.node_port_ips))
         self._localhost_node_ports = plan.node.localhost_node_ports
-        self._by_address: dict[bytes, tuple[_Rightful, ...]] = {}
-        self._by_node_port: dict[bytes, tuple[_Rightful, ...]] = {}
-        for name, service in plan.services.items():
-            if name.protocol is Protocol.UDP:
-                self._add(service)
-        self._former_addresses = {socket_address(ip, port) for ip, port in former if ip is not None}
-        self._former_node_ports = {packed_port(port) for ip, port in former if ip is None}
-
-    def _add(self, service: ServicePlan) -> None:
-        everywhere = _addresses(service.serving_endpoints)
-        here = _addresses(endpoint for endpoint in service.serving_endpoints if endpoint.is_local)
-        for frontend in service.frontends:
-            # Should two services claim one address, then either's flows may live: which of them wins is a matter of
-            # the backend's order, and not worth cutting a flow for.
-            rightful = _rightful(service, frontend, everywhere, here)
-            if frontend.ip is None:
-                port = packed_port(frontend.port)
-                self._by_node_port[port] = (*self._by_node_port.get(port, ()), rightful)
-            else:
-                address = socket_address(frontend.ip, frontend.port)
-                self._by_address[address] = (*self._by_address.get(address, ()), rightful)
+        self._former = {protocol: frozenset(places) for protocol, places in (former or {}).items()}
+        self._ports = None if only is None else _ports(only)
+        self._rightful: dict[tuple[Protocol, bytes], tuple[_Rightful, ...]] = {}
 
     def stale(self, flow: Flow, is_local: IsLocal) -> bool:
         """Tell whether a flow must be released."""
-        found = self._by_address.get(flow.destination)
-        if found is not None:
-            return not self._is_right(flow, found, is_local)
-        address, port = flow.destination[:-2], flow.destination[-2:]
-        found = self._by_node_port.get(port)
-        if found is not None and self._answers_node_ports(address, is_local):
-            return not self._is_right(flow, found, is_local)
-        if not flow.translated:
-            return False
-        if flow.destination in self._former_addresses:
-            return True
-        return port in self._former_node_ports and is_local(_text(address))
+        key = flow.protocol, flow.destination
+        found = self._rightful.get(key)
+        if found is None:
+            found = self._rightful[key] = tuple(self._find(flow, is_local))
+        if found:
+            return not any(self._is_allowed(flow, rightful, is_local) for rightful in found)
+        return flow.translated and self._was_frontend(flow, is_local)
 
-    def _is_right(self, flow: Flow, found: tuple[_Rightful, ...], is_local: IsLocal) -> bool:
-        return any(self._is_allowed(flow, rightful, is_local) for rightful in found)
+    @cached_property
+    def _claims(self) -> Mapping[tuple[Protocol, str | None, int], list[tuple[ServicePlan, Frontend]]]:
+        """Who claims which frontend; made when the first flow is asked about, since often there is none."""
+        claims: dict[tuple[Protocol, str | None, int], list[tuple[ServicePlan, Frontend]]] = {}
+        for name, service in self._plan.services.items():
+            # By port and not by address as well: whether an address is the node's is only asked if nobody claims it.
+            ports = None if self._ports is None else self._ports.get(name.protocol, frozenset())
+            for frontend in service.frontends:
+                if ports is None or frontend.port in ports:
+                    claims.setdefault((name.protocol, frontend.ip, frontend.port), []).append((service, frontend))
+        return claims
+
+    def _find(self, flow: Flow, is_local: IsLocal) -> Iterable[_Rightful]:
+        """Yield what the services say that claim a flow's destination.
+
+        Should two of them do so, then either's flows may live: which of them wins is a matter of the backend's order,
+        and not worth cutting a flow for.
+        """
+        ip, port = split(flow.destination)
+        claims = self._claims.get((flow.protocol, ip, port))
+        if claims is None:
+            claims = self._claims.get((flow.protocol, None, port), [])
+            if claims and not self._answers_node_ports(ip, is_local):
+                return
+        for service, frontend in claims:
+            yield _rightful(service, frontend)
+
+    def _was_frontend(self, flow: Flow, is_local: IsLocal) -> bool:
+        former = self._former.get(flow.protocol)
+        if not former:
+            return False
+        ip, port = split(flow.destination)
+        return Destination(ip, port) in former or (Destination(None, port) in former and is_local(ip))
 
     def _is_allowed(self, flow: Flow, rightful: _Rightful, is_local: IsLocal) -> bool:
         if flow.answering not in rightful.everywhere:
@@ -110,31 +131,48 @@ class Expected:
         from_pod = self._tells_pods and (pods is None or ipaddress.ip_address(source) in pods)
         return from_pod or is_local(_text(source))
 
-    def _answers_node_ports(self, address: bytes, is_local: IsLocal) -> bool:
+    def _answers_node_ports(self, ip: str, is_local: IsLocal) -> bool:
         if self._node_port_ips is not None:
-            return address in self._node_port_ips
-        if ipaddress.ip_address(address).is_loopback and not self._localhost_node_ports:
+            return packed(ip) in self._node_port_ips
+        if ipaddress.ip_address(ip).is_loopback and not self._localhost_node_ports:
             return False
-        return is_local(_text(address))
+        return is_local(ip)
 
 
-def udp_destinations(service: ServicePlan | None) -> frozenset[Destination]:
+def destinations(service: ServicePlan | None) -> frozenset[Destination]:
     """Return where clients of a service send to; of none, nothing."""
     if service is None:
         return frozenset()
     return frozenset(Destination(frontend.ip, frontend.port) for frontend in service.frontends)
 
 
-def _rightful(
-    service: ServicePlan, frontend: Frontend, everywhere: frozenset[bytes], here: frozenset[bytes]
-) -> _Rightful:
+def may_strand(before: ServicePlan | None, now: ServicePlan | None) -> bool:
+    """Tell whether a change of a service can have made unanswered connections wrong.
+
+    It can't if they may go wherever they could before: a rollout's new endpoints alone strand nobody.
+    """
+    if before is None or now is None:
+        return True
+    asked = (now.frontends, now.internal, now.external)
+    return asked != (before.frontends, before.internal, before.external) or not (
+        set(before.serving_endpoints) <= set(now.serving_endpoints)
+    )
+
+
+def _rightful(service: ServicePlan, frontend: Frontend) -> _Rightful:
     route = service.route(frontend)
     if route.to is Target.REJECT:
         return _Rightful(frozenset(), frozenset())
+    everywhere = _addresses(service.serving_endpoints)
+    here = _addresses(endpoint for endpoint in service.serving_endpoints if endpoint.is_local)
     # A Local policy that finds no endpoint here has become a DROP, yet flows from this node may still be cut short.
     confined = route.to is not Target.CLUSTER
     sources = tuple(ipaddress.ip_network(cidr) for cidr in frontend.sources)
     return _Rightful(everywhere, here, confined, route.short_cut, sources)
+
+
+def _ports(places: Places) -> Mapping[Protocol, frozenset[int]]:
+    return {protocol: frozenset(place.port for place in these) for protocol, these in places.items()}
 
 
 def _addresses(endpoints: Iterable[Endpoint]) -> frozenset[bytes]:

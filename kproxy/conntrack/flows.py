@@ -7,14 +7,20 @@ everything else that is done with them.
 import ipaddress
 from typing import NamedTuple
 
+from kproxy.state.model import Protocol
+
+PROTOCOL_NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
+"""The protocols of services by their numbers in IP."""
+
 
 class ConntrackError(Exception):
     """Conntrack could not be read or changed; the message says why and what helps. Flows may be stale until a retry."""
 
 
 class Flow(NamedTuple):
-    """One UDP flow that goes through conntrack, in the direction of its first packet."""
+    """One flow of UDP, or unanswered connection of another protocol, in the direction of its first packet."""
 
+    protocol: Protocol
     source: bytes
     """The address of who began it."""
     destination: bytes
@@ -23,6 +29,11 @@ class Flow(NamedTuple):
     """Address and port that it goes to in fact, and that answers come from."""
     handle: bytes
     """What names this very entry to the kernel."""
+
+    @property
+    def is_connection(self) -> bool:
+        """Whether it is of a protocol whose connections have a beginning and an end."""
+        return self.protocol is not Protocol.UDP
 
     @property
     def translated(self) -> bool:

@@ -1,18 +1,20 @@
 """Speaks with the kernel's conntrack over netlink, and asks it which addresses are the node's.
 
-pyroute2 is imported with the first use only: it is 12 MiB that a node without UDP services can do without.
+pyroute2 is imported with the first question about an address only: it takes half a second and 12 MiB, which a node can
+do without for as long as nobody is at its node ports.
 """
 
 import errno
 import socket
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from kproxy.conntrack.flows import ConntrackError, Flow
-from kproxy.conntrack.message import LAYOUTS, Dump, RefusedError, answers, release_request
-from kproxy.plan.model import Destination
+from kproxy.conntrack.looks import Look
+from kproxy.conntrack.message import LAYOUTS, Dump, Reader, RefusedError, answers
+from kproxy.conntrack.requests import dump_request, inquiry, release_request
 from kproxy.state.model import IPFamily
 
 if TYPE_CHECKING:
@@ -24,28 +26,16 @@ _DATAGRAM = 65536
 """Twice what the kernel puts into one datagram of a dump."""
 _BATCH = 128
 """Flows released with one system call; the answers to all of them must fit the socket's buffer."""
-_MOST_SEPARATE_LOOKS = 8
-"""For each, the kernel walks its whole table; for more, one look at everything is cheaper."""
-_SEQUENCE = 1
-_REQUEST_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
-_GET = 1 << 8 | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
+_INQUIRIES = 32
+"""Likewise for connections, which are asked for once more just before; so few that hardly any time goes by between."""
+_NETLINK_NETFILTER = 12
 _RTN_LOCAL = 2  # linux/rtnetlink.h
 _NOT_RELEASED = {
     errno.ENOENT,  # it has ended by itself
     errno.EBUSY,  # handed over to a flow table, which gives it back when the flow pauses
 }
-
-
-def looks(family: IPFamily, destinations: Collection[Destination] | None) -> Collection[Destination | None]:
-    """Return what to ask for, to learn of all flows to ``destinations``; None stands for everything."""
-    if destinations is None:
-        return {None}
-    # Kernels (6.18 among them) take an IPv6 address in a filter for the one that is *not* wanted: in ctnetlink_filter_
-    # match_tuple(), ipv6_addr_cmp() is the wrong way round. So there the port must do.
-    by_port = {port for ip, port in destinations if ip is None or family is IPFamily.IPV6}
-    separate: set[Destination | None] = {Destination(None, port) for port in by_port}
-    separate |= {destination for destination in destinations if destination.port not in by_port}
-    return separate if len(separate) <= _MOST_SEPARATE_LOOKS else {None}
+_NO_SUCH_CHOICE = {errno.EINVAL, errno.EOPNOTSUPP}
+"""How a kernel may refuse to choose among its flows."""
 
 
 class KernelConntrack:
@@ -55,13 +45,11 @@ class KernelConntrack:
     """
 
     def __init__(self, family: IPFamily) -> None:
-        from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
-
         self._family = family
         self._local: dict[str, bool] = {}
         self._routes: IPRoute | None = None
         try:
-            self._socket = NFCTSocket()
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
             timeout = struct.pack("@ll", _TIMEOUT_SECONDS, 0)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
         except OSError as err:
@@ -75,26 +63,29 @@ class KernelConntrack:
         if self._routes is not None:
             self._routes.close()
 
-    def flows(self, destinations: Collection[Destination] | None = None) -> Iterator[Flow]:
-        """Yield UDP flows: all, or those that were sent to ``destinations`` and perhaps some more.
+    def flows(self, look: Look) -> Iterator[Flow]:
+        """Yield the flows of a look, and perhaps some more of its protocols.
 
-        The kernel does the choosing, and is many times as quick at it; one before 5.8 doesn't know how and tells of all
-        flows, of every protocol. Read to the end before you ask anything else.
+        The kernel does the choosing, and is many times as quick at it; one that doesn't know how tells of all flows.
+        Read to the end before you ask anything else.
         """
-        for destination in looks(self._family, destinations):
-            self._send(self._dump_request(destination))
-            dump = Dump(self._family)
-            while not dump.done:
-                yield from dump.flows(self._receive())
+        reader = Reader(self._family, look.protocols)
+        try:
+            yield from self._dump(dump_request(self._family, look), reader)
+        except RefusedError as error:
+            if error.code not in _NO_SUCH_CHOICE:
+                raise
+            yield from self._dump(dump_request(self._family, None), reader)
 
     def release(self, flows: Sequence[Flow]) -> int:
-        """Delete flows; return how many of them there were left to delete."""
-        released = 0
-        for first in range(0, len(flows), _BATCH):
-            batch = flows[first : first + _BATCH]
-            self._send(release_request(self._family, batch))
-            released += len(batch) - self._count_missing(last=len(batch))
-        return released
+        """Delete flows; return how many of them there were left to delete.
+
+        A connection that has been answered meanwhile is left alone.
+        """
+        lasting = [flow for flow in flows if not flow.is_connection]
+        connections = [flow for flow in flows if flow.is_connection]
+        released = sum(self._delete(batch) for batch in _batches(lasting, _BATCH))
+        return released + sum(self._delete(self._unanswered(batch)) for batch in _batches(connections, _INQUIRIES))
 
     def is_local(self, ip: str) -> bool:
         """Tell whether an address is the node's own, by what the kernel would do with a packet to it."""
@@ -116,30 +107,41 @@ class KernelConntrack:
         except OSError as err:
             raise ConntrackError(f"asking for the route to {ip}: {err.strerror}") from err
 
-    def _dump_request(self, destination: Destination | None) -> bytes:
-        from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, nfct_msg
+    def _dump(self, request: bytes, reader: Reader) -> Iterator[Flow]:
+        self._send(request)
+        dump = Dump(reader)
+        while not dump.done:
+            yield from dump.flows(self._receive())
 
-        ip, port = destination or (None, None)
-        family = LAYOUTS[self._family].address_family
-        wanted = NFCTAttrTuple(family=family, proto=socket.IPPROTO_UDP, daddr=ip, dport=port)
-        wanted.attrs()  # works out the flags
-        filters = {"attrs": [["CTA_FILTER_ORIG_FLAGS", wanted.flags]]}
-        message = nfct_msg.create_from(tuple_orig=wanted, cta_filter=filters)
-        message["nfgen_family"] = family
-        message["header"].update(type=_GET, flags=_REQUEST_DUMP, sequence_number=_SEQUENCE)
-        message.encode()
-        return bytes(message.data)
+    def _unanswered(self, connections: Sequence[Flow]) -> Sequence[Flow]:
+        """Ask once more for connections; return those that are there still, and without an answer."""
+        self._send(inquiry(self._family, connections))
+        reader = Reader(self._family, {flow.protocol for flow in connections})
+        found: set[bytes] = set()
+        for datagram in self._until_answered(last=len(connections)):
+            found.update(flow.handle for flow in reader.flows(datagram))
+        return [flow for flow in connections if flow.handle in found]
 
-    def _count_missing(self, last: int) -> int:
-        """Read the answers to a batch up to that of its last request; return how many flows were not released."""
+    def _delete(self, flows: Sequence[Flow]) -> int:
+        """Delete some flows with one system call; return how many there were left to delete."""
+        if not flows:
+            return 0
+        self._send(release_request(self._family, flows))
         missing = 0
+        for datagram in self._until_answered(last=len(flows)):
+            missing += sum(bool(code) for _, code in answers(datagram))
+        return len(flows) - missing
+
+    def _until_answered(self, last: int) -> Iterator[bytes]:
+        """Yield what the kernel says to a batch, up to its answer to the last request."""
         while True:
-            for sequence, code in answers(self._receive()):
+            datagram = self._receive()
+            yield datagram
+            for sequence, code in answers(datagram):
                 if code and code not in _NOT_RELEASED:
                     raise RefusedError(code)
-                missing += bool(code)
                 if sequence == last:
-                    return missing
+                    return
 
     def _send(self, request: bytes) -> None:
         try:
@@ -155,3 +157,8 @@ class KernelConntrack:
         except OSError as err:
             raise ConntrackError(f"reading the kernel's answer: {err.strerror}") from err
         return data
+
+
+def _batches(flows: Sequence[Flow], size: int) -> Iterator[Sequence[Flow]]:
+    for first in range(0, len(flows), size):
+        yield flows[first : first + size]

@@ -1,4 +1,4 @@
-"""The kernel's bytes: reads flows out of its answers and writes the requests to release them.
+"""The kernel's bytes: reads flows out of its answers, and writes what is asked of it.
 
 pyroute2 decodes every attribute of every entry into objects of its own, and takes 150 to 250 µs for each; this takes 3.
 Layout: linux/netfilter/nfnetlink_conntrack.h (which is ABI) and ctnetlink_fill_info() in the kernel's
@@ -8,37 +8,34 @@ net/netfilter/nf_conntrack_netlink.c, which always writes a tuple's attributes i
     CTA_TUPLE_ORIG     the first packet's:  IP { source, destination }, PROTO { number, source port, destination port }
     CTA_TUPLE_REPLY    the answers': likewise
     CTA_ZONE           only if it is not the default one
-    …                  status, timeout, counters
+    CTA_STATUS         bits, among them whether there was an answer
+    …                  timeout, counters
     CTA_ID             tells an entry from most later ones with the same addresses and ports
 """
 
 import errno
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 import msgspec
 
-from kproxy.conntrack.flows import ConntrackError, Flow
-from kproxy.state.model import IPFamily
-
-_UDP = 17
+from kproxy.conntrack.flows import PROTOCOL_NUMBERS, ConntrackError, Flow
+from kproxy.state.model import IPFamily, Protocol
 
 # linux/netlink.h
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
-_REQUEST = 0x01
-_ACK = 0x04
 _DUMP_INTERRUPTED = 0x10
 _NLA_TYPE = 0x3FFF
 
 # linux/netfilter/nfnetlink.h, nfnetlink_conntrack.h: subsystem and message type
 _ENTRY = 1 << 8 | 0  # IPCTNL_MSG_CT_NEW
-_DELETE = 1 << 8 | 2  # IPCTNL_MSG_CT_DELETE
-_TUPLE_ORIG, _TUPLE_REPLY, _ID, _ZONE = 1, 2, 12, 18
+_TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _ID, _ZONE = 1, 2, 3, 12, 18
+SEEN_REPLY = 1 << 1  # of nf_conntrack_common.h: IPSSEEN_REPLY, in the last byte of a big-endian word
 
-_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port id
-_FAMILY_HEADER = struct.Struct("=BBH")  # address family, version, resource id
-_ATTRIBUTE = struct.Struct("=HH")  # length, type
+HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port id
+FAMILY_HEADER = struct.Struct("=BBH")  # address family, version, resource id
+ATTRIBUTE = struct.Struct("=HH")  # length, type
 _CODE = struct.Struct("=i")
 
 
@@ -88,25 +85,78 @@ _REMEDIES = {
 }
 
 
+class Reader:
+    """Reads one family's entries of some protocols; where connections are among them, only those without an answer."""
+
+    def __init__(self, family: IPFamily, protocols: Collection[Protocol]) -> None:
+        self._layout = LAYOUTS[family]
+        self._protocols = {PROTOCOL_NUMBERS[protocol]: protocol for protocol in protocols}
+
+    def flows(self, datagram: bytes) -> Iterator[Flow]:
+        """Yield a datagram's flows; what else is in it is passed over."""
+        for kind, _, _, start, end in messages(datagram):
+            if kind == _ENTRY and (flow := self.flow(datagram, start, end)) is not None:
+                yield flow
+
+    def flow(self, data: bytes, start: int, end: int) -> Flow | None:
+        """Return the flow that an entry tells of; None if it is not one to tell, or not in the default zone."""
+        layout = self._layout
+        original = reply = b""
+        protocol: Protocol | None = None
+        offset = start + FAMILY_HEADER.size
+        while offset < end:
+            length, kind = ATTRIBUTE.unpack_from(data, offset)
+            kind &= _NLA_TYPE
+            if kind == _TUPLE_ORIG:
+                original = data[offset : offset + length]
+                protocol = self._protocols.get(original[layout.protocol]) if length == layout.size else None
+                if protocol is None:
+                    return None
+            elif kind == _TUPLE_REPLY:
+                reply = data[offset : offset + length]
+            elif kind == _ZONE:
+                # kproxy's rules put nothing into a zone: this is somebody else's idea of the network.
+                return None
+            elif kind == _STATUS:
+                if data[offset + 7] & SEEN_REPLY and protocol is not Protocol.UDP:
+                    return None
+            elif kind == _ID:
+                return self._assemble(protocol, original, reply, data[offset : offset + length])
+            offset += length + 3 & ~3 or ATTRIBUTE.size
+        return None
+
+    def _assemble(self, protocol: Protocol | None, original: bytes, reply: bytes, entry_id: bytes) -> Flow | None:
+        layout = self._layout
+        if protocol is None or len(reply) != layout.size:
+            return None
+        return Flow(
+            protocol,
+            original[layout.source],
+            original[layout.destination] + original[layout.destination_port],
+            reply[layout.source] + reply[layout.source_port],
+            original + entry_id,
+        )
+
+
 class Dump:
     """An answer that comes in many datagrams; `done` after the last."""
 
-    def __init__(self, family: IPFamily) -> None:
-        self._layout = LAYOUTS[family]
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
         self.done = False
 
     def flows(self, datagram: bytes) -> Iterator[Flow]:
-        """Yield a datagram's UDP flows.
+        """Yield a datagram's flows, those that the reader reads.
 
         Raises:
             RefusedError: the kernel refuses to tell.
             ConntrackError: the table was changed so that the answer has gaps; or the bytes make no sense.
         """
-        for kind, flags, _, start, end in _messages(datagram):
+        for kind, flags, _, start, end in messages(datagram):
             if flags & _DUMP_INTERRUPTED:
                 raise ConntrackError("the table changed while it was being read")
             if kind == _ENTRY:
-                flow = self._flow(datagram, start + _FAMILY_HEADER.size, end)
+                flow = self._reader.flow(datagram, start, end)
                 if flow is not None:
                     yield flow
             elif kind in (_NLMSG_ERROR, _NLMSG_DONE):
@@ -115,68 +165,22 @@ class Dump:
                 if code:
                     raise RefusedError(-code)
 
-    def _flow(self, data: bytes, offset: int, end: int) -> Flow | None:
-        """Return the flow that these attributes tell of; None if it is not one of UDP in the default zone."""
-        layout = self._layout
-        original = reply = b""
-        while offset < end:
-            length, kind = _ATTRIBUTE.unpack_from(data, offset)
-            kind &= _NLA_TYPE
-            if kind == _TUPLE_ORIG:
-                original = data[offset : offset + length]
-                if length != layout.size or original[layout.protocol] != _UDP:
-                    return None
-            elif kind == _TUPLE_REPLY:
-                reply = data[offset : offset + length]
-            elif kind == _ZONE:
-                # kproxy's rules put nothing into a zone: this is somebody else's idea of the network.
-                return None
-            elif kind == _ID:
-                return self._assemble(original, reply, data[offset : offset + length])
-            offset += length + 3 & ~3 or _ATTRIBUTE.size
-        return None
-
-    def _assemble(self, original: bytes, reply: bytes, entry_id: bytes) -> Flow | None:
-        layout = self._layout
-        if len(original) != layout.size or len(reply) != layout.size:
-            return None
-        return Flow(
-            original[layout.source],
-            original[layout.destination] + original[layout.destination_port],
-            reply[layout.source] + reply[layout.source_port],
-            original + entry_id,
-        )
-
-
-def release_request(family: IPFamily, flows: Sequence[Flow]) -> bytes:
-    """Return one datagram that asks for the deletion of flows; the last is acknowledged, the others only if refused.
-
-    Sequence numbers count from 1. An entry is named by the very attributes that the kernel gave for it.
-    """
-    head = _FAMILY_HEADER.pack(LAYOUTS[family].address_family, 0, 0)
-    size = _HEADER.size + len(head)
-    messages = []
-    for number, flow in enumerate(flows, 1):
-        flags = _REQUEST | _ACK if number == len(flows) else _REQUEST
-        messages.append(_HEADER.pack(size + len(flow.handle), _DELETE, flags, number, 0) + head + flow.handle)
-    return b"".join(messages)
-
 
 def answers(datagram: bytes) -> Iterator[tuple[int, int]]:
     """Yield (sequence number, errno or 0) for each request that a datagram answers."""
-    for kind, _, sequence, start, _ in _messages(datagram):
+    for kind, _, sequence, start, _ in messages(datagram):
         if kind == _NLMSG_ERROR:
             (code,) = _CODE.unpack_from(datagram, start)
             yield sequence, -code
 
 
-def _messages(datagram: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+def messages(datagram: bytes) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield (type, flags, sequence number, where its content begins, and ends) of each message."""
     offset = 0
     while offset < len(datagram):
-        length, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, offset)
-        if length < _HEADER.size:
+        length, kind, flags, sequence, _ = HEADER.unpack_from(datagram, offset)
+        if length < HEADER.size:
             raise ConntrackError("a netlink message shorter than its header")
         end = offset + length
-        yield kind, flags, sequence, offset + _HEADER.size, end
+        yield kind, flags, sequence, offset + HEADER.size, end
         offset = end + 3 & ~3

@@ -1,33 +1,40 @@
-"""Keeps conntrack's UDP flows in line with the plan: decides when to look, and at which flows.
+"""Keeps conntrack's flows in line with the plan: decides when to look, and at which flows.
 
-Looking at all flows costs a few microseconds each, on a busy node some tenths of a second. So all are looked at when
-nothing is certain: at the start, after an error, when the node's own settings have changed, or when asked to. After
-that it is enough to look at flows to the frontends of services that changed, which the kernel can pick out.
+For each look the kernel walks its whole table, which takes tens of milliseconds on a busy node, and what it tells of
+costs a few microseconds a flow. So all is looked at when nothing is certain: at the start, after an error, when the
+node's own settings have changed, or when asked to. After that it is enough to look at flows to the frontends of
+services that changed; and of connections (of TCP and SCTP) only at those that nobody has answered, and only if the
+change can have made one of them wrong.
 
 The comparison needs no memory, with one exception. Nothing in a flow tells that it was sent to a service, once that
 service is gone, so the frontends that have gone must be known: those of this process are remembered till their flows
 are released, those of the process before it stand in the rules that it left in the kernel (`remember`).
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from typing import Protocol as Interface
 
-from kproxy.conntrack.expected import Expected, udp_destinations
+from kproxy.conntrack.expected import Expected, Places, destinations, may_strand
 from kproxy.conntrack.flows import Flow
 from kproxy.conntrack.kernel import KernelConntrack
-from kproxy.plan.model import Destination, NodePlan, Plan
+from kproxy.conntrack.looks import Look, looks
+from kproxy.plan.model import Destination, NodePlan, Plan, ServicePlan
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
+
+_ANSWER_SECONDS = 0.01
+"""How long an answer may be under way. A connection that is just being answered looks like one that never will be."""
 
 
 class Table(Interface):
     """One family's conntrack table; see `KernelConntrack`."""
 
-    def flows(self, destinations: Collection[Destination] | None = None) -> Iterator[Flow]:
-        """Yield UDP flows: all, or at least those that were sent to ``destinations``."""
+    def flows(self, look: Look) -> Iterator[Flow]:
+        """Yield the flows of a look, at least: all of UDP, of other protocols those without an answer."""
 
     def release(self, flows: Sequence[Flow]) -> int:
-        """Delete flows; return how many of them there were left to delete."""
+        """Delete flows but connections that have an answer by now; return how many there were left to delete."""
 
     def is_local(self, ip: str) -> bool:
         """Tell whether an address is the node's own."""
@@ -42,29 +49,34 @@ class _Family:
     def __init__(self) -> None:
         self.node: NodePlan | None = None
         """The node's plan at the last look; None while all flows must be looked at."""
-        self.known: dict[ServicePortName, frozenset[Destination]] = {}
-        """Where clients of each UDP service send to."""
-        self.former: set[Destination] = set()
+        self.services: dict[ServicePortName, ServicePlan] = {}
+        self.former: dict[Protocol, set[Destination]] = {protocol: set() for protocol in Protocol}
         """Frontends that went away, whose flows may not have been released yet."""
 
-    def update(self, plan: Plan, names: Iterable[ServicePortName]) -> set[Destination]:
-        """Take note of the frontends of services; return those they have and those they had."""
-        concerned: set[Destination] = set()
+    def update(self, plan: Plan, names: Iterable[ServicePortName]) -> dict[Protocol, set[Destination]]:
+        """Take note of services; return where flows may have gone wrong, by protocol."""
+        concerned: dict[Protocol, set[Destination]] = {}
         for name in names:
-            before = self.known.pop(name, frozenset())
-            now = udp_destinations(plan.services.get(name))
-            if now:
-                self.known[name] = now
-            self.former |= before - now
-            concerned |= before | now
+            before, now = self.services.pop(name, None), plan.services.get(name)
+            if now is not None:
+                self.services[name] = now
+            had, has = destinations(before), destinations(now)
+            self.former[name.protocol] |= had - has
+            if name.protocol is Protocol.UDP or may_strand(before, now):
+                concerned.setdefault(name.protocol, set()).update(had, has)
         return concerned
+
+    def protocols(self) -> Set[Protocol]:
+        """Return the protocols of which there may be flows to look at."""
+        return {name.protocol for name in self.services} | {each for each, gone in self.former.items() if gone}
 
 
 class Reconciler:
     """Releases what is stale. Not thread-safe; acts on the calling thread's network namespace."""
 
-    def __init__(self, open_table: OpenTable = KernelConntrack) -> None:
+    def __init__(self, open_table: OpenTable = KernelConntrack, wait: Callable[[float], None] = time.sleep) -> None:
         self._open_table = open_table
+        self._wait = wait
         self._families: dict[IPFamily, _Family] = {family: _Family() for family in IPFamily}
 
     def remember(self, family: IPFamily, frontends: Iterable[Destination]) -> None:
@@ -72,14 +84,14 @@ class Reconciler:
 
         They are what kproxy or kube-proxy served before. Those that no service claims any more have gone meanwhile.
         """
-        self._families[family].former.update(frontends)
+        self._families[family].former[Protocol.UDP].update(frontends)
 
     def reconcile(self, plan: Plan, changed: Set[ServicePortName] | None) -> int | None:
         """Release the flows of one family that are not as ``plan`` wants them; return how many, None if none mattered.
 
         Call it when the rules are in the kernel, lest a flow that was released starts anew by the old ones.
-        ``changed`` names the services whose plans are new since the last call for this family, or that are gone; None
-        looks at everything.
+        ``changed`` names the services whose plans are new since the last call for this family, or that are gone; of
+        others the plan may be silent. None looks at everything, and takes the plan to be complete.
 
         Raises:
             ConntrackError: conntrack could not be read or changed. Nothing is lost: the next call, whatever it names,
@@ -87,17 +99,33 @@ class Reconciler:
         """
         family = self._families[plan.node.family]
         everything = changed is None or family.node != plan.node
-        names = {*plan.services, *family.known} if changed is None or everything else changed
-        concerned = family.update(plan, (name for name in names if name.protocol is Protocol.UDP))
-        if not concerned and not (everything and family.former):
-            family.node = plan.node
-            return None
-        family.node = None
-        expected = Expected(plan, family.former)
-        with self._open_table(plan.node.family) as table:
-            flows = table.flows(None if everything else concerned)
-            stale = [flow for flow in flows if expected.stale(flow, table.is_local)]
-            released = table.release(stale) if stale else 0
-        family.former.clear()
+        names = {*plan.services, *family.services} if changed is None else changed
+        family.node = None  # until all has gone well
+        concerned = family.update(plan, names)
+        matters = family.protocols() if everything else concerned
+        released = self._look(plan.node, family, None if everything else concerned) if matters else None
+        for gone in family.former.values():
+            gone.clear()
         family.node = plan.node
+        return released
+
+    def _look(self, node: NodePlan, family: _Family, places: Places | None) -> int:
+        """Release what is stale among the flows to some places, None being all; return how many there were."""
+        expected = Expected(Plan(node=node, services=family.services), family.former, only=places)
+        asked = looks(node.family, dict.fromkeys(family.protocols()) if places is None else places)
+        released = 0
+        with self._open_table(node.family) as table:
+            for look in asked:
+                stale = [flow for flow in table.flows(look) if expected.stale(flow, table.is_local)]
+                released += self._release(table, stale)
+        return released
+
+    def _release(self, table: Table, stale: Sequence[Flow]) -> int:
+        """Release flows; wait with those that may be answered by whoever they go to."""
+        waiting = [flow for flow in stale if flow.is_connection and flow.translated]
+        others = [flow for flow in stale if not (flow.is_connection and flow.translated)]
+        released = table.release(others) if others else 0
+        if waiting:
+            self._wait(_ANSWER_SECONDS)
+            released += table.release(waiting)
         return released

@@ -20,6 +20,7 @@ from kproxy.api.types import Node, ServiceCIDR
 from kproxy.backends.base import Backend, BackendError
 from kproxy.config import Config, ProxyMode, to_yaml
 from kproxy.config.watch import ConfigWatch
+from kproxy.conntrack.keeper import Keeper
 from kproxy.conntrack.reconciler import Reconciler
 from kproxy.daemon import engines
 from kproxy.daemon.door import open_door
@@ -35,6 +36,7 @@ from kproxy.proxier.inbox import Inbox
 from kproxy.proxier.loop import Proxier
 from kproxy.proxier.pacing import Pacer
 from kproxy.report.connections import ConnectionReader
+from kproxy.report.conntrack import ConntrackReporter
 from kproxy.report.events import EventRecorder
 from kproxy.report.health import HealthState
 from kproxy.report.healthcheck import HealthCheckServers
@@ -119,11 +121,9 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
             failed=events.health_check_failed,
             counted=lambda serving, failed: metrics.health_check_node_ports(serving=serving, failed=failed),
         )
-        conntrack = Reconciler()
-        for backend in backends:
-            conntrack.remember(backend.family, backend.udp_frontends())
+        keeper = _keeper(config, backends, metrics)
         reporter = Reporter(
-            metrics, health, checks, conntrack, after_first_sync=lambda: _after_first_sync(config, settings)
+            metrics, health, checks, keeper, after_first_sync=lambda: _after_first_sync(config, settings)
         )
         proxier = _proxier(config, backends, inbox, reporter)
         reader = _connections(config, proxier, metrics)
@@ -132,10 +132,17 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         )
         stack.enter_context(open_door(socket_path(config.kproxy.state_directory), inspector.reply))
         watch = ConfigWatch(configured, read_config, proxier.stop)
-        with signals.steering(proxier), watch.running():
+        with signals.steering(proxier), watch.running(), keeper.running():
             proxier.run()
         reader.read()  # and keep, for the next start
         return watch.new
+
+
+def _keeper(config: Config, backends: Sequence[Backend], metrics: Metrics) -> Keeper:
+    reconciler = Reconciler()
+    for backend in backends:
+        reconciler.remember(backend.family, backend.udp_frontends())
+    return Keeper(reconciler, ConntrackReporter(metrics), config.kproxy.cpu_share / 2)
 
 
 class _Requests:

@@ -97,7 +97,8 @@ class ServicePlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     local_endpoints: tuple[Endpoint, ...] = ()
     serving_endpoints: tuple[Endpoint, ...] = ()
     """Where flows that exist already may stay, beyond where new ones go: also endpoints that terminate but still serve,
-    or that hints would not pick any more. Told for UDP alone, whose flows have no end that anybody could see."""
+    or that hints would not pick any more. For UDP that is any flow, since none has an end that anybody could see; of
+    other protocols, the connections that wait for an answer."""
     affinity_seconds: int = 0
     """How long a client keeps its endpoint after its last new connection; 0 for no affinity."""
     health_check_node_port: int = 0

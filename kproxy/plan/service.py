@@ -13,7 +13,7 @@ from kproxy.plan.model import Frontend, FrontendKind, Masquerade, NodePlan, Rout
 from kproxy.plan.settings import NodeFacts, ProxySettings
 from kproxy.plan.topology import Usable, usable_endpoints
 from kproxy.state.addresses import cidr_contains
-from kproxy.state.model import Endpoint, Protocol, ServicePort
+from kproxy.state.model import Endpoint, ServicePort
 
 
 def plan_service(
@@ -39,21 +39,19 @@ def plan_service(
         external=_external_route(port, usable),
         cluster_endpoints=usable.cluster,
         local_endpoints=usable.local,
-        serving_endpoints=_serving(port, endpoints, usable),
+        serving_endpoints=_serving(endpoints, usable),
         affinity_seconds=port.affinity_seconds,
         health_check_node_port=port.health_check_node_port,
         local_ready=len({endpoint.ip for endpoint in endpoints if endpoint.is_local and endpoint.ready}),
     )
 
 
-def _serving(port: ServicePort, endpoints: Sequence[Endpoint], usable: Usable) -> tuple[Endpoint, ...]:
-    """Return the endpoints that a UDP flow may stay with.
+def _serving(endpoints: Sequence[Endpoint], usable: Usable) -> tuple[Endpoint, ...]:
+    """Return the endpoints that a flow may stay with which is there already.
 
     Serving is enough for that, as for kube-proxy. Being ready is, too, even without serving: where a Service publishes
     addresses that aren't ready, new flows go there, so old ones must not be taken away.
     """
-    if port.name.protocol is not Protocol.UDP:
-        return ()
     serving = tuple(endpoint for endpoint in endpoints if endpoint.serving or endpoint.ready)
     return usable.cluster if serving == usable.cluster else serving
 

@@ -1,7 +1,7 @@
 """Tells the world what the loop does: in the log, in metrics and in health checks.
 
-It also does what has to follow a sync: health-check node ports are opened and closed, and conntrack is relieved of
-flows that no longer lead anywhere.
+It also sees to what has to follow a sync: health-check node ports are opened and closed, and conntrack's keeper is told
+what has changed.
 """
 
 import time
@@ -11,18 +11,19 @@ from typing import NamedTuple
 from kproxy import logs
 from kproxy.api.types import Node, Problem
 from kproxy.backends.base import BackendError, SyncReport
-from kproxy.conntrack.flows import ConntrackError
-from kproxy.conntrack.reconciler import Reconciler
+from kproxy.conntrack.keeper import Keeper
 from kproxy.node import memory
 from kproxy.plan.claims import Loss
 from kproxy.plan.model import Plan, Target
 from kproxy.report.health import HealthState
 from kproxy.report.healthcheck import HealthCheck, HealthCheckServers
 from kproxy.report.metrics import Metrics
-from kproxy.state.model import IPFamily, ServicePortName
+from kproxy.state.model import IPFamily, Protocol, ServicePortName
 
 log = logs.get("proxier")
 
+_PATIENCE_SECONDS = 10.0
+"""A look at conntrack takes less than one; should it never end, that must not hold up everything else."""
 _QUIET_SECONDS = 2.0
 """After so long without a sync it is time to tidy up."""
 
@@ -47,7 +48,7 @@ class Reporter:
         metrics: Metrics,
         health: HealthState,
         checks: HealthCheckServers,
-        conntrack: Reconciler,
+        conntrack: Keeper,
         after_first_sync: Callable[[], None] = lambda: None,
     ) -> None:
         self._metrics = metrics
@@ -63,8 +64,6 @@ class Reporter:
         """When the last sync was, until memory has been given back after it."""
         self._pending_services = 0
         self._pending_slices = 0
-        self._unreconciled: dict[IPFamily, Plan] = {}
-        """Plans that conntrack could not be brought in line with."""
 
     @property
     def last_syncs(self) -> Mapping[IPFamily, "LastSync"]:
@@ -93,9 +92,10 @@ class Reporter:
         family = plan.node.family
         self._synced_at = time.monotonic()
         self._last_syncs[family] = LastSync(time.time(), seconds, report.full, report.rules)
-        self._health.synced(family)
         first = family not in self._synced_once
         self._synced_once.add(family)
+        self._see_to_conntrack(report, plan, changed, first)
+        self._health.synced(family)
         say = log.info if first else log.routine
         say(
             "synced",
@@ -116,8 +116,6 @@ class Reporter:
         if changed:
             self._count_no_local_endpoints(plan)
         self._checks.update(plan, changed)
-        # Where rules were missing for a while, flows have begun that went by none: then all are looked at.
-        self._reconcile_conntrack(plan, None if report.repaired else changed)
 
     def sync_failed(self, family: IPFamily, error: BackendError, *, full: bool, seconds: float) -> None:
         """See `kproxy.proxier.loop.Observer`."""
@@ -149,8 +147,6 @@ class Reporter:
         if self._synced_at is not None and time.monotonic() - self._synced_at > _QUIET_SECONDS:
             self._synced_at = None
             memory.give_back()
-        for plan in list(self._unreconciled.values()):
-            self._reconcile_conntrack(plan, None)
 
     def node_changed(self, node: Node | None) -> None:
         """See `kproxy.proxier.loop.Observer`."""
@@ -191,6 +187,20 @@ class Reporter:
             )
         self._metrics.contested(family, losses)
 
+    def _see_to_conntrack(
+        self, report: SyncReport, plan: Plan, changed: frozenset[ServicePortName], first: bool
+    ) -> None:
+        """Have flows released that the new rules would send elsewhere.
+
+        Nobody waits for connections to be looked through, but for flows of UDP: no further change comes into force
+        before those are where the last one wants them. And whoever waits for this node to be ready shall not meet what
+        is left from the time before.
+        """
+        # Where rules were missing for a while, flows have begun that went by none: then all are looked at.
+        tried = self._conntrack.synced(plan, None if report.repaired else changed)
+        if first or report.repaired or any(name.protocol is Protocol.UDP for name in changed):
+            tried.wait(_PATIENCE_SECONDS)
+
     def _tell_refused(self, family: IPFamily, report: SyncReport) -> None:
         for refused in report.refused:
             if self._refused.get((family, refused.name)) != refused.reason:
@@ -205,22 +215,6 @@ class Reporter:
             service.external is not None and service.external.to is Target.DROP for service in plan.services.values()
         )
         self._metrics.no_local_endpoints(plan.node.family, internal=internal, external=external)
-
-    def _reconcile_conntrack(self, plan: Plan, changed: frozenset[ServicePortName] | None) -> None:
-        family = plan.node.family
-        started = time.monotonic()
-        try:
-            released = self._conntrack.reconcile(plan, changed)
-        except ConntrackError as error:
-            log.warning("stale UDP flows could not be released; trying again", family=family, error=error)
-            self._unreconciled[family] = plan
-            return
-        self._unreconciled.pop(family, None)
-        if released is None:
-            return
-        self._metrics.conntrack_reconciled(family, seconds=time.monotonic() - started, released=released)
-        if released:
-            log.info("released UDP flows that led to the wrong place", family=family, flows=released)
 
 
 class _Checks:

@@ -1,14 +1,15 @@
 """Which flows are stale: the cases by hand, then flows and plans at random against a second way to say it."""
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kproxy.conntrack.expected import Expected
+from kproxy.conntrack.expected import Expected, may_strand
 from kproxy.conntrack.flows import Flow, packed, socket_address, split
 from kproxy.plan.model import (
     Destination,
@@ -68,15 +69,26 @@ def plan_of(*services: ServicePlan, **node: Any) -> Plan:
     )
 
 
-def flow(to: tuple[str, int], goes_to: tuple[str, int] | Endpoint | None = None, source: str = POD) -> Flow:
+def flow(
+    to: tuple[str, int],
+    goes_to: tuple[str, int] | Endpoint | None = None,
+    source: str = POD,
+    protocol: Protocol = Protocol.UDP,
+) -> Flow:
     """A flow; without ``goes_to``, one that nobody translated."""
     if isinstance(goes_to, Endpoint):
         goes_to = goes_to.ip, goes_to.port
-    return Flow(packed(source), socket_address(*to), socket_address(*(goes_to or to)), b"")
+    return Flow(protocol, packed(source), socket_address(*to), socket_address(*(goes_to or to)), b"")
 
 
 def stale(plan: Plan, one: Flow, former: Sequence[Destination] = ()) -> bool:
-    return Expected(plan, former).stale(one, NODE_IPS.__contains__)
+    """Ask in each way that there is: knowing of all services, and of those at the flow's place alone."""
+    formers: Mapping[Protocol, Sequence[Destination]] = {one.protocol: former}
+    verdict = Expected(plan, formers).stale(one, NODE_IPS.__contains__)
+    ip, port = split(one.destination)
+    for place in (Destination(ip, port), Destination(None, port)):
+        assert Expected(plan, formers, {one.protocol: {place}}).stale(one, NODE_IPS.__contains__) == verdict
+    return verdict
 
 
 BY_CLUSTER_IP, BY_EXTERNAL_IP, BY_VIP = ("10.96.0.10", 53), ("203.0.113.1", 53), ("203.0.113.2", 53)
@@ -85,13 +97,14 @@ WAYS_IN = [BY_CLUSTER_IP, BY_EXTERNAL_IP, BY_VIP, BY_NODE, ("10.0.0.9", 30053)]
 
 
 @pytest.mark.parametrize("way_in", WAYS_IN)
-def test_only_serving_endpoints_keep_flows(way_in: tuple[str, int]) -> None:
-    plan = plan_of(service())
-    assert not stale(plan, flow(way_in, HERE))
-    assert not stale(plan, flow(way_in, THERE))
-    assert stale(plan, flow(way_in, GONE))
-    assert stale(plan, flow(way_in, (HERE.ip, 8081)))  # its target port has moved
-    assert stale(plan, flow(way_in))  # from before there were endpoints
+@pytest.mark.parametrize("protocol", list(Protocol))
+def test_only_serving_endpoints_keep_flows(way_in: tuple[str, int], protocol: Protocol) -> None:
+    plan = plan_of(service(protocol=protocol))
+    assert not stale(plan, flow(way_in, HERE, protocol=protocol))
+    assert not stale(plan, flow(way_in, THERE, protocol=protocol))
+    assert stale(plan, flow(way_in, GONE, protocol=protocol))
+    assert stale(plan, flow(way_in, (HERE.ip, 8081), protocol=protocol))  # its target port has moved
+    assert stale(plan, flow(way_in, protocol=protocol))  # from before there were endpoints
 
 
 @pytest.mark.parametrize("way_in", WAYS_IN)
@@ -118,8 +131,14 @@ def test_flows_to_no_frontend_are_not_our_business(one: Flow) -> None:
 
 
 @pytest.mark.parametrize("protocol", [Protocol.TCP, Protocol.SCTP])
-def test_only_udp_services_count(protocol: Protocol) -> None:
-    assert not stale(plan_of(service(protocol=protocol)), flow(BY_CLUSTER_IP, GONE))
+def test_same_port_of_another_protocol_is_another_matter(protocol: Protocol) -> None:
+    plan = plan_of(service(protocol=protocol))
+    former = [Destination("10.96.0.66", 53)]
+    for way_in in WAYS_IN:
+        assert not stale(plan, flow(way_in, GONE))
+    expected = Expected(plan, {protocol: former})
+    assert not expected.stale(flow(("10.96.0.66", 53), GONE), NODE_IPS.__contains__)
+    assert expected.stale(flow(("10.96.0.66", 53), GONE, protocol=protocol), NODE_IPS.__contains__)
 
 
 def test_node_ports_answer_where_the_plan_says() -> None:
@@ -177,6 +196,16 @@ def test_former_frontends_lose_what_they_translated() -> None:
     assert not stale(plan_of(service()), flow(BY_CLUSTER_IP, HERE), former)  # it is back
 
 
+def test_address_of_the_node_may_be_an_external_ip() -> None:
+    """It counts before the node port of the same number, which is another service's."""
+    outside = Frontend(FrontendKind.EXTERNAL_IP, *BY_NODE)
+    own, other = plan_of(service("a", frontends=[outside], serving=[HERE])), service("b", serving=[THERE])
+    plan = plan_of(*own.services.values(), other)
+    assert not stale(plan, flow(BY_NODE, HERE))
+    assert stale(plan, flow(BY_NODE, THERE))
+    assert not stale(plan, flow(("10.0.0.9", 30053), THERE))
+
+
 def test_address_claimed_twice_keeps_the_flows_of_both() -> None:
     other = Endpoint("10.244.0.55", 53, is_local=True)
     plan = plan_of(service(), service("other", serving=[other], frontends=[CLUSTER_IP, EXTERNAL_IP]))
@@ -209,7 +238,7 @@ def plans(draw: st.DrawFn) -> Plan:
             internal=draw(INTERNAL),
             external=draw(EXTERNAL),
             frontends=draw(st.lists(st.sampled_from(FRONTENDS), unique=True)),
-            protocol=draw(st.sampled_from([Protocol.UDP, Protocol.UDP, Protocol.TCP])),
+            protocol=draw(st.sampled_from([Protocol.UDP, Protocol.TCP])),
         )
         for name in draw(st.lists(st.sampled_from(["a", "b"]), unique=True))
     ]
@@ -254,8 +283,8 @@ def wrongs(plan: Plan, one: ServicePlan, frontend: Frontend, goes_to: tuple[str,
 def oracle(plan: Plan, former: Sequence[Destination], one: Flow) -> bool:
     (ip, port), goes_to = split(one.destination), split(one.answering)
     source = str(ipaddress.ip_address(one.source))
-    udp = [service for name, service in plan.services.items() if name.protocol is Protocol.UDP]
-    claims = [(owner, front) for owner in udp for front in owner.frontends if sent_to(front, ip, port, plan.node)]
+    owners = [service for name, service in plan.services.items() if name.protocol is one.protocol]
+    claims = [(owner, front) for owner in owners for front in owner.frontends if sent_to(front, ip, port, plan.node)]
     exact = [claim for claim in claims if claim[1].ip is not None]
     claims = exact or claims  # node ports come last in every list of rules
     if claims:
@@ -264,9 +293,58 @@ def oracle(plan: Plan, former: Sequence[Destination], one: Flow) -> bool:
     return was_ours and goes_to != (ip, port)
 
 
-@given(plan=plans(), former=FORMER, to=ADDRESSES, goes_to=TARGETS, source=SOURCES)
+@given(
+    plan=plans(),
+    former=FORMER,
+    to=ADDRESSES,
+    goes_to=TARGETS,
+    source=SOURCES,
+    protocol=st.sampled_from([Protocol.UDP, Protocol.TCP]),
+)
 def test_two_ways_to_say_it_agree(
-    plan: Plan, former: list[Destination], to: tuple[str, int], goes_to: tuple[str, int] | None, source: str
+    plan: Plan,
+    former: list[Destination],
+    to: tuple[str, int],
+    goes_to: tuple[str, int] | None,
+    source: str,
+    protocol: Protocol,
 ) -> None:
-    one = flow(to, goes_to, source)
+    one = flow(to, goes_to, source, protocol)
     assert stale(plan, one, former) == oracle(plan, former, one)
+
+
+# --- which changes can have made a connection wrong -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "may"),
+    [
+        (None, service(), True),
+        (service(), None, True),
+        (service(), service(), False),
+        (service(serving=[HERE]), service(serving=[HERE, THERE]), False),
+        (service(serving=[HERE, THERE]), service(serving=[HERE]), True),
+        (service(), service(frontends=FRONTENDS[1:]), True),
+        (service(frontends=FRONTENDS[1:]), service(), True),
+        (service(), service(internal=LOCAL), True),
+        (service(), service(external=LOCAL_OUTSIDE), True),
+        (service(serving=(), internal=REJECT, external=REJECT), service(), True),
+    ],
+)
+def test_which_changes_need_a_look(before: ServicePlan | None, now: ServicePlan | None, may: bool) -> None:
+    assert may_strand(before, now) is may
+
+
+@given(before=plans(), serving=ENDPOINTS, to=ADDRESSES, goes_to=TARGETS, source=SOURCES)
+def test_what_needs_no_look_makes_nothing_wrong(
+    before: Plan, serving: list[Endpoint], to: tuple[str, int], goes_to: tuple[str, int] | None, source: str
+) -> None:
+    replaced = {
+        name: msgspec.structs.replace(one, serving_endpoints=tuple(serving)) for name, one in before.services.items()
+    }
+    now = Plan(node=before.node, services=replaced)
+    if any(may_strand(before.services[name], replaced[name]) for name in replaced):
+        return
+    for protocol in Protocol:
+        one = flow(to, goes_to, source, protocol)
+        assert stale(before, one) or not stale(now, one)

@@ -7,38 +7,24 @@ import pytest
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 
 from kproxy.conntrack.flows import split
-from kproxy.conntrack.kernel import KernelConntrack, looks
+from kproxy.conntrack.kernel import KernelConntrack
+from kproxy.conntrack.looks import Look, looks
 from kproxy.conntrack.message import LAYOUTS
 from kproxy.plan.model import Destination
-from kproxy.state.model import IPFamily
+from kproxy.state.model import IPFamily, Protocol
 from tests.kit.conntrack import DNS, TARGET, Dns, Net, answers, ip
 from tests.kit.netns import need
 
 kernel = pytest.mark.kernel
 both_families = pytest.mark.parametrize("family", list(IPFamily))
 
-
-V4, V6 = IPFamily.IPV4, IPFamily.IPV6
-ONE, OTHER = Destination("10.96.0.10", 53), Destination("10.96.0.11", 53)
-SIX = Destination("fd00:10:96::10", 53)
-NODE_PORT = Destination(None, 30053)
+UDP, CONNECTIONS = Look((Protocol.UDP,)), Look((Protocol.SCTP, Protocol.TCP))
 
 
-@pytest.mark.parametrize(
-    ("family", "destinations", "asked_for"),
-    [
-        (V4, None, {None}),
-        (V4, {ONE, OTHER, NODE_PORT}, {ONE, OTHER, NODE_PORT}),
-        (V4, {ONE, Destination(None, 53)}, {Destination(None, 53)}),  # the one is among the others
-        (V4, {Destination("10.96.0.10", port) for port in range(8)}, {Destination("10.96.0.10", n) for n in range(8)}),
-        (V4, {Destination("10.96.0.10", port) for port in range(9)}, {None}),
-        (V6, {SIX, Destination("fd00:10:96::11", 53)}, {Destination(None, 53)}),
-    ],
-)
-def test_few_destinations_are_asked_for_one_by_one(
-    family: IPFamily, destinations: set[Destination] | None, asked_for: set[Destination | None]
-) -> None:
-    assert looks(family, destinations) == asked_for
+def look_at(family: IPFamily, address: str, port: int = DNS) -> Look:
+    """The narrowest look at UDP flows to an address: see `looks` for why it is not narrower in IPv6."""
+    (look,) = looks(family, {Protocol.UDP: {Destination(address, port)}})
+    return look
 
 
 @kernel
@@ -64,12 +50,12 @@ def test_kernel_picks_flows_by_destination(net: Net, dns: Dns, family: IPFamily)
     with net.flow(net.lab.pod("asking"), address) as flow:
         assert answers(flow).server == "here-1"
         with net.lab.node.namespace.entered(), KernelConntrack(family) as conntrack:
-            everything = set(conntrack.flows())
-            by_port = set(conntrack.flows({Destination(None, DNS)}))
-            by_both = set(conntrack.flows({Destination(address, DNS)}))
+            everything = set(conntrack.flows(UDP))
+            by_port = set(conntrack.flows(UDP._replace(port=DNS)))
+            by_both = set(conntrack.flows(look_at(family, address)))
             assert by_both <= by_port <= everything
             assert {split(flow.destination)[1] for flow in by_port} == {DNS}
-            assert list(conntrack.flows({Destination(address, DNS + 1)})) == []
+            assert list(conntrack.flows(look_at(family, address, DNS + 1))) == []
             picked = [flow for flow in by_both if split(flow.destination) == (address, DNS)]
             assert len(picked) == 1
             assert conntrack.release(picked) == 1
@@ -97,12 +83,13 @@ def test_thousands_of_flows_are_released_at_once(net: Net, dns: Dns, family: IPF
 
 WITHOUT_PERMISSION = """
 from kproxy.conntrack.flows import split
-from kproxy.conntrack.kernel import KernelConntrack, looks
+from kproxy.conntrack.kernel import KernelConntrack
+from kproxy.conntrack.looks import Look
 from kproxy.conntrack.flows import ConntrackError
-from kproxy.state.model import IPFamily
+from kproxy.state.model import IPFamily, Protocol
 try:
     with KernelConntrack(IPFamily.IPV4) as conntrack:
-        list(conntrack.flows())
+        list(conntrack.flows(Look((Protocol.UDP,))))
 except ConntrackError as error:
     print(error)
 """

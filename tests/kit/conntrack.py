@@ -1,4 +1,4 @@
-"""One kproxy after the other on a node of the lab, driven by hand, with UDP clients that keep their ports."""
+"""One kproxy after the other on a node of the lab, driven by hand, with clients that keep their ports."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 
-from hack.lab import Answer, Flow, Lab, Outcome
+from hack.lab import Answer, Flow, Lab, Outcome, Pod
 from hack.lab.hosts import Host
 from kproxy.api.types import EndpointSlice, Node, ObjectKey, Service
 from kproxy.backends.iptables.backend import IptablesBackend
@@ -20,19 +20,22 @@ from kproxy.backends.iptables.kernel.legacy.lock import XtablesLock
 from kproxy.backends.iptables.kernel.legacy.served import destinations_in_entries
 from kproxy.backends.iptables.kernel.legacy.tableinfo import TableReader
 from kproxy.backends.iptables.rules.served import is_list
+from kproxy.conntrack.flows import PROTOCOL_NUMBERS
 from kproxy.conntrack.message import LAYOUTS
 from kproxy.conntrack.reconciler import Reconciler
 from kproxy.node.facts import node_facts
 from kproxy.plan.model import Destination
 from kproxy.plan.planner import Planner
 from kproxy.plan.settings import ProxySettings
-from kproxy.state.model import IPFamily
+from kproxy.state.model import IPFamily, Protocol
 from kproxy.state.tracker import Tracker
 from tests.kit.apiserver.objects import endpoint, make_node, make_service, make_slice, service_port, slice_port
 
 FAMILIES = list(IPFamily)
 DNS, TARGET = 53, 8080
 NOBODY = {Outcome.DROPPED, Outcome.UNREACHABLE}
+SILENCE = 0.1
+"""Seconds without a word that count as a drop: a hundred times as long as an answer takes."""
 SETTINGS = ProxySettings(cluster_cidrs={IPFamily.IPV4: "10.244.0.0/16", IPFamily.IPV6: "fd00:244::/56"})
 NODE = msgspec.convert(make_node("node-a", addresses=["10.0.0.1", "fd00:a::1"]), Node)
 
@@ -131,26 +134,28 @@ class Net:
     def flow(self, who: Host, address: str, port: int = DNS) -> Flow:
         return who.flow(address, port, source_port=next(source_ports))
 
-    def entries(self, family: IPFamily, address: str, port: int = DNS) -> list[Entry]:
-        """The node's conntrack entries of UDP flows to an address."""
+    def entries(self, family: IPFamily, address: str, port: int = DNS, protocol: str = "UDP") -> list[Entry]:
+        """The node's conntrack entries of flows to an address."""
         found = []
         address_family = LAYOUTS[family].address_family
-        wanted = NFCTAttrTuple(family=address_family, proto=17, dport=port)
+        wanted = NFCTAttrTuple(family=address_family, proto=PROTOCOL_NUMBERS[Protocol(protocol.lower())], dport=port)
         with self.lab.node.namespace.entered(), NFCTSocket(address_family) as sock:
             for message in sock.dump(tuple_orig=wanted):
                 original = NFCTAttrTuple.from_netlink(address_family, message.get_attr("CTA_TUPLE_ORIG"))
                 reply = NFCTAttrTuple.from_netlink(address_family, message.get_attr("CTA_TUPLE_REPLY"))
-                if (original.daddr, original.dport) == (address, port):
+                ports = message.get_attr("CTA_TUPLE_ORIG").get_attr("CTA_TUPLE_PROTO")  # of SCTP, it does not tell
+                if (original.daddr, ports.get_attr("CTA_PROTO_DST_PORT")) == (address, port):
                     packets = message.get_attr("CTA_COUNTERS_ORIG").get_attr("CTA_COUNTERS_PACKETS")
                     found.append(Entry(reply.saddr, message.get_attr("CTA_ID"), packets))
         return found
 
 
 class Dns:
-    """A UDP service of the test at hand, with addresses of both families."""
+    """A service of the test at hand, of UDP if nothing else is said, with addresses of both families."""
 
-    def __init__(self, net: Net, name: str) -> None:
+    def __init__(self, net: Net, name: str, protocol: str = "UDP") -> None:
         self.net = net
+        self.protocol = protocol
         self.name = name
         self.cluster_ips = net.new_addresses()
         self.node_port = next(_node_ports)
@@ -160,7 +165,9 @@ class Dns:
             self.name,
             cluster_ip=list(self.cluster_ips.values()),
             type=kind,
-            ports=[service_port(port, protocol="UDP", node_port=self.node_port if kind == "NodePort" else None)],
+            ports=[
+                service_port(port, protocol=self.protocol, node_port=self.node_port if kind == "NodePort" else None)
+            ],
             spec=spec,
             status={"loadBalancer": {"ingress": [{"ip": vip, "ipMode": "VIP"}]}} if vip else None,
         )
@@ -180,7 +187,7 @@ class Dns:
                 name=f"{self.name}-{version}",
                 endpoints=entries,
                 address_type=f"IP{version}",
-                ports=[slice_port(port, protocol="UDP")],
+                ports=[slice_port(port, protocol=self.protocol)],
             )
 
     def put(self, *pods: str) -> None:
@@ -192,23 +199,48 @@ def net(lab: Lab) -> Iterator[Net]:
     """here-1, here-2 and asking are pods on node-a, there is one on node-b."""
     for name, node in (("here-1", "node-a"), ("here-2", "node-a"), ("there", "node-b"), ("asking", "node-a")):
         pod = lab.add_pod(name, node)
-        pod.serve(TARGET, "UDP")
-        pod.serve(TARGET + 1, "UDP", name=f"{name}-moved")
+        for protocol in ("UDP", "TCP", "SCTP"):
+            pod.serve(TARGET, protocol)
+            pod.serve(TARGET + 1, protocol, name=f"{name}-moved")
     lab.node.namespace.sysctl("net.netfilter.nf_conntrack_acct", 1)
+    # What an unanswered INIT is remembered for is only 3 seconds by default, and would be over by itself.
+    lab.node.namespace.sysctl("net.netfilter.nf_conntrack_sctp_timeout_cookie_wait", 120)
     made = Net(lab)
     made.kproxy.sync()
     yield made
     made.kproxy.close()
 
 
+def mute(lab: Lab, name: str) -> Pod:
+    """Add a pod on node-a that is there and never says a word."""
+    pod = lab.add_pod(name)
+    for program in ("iptables-legacy", "ip6tables-legacy"):
+        for protocol in ("tcp", "sctp"):
+            pod.run([program, "-A", "INPUT", "-p", protocol, "-j", "DROP"])
+    return pod
+
+
 @pytest.fixture
 def dns(net: Net, request: pytest.FixtureRequest) -> Iterator[Dns]:
     """A service that is deleted after the test."""
-    words = "".join(letter if letter.isalnum() else "-" for letter in request.node.name.lower())
-    made = Dns(net, words[-50:].strip("-"))
+    made = Dns(net, _name_after(request))
     yield made
     net.kproxy.delete(made.name)
     net.kproxy.sync()
+
+
+@pytest.fixture(params=["TCP", "SCTP"])
+def web(net: Net, request: pytest.FixtureRequest) -> Iterator[Dns]:
+    """A service of a protocol with connections that is deleted after the test."""
+    made = Dns(net, _name_after(request), request.param)
+    yield made
+    net.kproxy.delete(made.name)
+    net.kproxy.sync()
+
+
+def _name_after(request: pytest.FixtureRequest) -> str:
+    words = "".join(letter if letter.isalnum() else "-" for letter in request.node.name.lower())
+    return words[-50:].strip("-")
 
 
 def ip(host: Host, family: IPFamily) -> str:

@@ -186,7 +186,7 @@ def test_a_condition_that_changes_nothing_is_no_change() -> None:
     planner = Planner(SETTINGS, NODE, tracker)
     tracker.update_slice(endpoint_slice("10.244.0.11"))
     update(planner)
-    unready = {"addresses": ["10.244.0.12"], "conditions": {"ready": False}}
+    unready = {"addresses": ["10.244.0.12"], "conditions": {"ready": False, "serving": False}}
     assert tracker.update_slice(endpoint_slice("10.244.0.11", unready)).changed
     assert update(planner) == frozenset()
 

@@ -1,4 +1,4 @@
-"""With which endpoints a UDP flow may stay, and that nobody else is told."""
+"""With which endpoints a flow may stay that is there already."""
 
 import pytest
 
@@ -48,7 +48,13 @@ def test_endpoint_that_stops_serving_changes_the_plan() -> None:
     assert planned(PLAIN, LEAVING) != planned(PLAIN, LEFT)
 
 
-@pytest.mark.parametrize("protocol", [Protocol.TCP, Protocol.SCTP])
-def test_other_protocols_are_not_told(protocol: Protocol) -> None:
-    assert planned(PLAIN, LEAVING, protocol=protocol).serving_endpoints == ()
-    assert planned(PLAIN, LEAVING, protocol=protocol) == planned(PLAIN, LEFT, protocol=protocol)
+@pytest.mark.parametrize("protocol", list(Protocol))
+def test_all_protocols_are_told(protocol: Protocol) -> None:
+    """Of TCP and SCTP it is about connections that wait for an answer."""
+    assert planned(PLAIN, LEAVING, LEFT, protocol=protocol).serving_endpoints == (PLAIN, LEAVING)
+
+
+def test_plans_share_what_is_the_same() -> None:
+    """A cluster has tens of thousands of endpoints, nearly all of which get new connections."""
+    plan = planned(PLAIN, UNREADY)
+    assert plan.serving_endpoints is plan.cluster_endpoints
