@@ -9,7 +9,6 @@ import logging
 from collections.abc import Sequence, Set
 
 from kproxy.backends.base import BackendError, Counts, Refused, SyncReport
-from kproxy.backends.bisect import find_culprits
 from kproxy.backends.iptables.compile.compiler import Compiler, choose_layout
 from kproxy.backends.iptables.compile.counts import count_connections
 from kproxy.backends.iptables.compile.lists import Layout
@@ -17,6 +16,7 @@ from kproxy.backends.iptables.kernel.applier import Applier, ApplyResult
 from kproxy.backends.iptables.kernel.errors import KernelRefusedError, TableBusyError, UnencodableRuleError
 from kproxy.backends.iptables.rules.diff import RuleSetChange, diff
 from kproxy.backends.iptables.rules.ruleset import TableName
+from kproxy.bisect import find_culprits
 from kproxy.plan.model import Destination, NodePlan, Plan, ServicePlan
 from kproxy.state.model import IPFamily, ServicePortName
 

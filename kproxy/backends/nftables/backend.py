@@ -7,7 +7,6 @@ finds the service at fault when the kernel refuses a step.
 from collections.abc import Mapping, Sequence, Set
 
 from kproxy.backends.base import Counts, Refused, SyncReport
-from kproxy.backends.bisect import find_culprits
 from kproxy.backends.nftables.compile.compiler import Compiler
 from kproxy.backends.nftables.compile.counts import Tally, total
 from kproxy.backends.nftables.kernel.applier import Applier, ApplyResult, NftApplier
@@ -16,6 +15,7 @@ from kproxy.backends.nftables.kernel.probe import why_not
 from kproxy.backends.nftables.rules import names
 from kproxy.backends.nftables.rules.change import Change
 from kproxy.backends.nftables.rules.ruleset import Chain, Elements
+from kproxy.bisect import find_culprits
 from kproxy.plan.model import Destination, Plan, ServicePlan
 from kproxy.state.model import IPFamily, ServicePortName
 

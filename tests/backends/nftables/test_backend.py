@@ -6,13 +6,13 @@ from collections.abc import Callable, Set
 
 import pytest
 
-from kproxy.backends.bisect import find_culprits
 from kproxy.backends.nftables.backend import NftablesBackend
 from kproxy.backends.nftables.compile.compiler import compile_plan
 from kproxy.backends.nftables.kernel.applier import ApplyResult, Counted
 from kproxy.backends.nftables.kernel.errors import KernelRefusedError
 from kproxy.backends.nftables.rules.change import Change
 from kproxy.backends.nftables.rules.ruleset import Found, RuleSet
+from kproxy.bisect import find_culprits
 from kproxy.plan.model import Destination, ServicePlan
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
 from tests.kit.nft import carry_out, copy, plan_of, pods, service

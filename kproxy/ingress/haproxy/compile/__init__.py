@@ -1,0 +1,1 @@
+"""From an HTTP plan to a configuration: pure, and with the same result for the same plan."""

@@ -1,0 +1,246 @@
+"""From an HTTP plan to HAProxy's configuration."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+
+from kproxy.api.types import ObjectKey
+from kproxy.ingress.haproxy.compile import certificates, frontends
+from kproxy.ingress.haproxy.compile.conditions import Expression
+from kproxy.ingress.haproxy.compile.tables import Table, listener_of, patterns, routes_of, table
+from kproxy.ingress.haproxy.compile.words import Words
+from kproxy.ingress.haproxy.settings import EngineSettings
+from kproxy.ingress.haproxy.text import model
+from kproxy.ingress.haproxy.text.model import NOTHING, Configuration, Memory
+from kproxy.ingress.plan.model import Bind, Frontend, HostPattern, Plan, Protocol, RuleKey
+
+_OWN_PORT = {Protocol.HTTP: 80, Protocol.HTTPS: 443}
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    """What of a plan is not to be translated, because HAProxy refused it."""
+
+    rules: frozenset[RuleKey] = frozenset()
+    certificates: frozenset[ObjectKey] = frozenset()
+    binds: frozenset[Bind] = frozenset()
+
+
+NOTHING_LEFT_OUT = LeftOut()
+
+
+def compile_plan(
+    plan: Plan, settings: EngineSettings, before: Memory = NOTHING, without: LeftOut = NOTHING_LEFT_OUT
+) -> Configuration:
+    """Return the configuration of a plan, as near as can be to the one that has left ``before`` behind."""
+    return _Compiler(plan, settings, before, without).configuration()
+
+
+class _Compiler:
+    """Gathers what the sections need to know of each other."""
+
+    def __init__(self, plan: Plan, settings: EngineSettings, before: Memory, without: LeftOut) -> None:
+        self._settings = settings
+        self._without = without
+        self._words = Words(plan, settings, before, without.rules)
+        self._certificates = {key: one for key, one in plan.certificates.items() if key not in without.certificates}
+        self._frontends = [one for one in plan.frontends if self._binds(one)]
+        self._tables: dict[str, Table] = {}
+        self._hosts: dict[str, dict[HostPattern, str]] = {}
+        cache: dict[object, str] = {}
+        for frontend in self._frontends:
+            self._hosts[frontends.name_of(frontend)] = {
+                pattern: self._table_of(frontend, pattern, cache) for pattern in patterns(frontend)
+            }
+        self._features = before.features | self._asked_for(plan)
+
+    def configuration(self) -> Configuration:
+        """Put everything together."""
+        memory = msgspec.structs.replace(self._words.memory, features=self._features)
+        lists = {
+            frontends.name_of(one): certificates.crt_list(one.tls, self._certificates)
+            for one in self._frontends
+            if one.tls is not None
+        }
+        maps, host_maps = self._maps()
+        return Configuration(
+            head=tuple(self._head(lists)),
+            slots=self._words.slots,
+            maps=maps,
+            host_maps=tuple(host_maps),
+            certificates={certificates.path(key): certificates.pem(one) for key, one in self._certificates.items()},
+            crt_lists={f"certs/{name}.list": one.lines for name, one in lists.items()},
+            memory=memory,
+        )
+
+    def _binds(self, frontend: Frontend) -> Sequence[Bind]:
+        return [bind for bind in frontend.binds if bind not in self._without.binds]
+
+    def _table_of(self, frontend: Frontend, pattern: HostPattern, cache: dict[object, str]) -> str:
+        """Return the name of a pattern's table. Many hosts share one, and HTTP has mostly the same ones as HTTPS."""
+        routes = routes_of(frontend, pattern, self._words.get)
+        name = cache.get(routes)
+        if name is None:
+            made = table(routes)
+            name = cache[routes] = made.name
+            self._tables[name] = made
+        return name
+
+    def _asked_for(self, plan: Plan) -> frozenset[str]:
+        asked = {one for frontend in self._frontends for one in frontends.features_of(patterns(frontend))}
+        if any(made.exact for made in self._tables.values()):
+            asked.add(frontends.EXACT_PATHS)
+        if any(made.groups for made in self._tables.values()):
+            asked.add(frontends.GROUPS)
+        if self._words.draws:
+            asked.add(frontends.DRAWN)
+        if any(rule.redirect is not None for rule in plan.rules.values()):
+            asked.add(frontends.REDIRECTS)
+        return frozenset(asked)
+
+    # --- maps ------------------------------------------------------------------------------------------------------
+
+    def _maps(self) -> tuple[Mapping[str, Mapping[str, str]], list[str]]:
+        maps: dict[str, Mapping[str, str]] = dict(self._leaves())
+        hosts: list[str] = []
+        for frontend in self._frontends:
+            name = frontends.name_of(frontend)
+            of = frontends.pattern_maps(frontends.host_maps(name), self._hosts[name])
+            of |= frontends.pattern_maps(frontends.listener_maps(name), _listeners(frontend))
+            maps |= of
+            hosts += of
+        maps[model.PORTS] = dict(self._ports())
+        maps[model.TRUSTED] = dict.fromkeys(self._settings.trusted, "")
+        return {name: maps[name] for name in self._in_use(maps)}, [name for name in hosts if name in self._in_use(maps)]
+
+    def _in_use(self, maps: Collection[str]) -> list[str]:
+        """Return the maps that the configuration names; there are no others at the runtime socket."""
+        wanted = {
+            model.EXACT: frontends.EXACT_PATHS,
+            model.CONDITIONS: frontends.GROUPS,
+            model.WEIGHTS: frontends.DRAWN,
+            model.DRAWS: frontends.DRAWN,
+            model.PORTS: frontends.REDIRECTS,
+        }
+        several = {frontends.name_of(one) for one in self._frontends if _tells_listeners_apart(one)}
+
+        def in_use(name: str) -> bool:
+            if name in wanted:
+                return wanted[name] in self._features
+            if name == model.TRUSTED:
+                return bool(self._settings.trusted)
+            frontend, listeners, _ = name.partition("-listeners")
+            if listeners and frontend not in several:
+                return False
+            ending = name.rpartition("-")[2]
+            return ending not in (frontends.ONE, frontends.WILD) or ending in self._features
+
+        return [name for name in maps if in_use(name)]
+
+    def _leaves(self) -> Mapping[str, Mapping[str, str]]:
+        exact: dict[str, str] = {}
+        prefix: dict[str, str] = {}
+        conditions: dict[str, str] = {}
+        for name, made in self._tables.items():
+            exact |= {f"{name}{path}": word for path, word in made.exact.items()}
+            prefix |= {f"{name}{path}/" if path else name: word for path, word in made.prefix.items()}
+            for group in made.groups:
+                conditions |= dict(group.entries())
+        return {
+            model.EXACT: exact,
+            model.PREFIX: prefix,
+            model.CONDITIONS: conditions,
+            model.WEIGHTS: self._words.weights,
+            model.DRAWS: self._words.draws,
+        }
+
+    def _ports(self) -> Mapping[str, str]:
+        """Return what stands behind the host in a URL of each scheme, where it is not the scheme's own."""
+        return {
+            f"{frontends.name_of(frontend)}/{protocol.value}": f":{frontend.port}"
+            for frontend in self._frontends
+            for protocol in Protocol
+            if frontend.port != _OWN_PORT[protocol]
+        }
+
+    # --- sections --------------------------------------------------------------------------------------------------
+
+    def _head(self, lists: Mapping[str, certificates.CrtList]) -> list[str]:
+        expressions: dict[Expression, list[str]] = {}
+        for made in self._tables.values():
+            for group in made.groups:
+                for expression in group.expressions():
+                    names = expressions.setdefault(expression, [])
+                    if group.name not in names:
+                        names.append(group.name)
+        speaker = frontends.Speaker(
+            self._settings, self._features, {key: sorted(one) for key, one in expressions.items()}
+        )
+        lines = [*_general(self._settings), *_defaults(self._settings), *_answers(self._settings)]
+        for frontend in self._frontends:
+            found = lists.get(frontends.name_of(frontend))
+            lines += speaker.section(frontend, self._binds(frontend), strict_sni=found is not None and found.strict)
+        return lines
+
+
+def _tells_listeners_apart(frontend: Frontend) -> bool:
+    return frontend.protocol is Protocol.HTTPS and len(frontend.listeners) > 1
+
+
+def _listeners(frontend: Frontend) -> dict[HostPattern, str]:
+    """Return the number of the listener of each pattern that has one."""
+    found = {pattern: listener_of(frontend, pattern) for pattern in patterns(frontend)}
+    return {
+        pattern: f"l{frontend.listeners.index(listener)}" for pattern, listener in found.items() if listener is not None
+    }
+
+
+def _general(settings: EngineSettings) -> list[str]:
+    lines = [
+        "default-path config",
+        f"stats socket {settings.state_dir}/worker.sock mode 600 level admin expose-fd listeners",
+        "stats timeout 1h",
+        # After a reload, connections move over one by one, each with the answer to a request. To close all idle ones at
+        # once would meet requests that are on their way.
+        "close-spread-time 5s",
+        f"hard-stop-after {settings.drain_timeout}ms",
+        "fd-hard-limit 1048576",  # HAProxy makes room for as many as it may open, and some machines allow a billion
+        "ssl-default-bind-options ssl-min-ver TLSv1.2",
+        "tune.ssl.default-dh-param 2048",
+        "tune.pattern.cache-size 0",  # it costs more than it saves where trees answer
+    ]
+    if settings.access_log:
+        lines.append(f"log {settings.state_dir}/log.sock format raw local0 info")
+    if settings.threads is not None:
+        lines.append(f"nbthread {settings.threads}")
+    return ["global", *(f"    {line}" for line in lines)]
+
+
+def _defaults(settings: EngineSettings) -> list[str]:
+    lines = [
+        "mode http",
+        "balance roundrobin",
+        "option redispatch 1",
+        "retries 3",
+        "retry-on conn-failure empty-response",
+        "option http-no-delay",
+        f"timeout client {settings.client_timeout}ms",
+        f"timeout server {settings.server_timeout}ms",
+        f"timeout connect {settings.connect_timeout}ms",
+        f"timeout tunnel {settings.tunnel_timeout}ms",
+        "timeout http-request 30s",
+        "timeout http-keep-alive 60s",
+    ]
+    return ["defaults", *(f"    {line}" for line in lines)]
+
+
+def _answers(settings: EngineSettings) -> list[str]:
+    lines = [
+        f"backend {model.NO_ROUTE}",
+        '    http-request return status 404 content-type text/plain string "no route for this host and path\\n"',
+        f"backend {model.NO_BACKEND}",
+        '    http-request return status 500 content-type text/plain string "no valid backend for this route\\n"',
+    ]
+    if settings.histogram:
+        buckets = len(frontends.BUCKETS) + 1
+        lines += ["backend latency", f"    stick-table type string len 16 size 100k store gpc({buckets})"]
+    return lines
