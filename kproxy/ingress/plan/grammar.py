@@ -20,6 +20,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS
 
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
 _PATH = re.compile(r"/(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})*")
 _TOKEN = re.compile(r"[-A-Za-z0-9!#$%&'*+.^_`|~]{1,256}")
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -35,9 +36,12 @@ class NotUsable(ValueError):  # noqa: N818 - it reads better where it is raised
     """A value that cannot be used; the message says why, and quotes it."""
 
 
-def is_subdomain(text: str) -> bool:
-    """Tell whether ``text`` is a DNS subdomain: what names of most objects are."""
-    return len(text) <= 253 and _SUBDOMAIN.fullmatch(text) is not None
+def is_name(text: str) -> bool:
+    """Tell whether ``text`` can be an object's name: a DNS subdomain, as Kubernetes means it, of labels of any length.
+
+    Services and namespaces are stricter: their names are labels.
+    """
+    return len(text) <= 253 and _NAME.fullmatch(text) is not None
 
 
 def host(text: str, wildcard: HostKind) -> HostPattern:
@@ -51,7 +55,7 @@ def host(text: str, wildcard: HostKind) -> HostPattern:
 def precise_host(text: str) -> str:
     """Return a host name without a wildcard in lower case."""
     name = text.lower()
-    if not is_subdomain(name):
+    if len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
         raise NotUsable(f"{quote(text)} is no host name such as shop.example.com or *.example.com")
     try:
         ipaddress.ip_address(name)

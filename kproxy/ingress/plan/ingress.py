@@ -186,7 +186,7 @@ def read_ingress(ingress: Ingress) -> Reading:
     """Return what an Ingress says, and what of it makes no sense."""
     key = ingress.metadata.key
     findings = Findings(KIND, key)
-    if not (is_label(key.namespace) and grammar.is_subdomain(key.name)):
+    if not (is_label(key.namespace) and grammar.is_name(key.name)):
         findings.add("metadata", f"{quote(str(key))} is no valid name; the Ingress is ignored")
         return Reading(problems=tuple(findings.problems))
     places = list(_places(ingress, findings))
@@ -257,7 +257,7 @@ def _certificates(
         field = f"spec.tls[{index}]"
         if not tls.secret_name:
             continue  # the fallback certificate is meant
-        if not grammar.is_subdomain(tls.secret_name):
+        if not grammar.is_name(tls.secret_name):
             findings.add(f"{field}.secretName", f"{quote(tls.secret_name)} is no valid name; the entry is left out")
             continue
         secret = ObjectKey(ingress.metadata.namespace, tls.secret_name)

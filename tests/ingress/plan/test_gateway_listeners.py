@@ -90,6 +90,19 @@ def test_a_bad_listener_is_not_accepted_and_the_good_one_beside_it_is(listener: 
     assert problems(plan)
 
 
+def test_of_two_listeners_of_one_name_the_second_is_not_accepted() -> None:
+    plan = planned(CLASSES, gateway({"name": "x"}, {"name": "x", "port": 8080}), settings=ALONE)
+    first, second = plan.gateways.gateways[0].listeners
+    assert first.conditions[ACCEPTED].holds
+    assert second.conditions[ACCEPTED].reason == "UnsupportedValue"
+    assert [one.port for one in plan.plan.frontends] == [80]
+
+
+def test_the_longest_name() -> None:
+    plan = planned(CLASSES, gateway({"name": "x"}, name="a" * 253), settings=ALONE)
+    assert said_of_gateway(plan, "a" * 253)[ACCEPTED] == "True Accepted"
+
+
 def test_a_gateway_without_any_good_listener_is_not_accepted() -> None:
     plan = planned(CLASSES, gateway({"name": "bad", "protocol": "INVALID"}), settings=ALONE)
     assert said_of_gateway(plan) == {ACCEPTED: "False ListenersNotValid", PROGRAMMED: "False Invalid"}

@@ -82,12 +82,16 @@ def judge(
     conflicts = _conflicts(listeners, patterns)
     overlapping = _overlapping(listeners, patterns, conflicts)
     judged = []
+    names: set[str] = set()
     for index, listener in enumerate(listeners):
         resolver = _Resolver(gateway, world, grants, certificates)
         found, secrets, refs = resolver.certificates_of(listener)
         kinds, kinds_verdict = _kinds(listener)
         conflict = conflicts.get(index)
         accepted = conflict or _accepted(gateway, listener, patterns[index], taken.get(listener.name))
+        if listener.name in names:  # routes could not say which one they mean
+            accepted = Verdict(FALSE, "UnsupportedValue", f"the name {quote(listener.name)} is there twice")
+        names.add(listener.name)
         conditions = {
             ACCEPTED: accepted._replace(status=FALSE) if conflict else accepted,
             CONFLICTED: conflict or Verdict(FALSE, "NoConflicts", "no other listener wants the same"),
@@ -127,7 +131,7 @@ def _accepted(gateway: Gateway, listener: GatewayListener, pattern: HostPattern 
         return Verdict(FALSE, "PortUnavailable", taken)
     if pattern is None:
         return Verdict(FALSE, "UnsupportedValue", f"hostname {quote(listener.hostname or '')} is no host name")
-    if not grammar.is_subdomain(listener.name):
+    if not grammar.is_name(listener.name):
         return Verdict(FALSE, "UnsupportedValue", f"{quote(listener.name)} is no name for a listener")
     unsupported = _unsupported_tls(gateway, listener) or _unsupported_routes(listener)
     return unsupported or Verdict(TRUE, "Accepted", "the listener is valid")

@@ -110,7 +110,7 @@ def _is_served(gateway: Gateway, world: World, settings: PlanSettings, problems:
     else:
         ours = _is_ours(known, settings) and _class_verdict(known).holds
     key = gateway.metadata.key
-    if ours and not (is_label(key.namespace) and grammar.is_subdomain(key.name)):
+    if ours and not (is_label(key.namespace) and grammar.is_name(key.name)):
         problems.append(Problem(KIND, key, "metadata", f"{quote(str(key))} is no valid name; the Gateway is ignored"))
         return False
     return ours
@@ -212,7 +212,7 @@ def _attach_all(
     services: set[ObjectKey] = set()
     for route in sorted(world.http_routes.values(), key=lambda route: route.metadata.age_key):
         key = route.metadata.key
-        if not (is_label(key.namespace) and grammar.is_subdomain(key.name)):
+        if not (is_label(key.namespace) and grammar.is_name(key.name)):
             problems.append(Problem(ROUTE, key, "metadata", f"{quote(str(key))} is no valid name; it is ignored"))
             continue
         its_rules = read_rules(route, references)
@@ -233,7 +233,7 @@ def _attach_all(
 
 def _route_problems(key: ObjectKey, rules: RouteRules, conditions: Verdicts) -> Iterator[Problem]:
     accepted = conditions[ACCEPTED]
-    if not accepted.holds:
+    if not accepted.holds and not (rules.dropped and not rules.matched):
         yield Problem(ROUTE, key, "spec", f"{accepted.reason}: {accepted.message}")
     for dropped in rules.dropped:
         yield Problem(ROUTE, key, f"spec.rules[{dropped.rule}]", f"{dropped.message}; the rule is left out")
