@@ -24,7 +24,7 @@ from kproxy import __version__, logs
 from kproxy.api.access import Access, AccessError
 from kproxy.api.credentials import Credentials
 from kproxy.api.failures import RefusedError, UnreachableError, Way, refusal, unreachable
-from kproxy.api.pools import Connections, Pools
+from kproxy.api.pools import Connections, Pools, shut
 
 CONNECT_SECONDS = 10.0
 PATIENCE_SECONDS = 60.0
@@ -74,6 +74,10 @@ class Answer:
     def read(self) -> bytes:
         """Return the whole body."""
         return b"".join(self.chunks())
+
+    def abort(self) -> None:
+        """Break it off while another thread reads it, who gets `UnreachableError`."""
+        shut(self._response.connection)
 
     def close(self) -> None:
         """Be done with it; a body that was not read to its end costs the connection."""

@@ -38,6 +38,9 @@ class _Signature(NamedTuple):
     ctime_ns: int
 
 
+_NONE = _Signature(0, 0, 0, 0, 0)
+
+
 class _Loaded(NamedTuple):
     """What is in force of one file, and which state of the file was looked at last; they differ if that was broken."""
 
@@ -78,6 +81,10 @@ class Folder:
             _log.info("manifest is gone", file=self._path / name)
             del self._files[name]
         return bool(changed or gone)
+
+    def doubt(self) -> None:
+        """Have every file read again at the next look; what is broken keeps what it held."""
+        self._files = {name: file._replace(signature=_NONE) for name, file in self._files.items()}
 
     def _holds(self, name: str, signature: _Signature) -> bool:
         file = self._files.get(name)
@@ -131,6 +138,7 @@ class ManifestSource:
         self._combined = Combined({}, ())
         self._statuses = {kind: WatchStatus(kind) for kind in kinds}
         self._stopping = threading.Event()
+        self._doubted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="manifests", daemon=True)
 
     @property
@@ -144,6 +152,10 @@ class ManifestSource:
             raise ManifestError(str(self._path), None, "no such folder; --manifests takes a folder of YAML files")
         self._thread.start()
 
+    def refresh(self) -> None:
+        """Read all files again, whether they seem to have changed or not, and hand over what they hold."""
+        self._doubted.set()
+
     def stop(self) -> None:
         """Deliver nothing more."""
         self._stopping.set()
@@ -156,6 +168,10 @@ class ManifestSource:
             self._stopping.wait(self._look_seconds)
 
     def _look(self) -> None:
+        if self._doubted.is_set():
+            self._doubted.clear()
+            self._folder.doubt()
+            self._combined = self._combined._replace(objects={})
         try:
             changed = self._folder.look()
         except ManifestError as error:

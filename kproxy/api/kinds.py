@@ -50,6 +50,12 @@ class ObjectKind(enum.StrEnum):
         root = "apis" if "/" in self.api_version else "api"
         return f"/{root}/{self.api_version}/{self.resource}"
 
+    def path_in(self, namespace: str) -> str:
+        """Where it keeps those of one namespace; all of them, where they lie in none."""
+        if not (self.namespaced and namespace):
+            return self.path
+        return f"{self.path.removesuffix(self.resource)}namespaces/{namespace}/{self.resource}"
+
     @property
     def group(self) -> str:
         """The API group, empty for the core group."""

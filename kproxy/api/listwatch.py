@@ -15,9 +15,11 @@ from kproxy.api.backoff import FIRST_SECONDS, LAST_SECONDS
 from kproxy.api.client import Answer
 from kproxy.api.decode import DecodeError, Page, decode_page
 from kproxy.api.failures import RefusedError, UnreachableError
+from kproxy.api.history import Glimpse
 from kproxy.api.kinds import Kind
 from kproxy.api.selection import field_selector, label_selector
 from kproxy.api.status import WatchStatus
+from kproxy.api.types import ObjectKey
 
 PAGE_SIZE = 500
 _PAGE_SECONDS = 300.0
@@ -89,6 +91,21 @@ class ListWatch:
         """List everything at once: dearer for the server, but there is nothing to expire."""
         yield self._page(self._selectors)
 
+    def glimpse(self, key: ObjectKey | None) -> Glimpse:
+        """Ask for the server's version, and for that of one object; by a list, as whoever may watch may list.
+
+        Of a namespace's objects one by name is a single read for the server.
+        """
+        path, fields = self.kind.path, self._field_selector
+        if key is not None:
+            named = f"metadata.name={key.name}"
+            fields = f"{named},{fields}" if fields and not fields.startswith("metadata.name=") else named
+            path = self.kind.path_in(key.namespace)
+        query = {"labelSelector": self._label_selector, "fieldSelector": fields, "limit": "1"}
+        page = self._page({name: value for name, value in query.items() if value}, path)
+        found = [obj.metadata.resource_version for obj in page.objects if obj.metadata.key == key]
+        return Glimpse(page.resource_version, found[0] if found else None)
+
     def learn(self, error: RefusedError, place: str | None) -> bool:
         """See what the server can't do from its refusal; tell whether asking again, in another way, makes sense."""
         message = error.status.message if error.status else ""
@@ -105,10 +122,10 @@ class ListWatch:
         selectors = {"labelSelector": self._label_selector, "fieldSelector": self._field_selector}
         return {name: selector for name, selector in selectors.items() if selector}
 
-    def _page(self, query: Mapping[str, str]) -> Page:
+    def _page(self, query: Mapping[str, str], path: str = "") -> Page:
         deadline = time.monotonic() + _PAGE_SECONDS
         chunks = []
-        with closing(self._client.get(self.kind.path, query, self._timing.idle)) as answer:
+        with closing(self._client.get(path or self.kind.path, query, self._timing.idle)) as answer:
             for chunk in answer.chunks():
                 chunks.append(chunk)
                 self._status.bytes_received += len(chunk)

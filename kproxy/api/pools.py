@@ -5,6 +5,7 @@ authority and the name that it asks for, as Go has it.
 """
 
 import base64
+import contextlib
 import functools
 import logging
 import socket
@@ -57,14 +58,18 @@ class Connections:
             self._closed = True
             connections = list(self._open)
         for connection in connections:
-            sock = connection.sock
-            sock = getattr(sock, "socket", sock)  # what lies under TLS within a proxy's TLS
-            if sock is not None:
-                try:
-                    # Not SSLSocket's own method: that pulls the TLS state from under the thread that is reading.
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
-                except OSError:
-                    continue
+            shut(connection)
+
+
+def shut(connection: Any) -> None:
+    """Have whoever waits on a connection see its end; it need not be one any more."""
+    sock = getattr(connection, "sock", None)
+    sock = getattr(sock, "socket", sock)  # what lies under TLS within a proxy's TLS
+    if sock is None:
+        return
+    with contextlib.suppress(OSError):
+        # Not SSLSocket's own method: that pulls the TLS state from under the thread that is reading.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class Pools:

@@ -9,8 +9,9 @@ server's history is no longer the one it was. Then a fresh list is handed over a
 deletions missed meanwhile are applied, and nothing that is still there is ever taken away in between. For the same
 reason, nothing is handed over of a list that is not complete.
 
-Nothing is held here but the place in history. Silence is never taken for peace: a watch that brings nothing for
-`Timing.idle` seconds, not even the bookmark that servers send each minute, is dead, whatever its connection says.
+Nothing is held here but the place in history and what changed last. Silence is never taken for peace: a watch that
+brings nothing for `Timing.idle` seconds, not even the bookmark that servers send each minute, is dead, whatever its
+connection says. Nor is a watch that was opened again taken for the old one: see `kproxy.api.suspicions`.
 """
 
 import threading
@@ -23,40 +24,33 @@ from kproxy import logs
 from kproxy.api.backoff import Backoff
 from kproxy.api.client import Answer
 from kproxy.api.decode import DecodeError, Page, decode_event
-from kproxy.api.failures import ApiError, RefusedError, UnreachableError
+from kproxy.api.failures import ApiError, RefusedError
 from kproxy.api.kinds import ObjectKind
-from kproxy.api.lines import split_lines
 from kproxy.api.listwatch import Client, ListWatch, Timing
+from kproxy.api.relists import Reason
 from kproxy.api.selection import wanted
 from kproxy.api.sink import Sink
 from kproxy.api.status import WatchStatus
+from kproxy.api.stream import PlaceLostError, SilenceError, WatchError, given_up, watch_lines
+from kproxy.api.suspicions import Suspicions
 from kproxy.api.types import ApiObject, ObjectKey
 from kproxy.api.versions import is_older
-from kproxy.api.wire import Added, Bookmark, Deleted, Error, Event, Modified, Status
+from kproxy.api.wire import Added, Bookmark, Deleted, Error, Event, Modified
 from kproxy.wording import printable
 
 _MOST_DOUBTS = 3
-"""After so many watches in a row that bring nothing but an error, or nothing at all, the place is under suspicion.
-
-It may lie in the future of a server that was set up from a backup: that server says nothing until it gets there.
-"""
+"""After so many watches in a row that bring nothing but an error, the place is given up."""
 _SAY_NOTHING_OF_THE_PLACE = (401, 403, 404, 429, 502, 503, 504)
 """A whole cluster of nodes must not list anew just because its API server was overloaded or away."""
+_UNANSWERABLE = (400, 403, 404, 405, 410, 422)
+"""Refusals of the question about the server's history: then it goes on without an answer."""
 _RECENT_SECONDS = 10.0
 
 _log = logs.get("reflector")
 
 
-class PlaceLostError(Exception):
-    """The place in the server's history is of no use; only a fresh list helps."""
-
-
-class WatchError(Exception):
-    """The watch ended, or was ended by the server, as it should not have."""
-
-    def __init__(self, text: str, retry_after: float | None = None) -> None:
-        super().__init__(text)
-        self.retry_after = retry_after
+class ListDueError(Exception):
+    """It is time to list again."""
 
 
 class Reflector:
@@ -80,38 +74,102 @@ class Reflector:
         self._stopping = threading.Event()
         self._place: str | None = None
         """The resource version up to which the sink has got everything; None before there is one."""
+        self._known = ""
+        """The last place that there was."""
         self._listed_at = -_RECENT_SECONDS
         self._doubts = 0
+        self._suspicions = Suspicions(timing.idle)
+        self._reason: Reason | None = None
+        """Why the place was given up."""
+        self._requested = threading.Event()
+        self._awake = threading.Event()
+        self._answer: Answer | None = None
 
     def stop(self) -> None:
         """Make `run` return. A request under way has to be broken off from outside."""
         self._stopping.set()
+        self._awake.set()
+
+    def relist(self) -> None:
+        """List again soon, and compare. From any thread; often asked for, it is done once in ten seconds or so."""
+        if self._requested.is_set():
+            return
+        self._requested.set()
+        wait = self._listed_at + self._suspicions.spread - time.monotonic()
+        timer = threading.Timer(max(0.0, wait), self._break_off)
+        timer.daemon = True
+        timer.start()
+
+    def _break_off(self) -> None:
+        """End the watch, or the pause, that is under way; a list goes on: it is what was asked for."""
+        self._awake.set()
+        answer = self._answer
+        if answer is not None and self._place is not None:
+            answer.abort()
 
     def run(self) -> None:
         """List and watch until stopped. Nothing that goes wrong ends it."""
         while not self._stopping.is_set():
             pause = self._attempt()
             if pause > 0:
-                self._stopping.wait(pause)
+                self._awake.wait(pause)
+                self._awake.clear()
 
     def _attempt(self) -> float:
         """Bring the sink up to date and follow until something ends it; return the seconds to wait before the next."""
         try:
-            if self._place is None and not self._server.streams_lists:
-                self._list()
-            self._watch()
-        except RefusedError as error:
-            return self._refused(error)
+            return self._follow_once()
+        except ListDueError:
+            return 0.0
         except ApiError as error:
-            return self._failed(error)
+            self._suspicions.must_ask = True
+            return self._refused(error) if isinstance(error, RefusedError) else self._failed(error)
         except PlaceLostError as error:
-            return self._lost(error)
+            return self._lost(error, error.reason)
+        except SilenceError as error:
+            return self._fell_silent(error.server)
         except (WatchError, DecodeError) as error:
             return self._doubted(error, getattr(error, "retry_after", None))
         except Exception as error:
             _log.exception("a watch failed in a way nobody foresaw", error, kind=self._kind)
             return self._doubted(error)
+
+    def _follow_once(self) -> float:
+        if self._place is not None:
+            self._look_behind(self._place)
+        if pause := self._suspicions.pause():
+            return pause
+        if self._place is None and not self._server.streams_lists:
+            self._list()
+        self._watch()
         return 0.0
+
+    def _look_behind(self, place: str) -> None:
+        """Give the place up if a list is due; else make sure, where there is reason to, that it is still one."""
+        due = self._suspicions.due()
+        if due is not None:
+            self._give_up_place(due.reason)
+            _log.info("listing again", kind=self._kind, reason=due.text)
+        elif self._requested.is_set() and time.monotonic() - self._listed_at >= self._suspicions.spread:
+            self._give_up_place(Reason.REQUESTED)
+        elif self._suspicions.must_ask:
+            self._ask(place)
+
+    def _ask(self, place: str) -> None:
+        try:
+            glimpse = self._server.glimpse(self._suspicions.object_to_ask_for)
+        except RefusedError as error:
+            if error.code not in _UNANSWERABLE:
+                raise
+            _log.debug("cannot ask for the server's history", kind=self._kind, answer=error)
+            self._suspicions.must_ask = False
+            return
+        self.status.alive()
+        self._suspicions.answered(place, glimpse)
+
+    def _give_up_place(self, reason: Reason) -> None:
+        self._place = None
+        self._reason = reason
 
     # Lists and watches
 
@@ -138,18 +196,24 @@ class Reflector:
 
     def _watch(self) -> None:
         """Open a watch, from the place reached or from the beginning, and follow it until it ends in good order."""
+        resumed = self._place is not None
         with closing(self._server.watch(self._place)) as answer:
             opened = time.monotonic()
             before = self._progress
             self.status.watches += 1
-            if self._place is not None:
+            if resumed:
                 self._works()
+            self._answer = answer
             try:
                 self._follow(answer)
             finally:
+                self._answer = None
                 lasted = time.monotonic() - opened
                 if self._progress > before or (self._place is not None and lasted >= self._timing.too_short):
                     self._backoff.reset()
+                if lasted >= self._timing.shortest_watch:
+                    self._suspicions.must_ask = True
+                self._suspicions.ended(resumed=resumed)
         if self._progress > before or self._stopping.is_set():
             return
         if self._place is None:
@@ -165,7 +229,13 @@ class Reflector:
         initial: dict[ObjectKey, ApiObject] | None = {} if self._place is None else None
         if initial is not None:
             answer.set_patience(self._timing.list_idle)
-        for line in self._lines(answer):
+        elif (patience := self._suspicions.patience()) < self._timing.idle:
+            answer.set_patience(patience)
+        for line in watch_lines(answer, self._timing.idle, self._received):
+            if self._stopping.is_set():
+                return
+            if initial is None and self._suspicions.due() is not None:
+                raise ListDueError
             event, problems = decode_event(self._kind, line)
             self.status.alive()
             if problems:
@@ -178,42 +248,8 @@ class Reflector:
                 answer.set_patience(self._timing.idle)
                 initial = None
 
-    def _lines(self, answer: Answer) -> Iterator[bytes]:
-        """Yield the lines of a watch until it ends or `stop` is called.
-
-        Bytes that make no line are no sign of life. Raises `WatchError` on silence and on a stream that is none.
-        """
-        last_line = time.monotonic()
-        try:
-            for lines in split_lines(self._counted(answer)):
-                now = time.monotonic()
-                if lines:
-                    last_line = now
-                elif now - last_line > self._timing.idle:
-                    raise WatchError(self._fell_silent(answer.server))
-                for line in lines:
-                    if self._stopping.is_set():
-                        return
-                    yield line
-        except ValueError as error:
-            raise WatchError(str(error)) from error
-        except UnreachableError as error:
-            if not error.silent:
-                raise
-            raise WatchError(self._fell_silent(answer.server)) from error
-
-    def _fell_silent(self, server: str) -> str:
-        """Draw the consequences of a watch that brings nothing; return what to call it."""
-        self._client.distrust(server)
-        if self._place is None:
-            self._server.streams_lists = False
-            return f"API server {server}: the list came to a halt"
-        return f"API server {server}: the watch brought nothing for {self._timing.idle:g} s"
-
-    def _counted(self, answer: Answer) -> Iterator[bytes]:
-        for chunk in answer.chunks():
-            self.status.bytes_received += len(chunk)
-            yield chunk
+    def _received(self, count: int) -> None:
+        self.status.bytes_received += count
 
     def _gather(self, event: Event, initial: dict[ObjectKey, ApiObject]) -> bool:
         """Add to a streamed list; tell whether it is complete now, and has been handed over."""
@@ -226,7 +262,7 @@ class Reflector:
             case Deleted(object=obj):
                 initial.pop(obj.metadata.key, None)
             case Error(object=status):
-                raise _given_up(status)
+                raise given_up(status)
             case Bookmark(ends_initial_events=True, resource_version=version):
                 self._hand_over(initial, version)
                 return True
@@ -239,19 +275,25 @@ class Reflector:
         match event:
             case Added(object=obj) | Modified(object=obj):
                 if self._advance(obj.metadata.resource_version):
-                    if wanted(self._kind, obj, self._node_name):
-                        self._sink.update(self._kind, obj)
-                    else:
-                        self._sink.delete(self._kind, obj.metadata.key)
+                    self._pass_on(obj, gone=not wanted(self._kind, obj, self._node_name))
             case Deleted(object=obj):
                 if self._advance(obj.metadata.resource_version):
-                    self._sink.delete(self._kind, obj.metadata.key)
+                    self._pass_on(obj, gone=True)
             case Bookmark(resource_version=version):
                 self._advance(version)
             case Error(object=status):
-                raise _given_up(status)
+                raise given_up(status)
         self.status.events += 1
         self._doubts = 0
+        self._suspicions.proved()
+
+    def _pass_on(self, obj: ApiObject, *, gone: bool) -> None:
+        key = obj.metadata.key
+        self._suspicions.changed(key, obj.metadata.resource_version, gone=gone)
+        if gone:
+            self._sink.delete(self._kind, key)
+        else:
+            self._sink.update(self._kind, obj)
 
     def _advance(self, version: str) -> bool:
         """Move on to ``version``; tell whether that is news. Raises `PlaceLostError` when it means going back."""
@@ -260,17 +302,31 @@ class Reflector:
             return False
         if is_older(version, self._place):
             raise PlaceLostError(f"resource version {printable(version)} came after {self._place}")
-        self._place = version
+        self._place = self._known = version
         return True
 
     def _hand_over(self, objects: dict[ObjectKey, ApiObject], version: str) -> None:
+        if is_older(version, self._known):
+            _log.warning(
+                "the API server's time ran backwards: what was restored is in force, and what is gone is not",
+                kind=self._kind,
+                resource_version=version,
+                before=self._known,
+            )
+            self._reason = Reason.HISTORY
+        if self._reason is not None:
+            self.status.listed_again(self._reason)
+            self._reason = None
         self._sink.replace(self._kind, objects)
-        self._place = version
+        self._requested.clear()
+        self._place = self._known = version
         self._listed_at = time.monotonic()
+        self._suspicions.listed(objects.values())
         self.status.lists += 1
         self.status.synced = True
         _log.info("listed", kind=self._kind, objects=len(objects), resource_version=version)
         self._works()
+        self.status.alive()
 
     # What becomes of failures
 
@@ -278,8 +334,10 @@ class Reflector:
         if self._server.learn(error, self._place):
             _log.info("the API server can do less than asked, asking for less", kind=self._kind, answer=error)
             return 0.0
-        if error.code == HTTPStatus.GONE or error.version_too_large:
-            return self._lost(error)
+        if error.code == HTTPStatus.GONE:
+            return self._lost(error, Reason.EXPIRED)
+        if error.version_too_large:
+            return self._lost(error, Reason.HISTORY)
         if self._optional and error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
             return self._absent(error)
         if error.code in _SAY_NOTHING_OF_THE_PLACE:
@@ -287,25 +345,37 @@ class Reflector:
         return self._doubted(error, error.retry_after)
 
     def _failed(self, error: Exception, retry_after: float | None = None) -> float:
-        if self._stopping.is_set():
-            return 0.0
+        if self._stopping.is_set() or self._requested.is_set():
+            return 0.0  # it was us who broke it off
         self.status.fails(str(error))
         pause = self._backoff.next(retry_after)
         _log.warning("watch failed, trying again", kind=self._kind, error=error)
         _log.debug("waiting", kind=self._kind, seconds=pause)
         return pause
 
+    def _fell_silent(self, server: str) -> float:
+        """Draw the consequences of a watch that brings nothing; if that was for long, and a list is due, make it."""
+        if self._place is not None and self._suspicions.due() is not None:
+            return 0.0
+        self._client.distrust(server)
+        self._suspicions.must_ask = True
+        text = f"the watch brought nothing for {self._timing.idle:g} s"
+        if self._place is None:
+            self._server.streams_lists = False
+            text = "the list came to a halt"
+        return self._failed(WatchError(f"API server {server}: {text}"))
+
     def _doubted(self, error: Exception, retry_after: float | None = None) -> float:
         """Fail, and after several times in a row give up the place: it may be what the server cannot cope with."""
         self._doubts += 1
         if self._doubts >= _MOST_DOUBTS and self._place is not None:
             self._doubts = 0
-            self._place = None
+            self._give_up_place(Reason.REFUSED)
         return self._failed(error, retry_after)
 
-    def _lost(self, error: Exception) -> float:
+    def _lost(self, error: Exception, reason: Reason) -> float:
         """List again, at once unless that was done just now."""
-        self._place = None
+        self._give_up_place(reason)
         if self._backoff.failures or time.monotonic() - self._listed_at < _RECENT_SECONDS:
             return self._failed(error)
         _log.info("listing again", kind=self._kind, reason=error)
@@ -324,12 +394,4 @@ class Reflector:
         since = self.status.failing_since
         if since is not None:
             _log.info("watch works again", kind=self._kind, after_seconds=round(time.monotonic() - since, 1))
-        self.status.works()
-
-
-def _given_up(status: Status) -> Exception:
-    """Return what an ERROR event means."""
-    text = f"the server gave up the watch: {status.code} {printable(status.reason)}: {printable(status.message)}"
-    if status.code == HTTPStatus.GONE:
-        return PlaceLostError(text)
-    return WatchError(text, status.details.retry_after_seconds if status.details else None)
+        self.status.recovers()

@@ -39,5 +39,8 @@ class Source(Protocol):
     def start(self) -> None:
         """Begin to deliver. Returns at once; raises where trying again cannot help."""
 
+    def refresh(self) -> None:
+        """Read everything anew, soon, and hand it over to be compared. May be called from any thread."""
+
     def stop(self) -> None:
         """Deliver nothing more from now on, and end within a second."""

@@ -50,6 +50,11 @@ class ApiSource:
         for thread in self._threads:
             thread.start()
 
+    def refresh(self) -> None:
+        """List everything again, and have it compared; often asked for, it is done once in ten seconds or so."""
+        for reflector in self._reflectors:
+            reflector.relist()
+
     def stop(self) -> None:
         """Deliver nothing more, and close the client. A thread that is just being refused an address may outlive it."""
         for reflector in self._reflectors:

@@ -5,6 +5,7 @@ following (kubernetes/kubernetes#76338).
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kproxy.api.kinds import ObjectKind
@@ -29,6 +30,8 @@ class WatchStatus:
     """Watches opened; one every five to ten minutes is normal."""
     failures: int = 0
     """Attempts that ended in an error."""
+    relists: Mapping[str, int] = field(default_factory=dict)
+    """How often everything was listed again, by reason (`kproxy.api.relists.Reason`)."""
     events: int = 0
     """Changes received."""
     bytes_received: int = 0
@@ -41,11 +44,19 @@ class WatchStatus:
         """Note a sign of life."""
         self.last_sign_of_life = time.monotonic()
 
+    def recovers(self) -> None:
+        """Note that nothing fails any more. That a watch was opened is no sign of life yet: it may stay silent."""
+        self.failing_since = None
+        self.error = None
+
     def works(self) -> None:
         """Note that all is well (again)."""
         self.alive()
-        self.failing_since = None
-        self.error = None
+        self.recovers()
+
+    def listed_again(self, reason: str) -> None:
+        """Note that a complete set was asked for again."""
+        self.relists = {**self.relists, reason: self.relists.get(reason, 0) + 1}
 
     def fails(self, error: str) -> None:
         """Note an attempt that failed. ``failing_since`` stays with the first of a row of failures."""

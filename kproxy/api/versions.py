@@ -10,5 +10,15 @@ def is_older(version: str, than: str) -> bool:
     return _is_number(version) and _is_number(than) and int(version) < int(than)
 
 
+def is_at_most(version: str, than: str) -> bool:
+    """Tell whether ``version`` is certainly not newer than another."""
+    return version == than or is_older(version, than)
+
+
+def number(version: str) -> int:
+    """Return a version for sorting; what can't be compared comes first."""
+    return int(version) if _is_number(version) else -1
+
+
 def _is_number(version: str) -> bool:
     return version.isascii() and version.isdecimal() and len(version) < 40

@@ -27,7 +27,7 @@ from kproxy.daemon.door import open_door
 from kproxy.daemon.inspect import Inspector, Sources
 from kproxy.daemon.rates import Rates
 from kproxy.daemon.settings import KernelSettings
-from kproxy.daemon.signals import Signals
+from kproxy.daemon.signals import Both, Signals
 from kproxy.node import interfaces, sysctl
 from kproxy.node.door import socket_path
 from kproxy.node.facts import node_facts, proxy_settings
@@ -132,7 +132,7 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         )
         stack.enter_context(open_door(socket_path(config.kproxy.state_directory), inspector.reply))
         watch = ConfigWatch(configured, read_config, proxier.stop)
-        with signals.steering(proxier), watch.running(), keeper.running():
+        with signals.steering(Both(proxier, source)), watch.running(), keeper.running():
             proxier.run()
         reader.read()  # and keep, for the next start
         return watch.new

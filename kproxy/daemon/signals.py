@@ -27,7 +27,31 @@ class Loop(Protocol):
         """End soon."""
 
     def resync(self) -> None:
-        """Compare all rules with the kernel's."""
+        """Compare all rules with the kernel's, and all objects with the API server's."""
+
+
+class Refreshable(Protocol):
+    """Where objects come from."""
+
+    def refresh(self) -> None:
+        """Read everything anew, soon."""
+
+
+class Both:
+    """A `Loop` of the loop itself and of the source of its objects: what is to be compared is so at both ends."""
+
+    def __init__(self, loop: Loop, source: Refreshable) -> None:
+        self._loop = loop
+        self._source = source
+
+    def stop(self) -> None:
+        """See `Loop`."""
+        self._loop.stop()
+
+    def resync(self) -> None:
+        """See `Loop`. In another thread: a signal's handler must not wait for what the one it interrupts may hold."""
+        self._loop.resync()
+        threading.Thread(target=self._source.refresh, name="refresh", daemon=True).start()
 
 
 class Signals:
@@ -61,7 +85,7 @@ class Signals:
             self._loop = None
 
     def _compare(self, _number: int, _frame: FrameType | None) -> None:
-        log.info("comparing all rules with the kernel's", signal="SIGHUP")
+        log.info("comparing all rules with the kernel's, and all objects with their source's", signal="SIGHUP")
         if self._loop is not None:  # else its first sync, which compares everything, is still to come
             self._loop.resync()
 

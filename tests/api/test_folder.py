@@ -13,6 +13,7 @@ from kproxy.api.folder import Folder, ManifestSource
 from kproxy.api.kinds import Kind
 from kproxy.api.manifests import ManifestError
 from tests.kit.recording import RecordingSink
+from tests.kit.watching_world import until
 
 
 def service(name: str, address: str = "10.96.0.1") -> str:
@@ -257,3 +258,27 @@ def test_unreadable_file_is_named(folder: Folder, tmp_path: Path, monkeypatch: p
     settle(folder)
     assert folder.errors == [f"{tmp_path}/web.yaml: cannot be read: Permission denied"]
     assert names(folder) == {"web"}
+
+
+def test_everything_is_read_again_on_request(tmp_path: Path) -> None:
+    """Also what does not seem to have changed; what is broken by now keeps what it held."""
+    web, broken = tmp_path / "web.yaml", tmp_path / "broken.yaml"
+    web.write_text(service("web"))
+    broken.write_text(service("kept"))
+    sink = RecordingSink()
+    source = ManifestSource(tmp_path, sink, "node", look_seconds=0.01)
+    source.start()
+    try:
+        sink.wait(lambda: sink.names(Kind.SERVICE) == {"web", "kept"})
+        replaced = sink.replaced
+        source.refresh()
+        sink.wait(lambda: sink.replaced > replaced, "everything again")
+        assert sink.names(Kind.SERVICE) == {"web", "kept"}
+        broken.write_text("{")
+        until(lambda: "broken.yaml" in str(source.statuses[0].error), "the error")
+        replaced = sink.replaced
+        source.refresh()
+        sink.wait(lambda: sink.replaced > replaced, "everything again")
+        assert sink.names(Kind.SERVICE) == {"web", "kept"}
+    finally:
+        source.stop()

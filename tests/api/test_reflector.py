@@ -177,6 +177,7 @@ def test_place_that_is_refused_again_and_again_is_given_up(world: World) -> None
         until(lambda: world.status.lists == 2, "a fresh list")
         world.watching()
     assert world.removed == []
+    assert world.status.relists == {"refused": 1}
 
 
 def test_token_that_expires_between_pages(world: World) -> None:
@@ -198,6 +199,7 @@ def test_deletion_missed_while_away_is_applied_without_touching_the_rest(world: 
         world.server.start()
         world.in_step()
     assert world.removed == ["a"]
+    assert world.status.relists == {"expired": 1}
 
 
 # Servers that can do less

@@ -4,6 +4,8 @@ The node's tables are watched all the time; afterwards they are what the API ser
 """
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -175,6 +177,36 @@ def test_server(here: World, name: str) -> None:
     with nothing_lost(here):
         ACTS[name](here)
         assert_in_step(here)
+
+
+@pytest.mark.parametrize("how", ["go_back", "go_back_and_on", "go_back_unnoticed", "SIGHUP"])
+def test_a_backup_that_is_put_back(here: World, how: str) -> None:
+    """What was deleted since is in force again, what was added since is not, and what was changed is as it was."""
+    here.settle()
+    before = [own_rules(here.lab.node.iptables_save(family)) for family in FAMILIES]
+    here.control.call("back_up")
+    change(here)
+    assert_in_step(here)
+    with nothing_lost(here):
+        if how == "SIGHUP":
+            here.control.call("go_back_unnoticed")
+            os.kill(here.kproxy.process.pid, signal.SIGHUP)
+        elif how == "go_back":
+            here.control.call("go_back")
+        elif how == "go_back_and_on":
+            here.control.call("go_back_and_on")
+        else:
+            here.control.call("go_back_unnoticed")
+
+        def restored() -> bool:
+            return [own_rules(here.lab.node.iptables_save(family)) for family in FAMILIES] == before
+
+        until(restored, PATIENCE, "the rules of the backup")
+    relists = select(here.kproxy.metrics(), "kproxy_watch_relists_total", kind="Service")
+    assert sum(relists.values()) >= 1
+    until(lambda: here.kproxy.get("/healthz")[0] == HTTPStatus.OK, PATIENCE, "health to be 200")
+    change(here)
+    assert_in_step(here)
 
 
 @pytest.mark.parametrize("how", ["refused", "silent", "forbidden"])

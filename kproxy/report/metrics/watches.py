@@ -6,6 +6,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from kproxy.api.relists import Reason
 from kproxy.api.status import WatchStatus
 
 
@@ -40,10 +41,19 @@ class WatchCollector(Collector):
                 "kproxy_watch_received_bytes", "Bytes received, lists and watches together", labels=("kind",)
             ),
         }
+        relists = CounterMetricFamily(
+            "kproxy_watch_relists",
+            "Complete sets received again, by reason: expired (the server had forgotten where the watch was), history "
+            "(time ran backwards there: a backup was restored), silence (a watch that was opened again brought "
+            "nothing), refused (it failed again and again), requested (SIGHUP)",
+            labels=("kind", "reason"),
+        )
         for status in self._read():
             kind = (status.kind.value,)
             age.add_metric(kind, status.age())
             failing.add_metric(kind, float(status.failing_since is not None))
             for attribute, counter in counters.items():
                 counter.add_metric(kind, getattr(status, attribute))
-        yield from (age, failing, *counters.values())
+            for reason in Reason:
+                relists.add_metric((*kind, reason), status.relists.get(reason, 0))
+        yield from (age, failing, relists, *counters.values())

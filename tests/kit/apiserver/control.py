@@ -24,11 +24,15 @@ from tests.kit.apiserver.watching import StreamingLists
 
 Verb: TypeAlias = Literal[
     "accept",
+    "back_up",
     "black_hole",
     "compact",
     "cut_connections",
     "end_watches",
     "freeze",
+    "go_back",
+    "go_back_and_on",
+    "go_back_unnoticed",
     "new_epoch",
     "refuse",
     "renew_certificate",

@@ -47,12 +47,16 @@ Action: TypeAlias = Send | Pause | End | Cut
 
 
 class Status(msgspec.Struct, frozen=True, tag=True):
-    """Answer with this code instead; ``retry_after`` in seconds goes into the header, as a real server sends it."""
+    """Answer with this code instead; ``retry_after`` in seconds goes into the header, as a real server sends it.
+
+    ``cause`` is what the details say: ``ResourceVersionTooLarge``.
+    """
 
     code: int
     retry_after: int | None = None
     reason: str | None = None
     message: str | None = None
+    cause: str | None = None
 
 
 class Hang(msgspec.Struct, frozen=True, tag=True):

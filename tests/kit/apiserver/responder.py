@@ -107,7 +107,10 @@ class Responder:
     async def _respond(self, writer: "_Writer", call: Call, user: str, fault: Status | None) -> None:
         try:
             if fault is not None:
-                raise ApiError(fault.code, fault.message, retry_after=fault.retry_after, reason=fault.reason)
+                details = {"causes": [{"reason": fault.cause}]} if fault.cause else None
+                raise ApiError(
+                    fault.code, fault.message, retry_after=fault.retry_after, reason=fault.reason, details=details
+                )
             if not user:
                 raise ApiError(401)
             result = api.answer(self._store, self._settings, call)

@@ -56,6 +56,7 @@ class ApiServer:
         self._authority = Authority()
         self._certificate = self._authority.issue_server(self._names)
         self._runner: Runner | None = None
+        self._backup = self.store.snapshot()
         for obj in objects:
             self.put(obj)
 
@@ -171,9 +172,38 @@ class ApiServer:
         """Remember all objects and versions, for `restore`."""
         return self.store.snapshot()
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Go back to older objects and versions; all connections are cut, as when a server is set up from a backup."""
-        self._across_a_cut(lambda: self.store.restore(snapshot))
+    def restore(self, snapshot: Snapshot, *, passed: int = 0, cut: bool = True) -> None:
+        """Go back to older objects and versions; all connections are cut, as when a server is set up from a backup.
+
+        ``passed`` versions are gone by before anybody can connect: the cluster's other components write, too. Without
+        ``cut``, watches stand, and are silent until the new history passes the place where they are.
+        """
+
+        def change() -> None:
+            self.store.restore(snapshot)
+            if passed:
+                self.store.advance(self.store.version + passed)
+
+        if cut:
+            self._across_a_cut(change)
+        else:
+            change()
+
+    def back_up(self) -> None:
+        """Remember everything as it is now, for `go_back` and `go_back_unnoticed`."""
+        self._backup = self.snapshot()
+
+    def go_back(self) -> None:
+        """Restore what `back_up` remembered; all connections are cut."""
+        self.restore(self._backup)
+
+    def go_back_and_on(self) -> None:
+        """Restore what `back_up` remembered, and pass all versions that there were before anybody can connect."""
+        self.restore(self._backup, passed=self.version - self._backup.version + 100)
+
+    def go_back_unnoticed(self) -> None:
+        """Restore what `back_up` remembered, with all connections left as they are."""
+        self.restore(self._backup, cut=False)
 
     def new_epoch(self, first_version: int = 1) -> None:
         """Keep the objects, but number versions anew from a low one; all connections are cut."""

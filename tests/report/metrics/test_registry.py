@@ -238,6 +238,9 @@ def test_watches_are_asked_at_each_scrape() -> None:
     status.last_sign_of_life -= 100
     assert value(metrics, "kproxy_watch_failing", kind="EndpointSlice") == 1
     assert value(metrics, "kproxy_watch_failures_total", kind="EndpointSlice") == 1
+    status.listed_again("history")
+    assert value(metrics, "kproxy_watch_relists_total", kind="EndpointSlice", reason="history") == 1
+    assert value(metrics, "kproxy_watch_relists_total", kind="EndpointSlice", reason="silence") == 0
     age = value(metrics, "kproxy_watch_age_seconds", kind="EndpointSlice")
     assert age is not None
     assert 100 <= age < 130

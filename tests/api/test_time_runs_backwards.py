@@ -1,0 +1,405 @@
+"""A backup of etcd is put back: resource versions fall, and objects are what they once were, and no watch tells.
+
+Afterwards kproxy holds what the server holds, however the two meet again: before the new history has reached the place
+that kproxy knows or after, with connections cut or not. What it costs is bounded.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kproxy.api.history import Glimpse, Seen, contradiction, is_missing
+from kproxy.api.kinds import Kind
+from kproxy.api.relists import Reason, Relists
+from kproxy.api.types import ObjectKey
+from tests.kit.apiserver import ApiServer
+from tests.kit.apiserver.faults import Silence, Status
+from tests.kit.apiserver.objects import make_node, make_service, make_slice
+from tests.kit.watching_world import FAST, NODE, World, running, until
+
+QUIET = FAST._replace(idle=60.0)
+"""So patient that nothing is noticed by silence."""
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is one node, and nothing to spread."""
+    monkeypatch.setattr("kproxy.api.relists._SPREAD", 1 / 600)
+
+
+@pytest.fixture
+def world(api_server: ApiServer, kubeconfig: Path) -> World:
+    world = World(api_server, kubeconfig, timing=QUIET)
+    world.put("a", "b")
+    return world
+
+
+def reasons(world: World) -> dict[str, int]:
+    return dict(world.status.relists)
+
+
+# What may have happened since the backup
+
+
+def added(world: World) -> None:
+    world.put("new")
+
+
+def changed(world: World) -> None:
+    world.put("b", address="10.96.9.9")
+
+
+def deleted(world: World) -> None:
+    world.delete("a")
+
+
+def everything(world: World) -> None:
+    added(world)
+    deleted(world)
+    changed(world)
+
+
+def nothing_of_this_kind(world: World) -> None:
+    """Only bookmarks moved the place: what is restored is what was."""
+    for number in range(5):
+        world.server.put(make_node(f"other-{number}"))
+    received = world.status.bytes_received
+    world.server.send_bookmarks()
+    until(lambda: world.status.bytes_received > received, "the bookmark")
+
+
+SINCE: list[Callable[[World], None]] = [added, changed, deleted, everything, nothing_of_this_kind]
+
+
+@pytest.mark.parametrize("since", SINCE)
+def test_before_the_new_history_gets_there(world: World, since: Callable[[World], None]) -> None:
+    """The server's version is lower than what was seen: that is asked for after every connection that broke."""
+    with running(world):
+        world.watching()
+        world.server.back_up()
+        since(world)
+        world.in_step()
+        world.server.go_back()
+        world.put("after")
+        world.in_step()
+        assert reasons(world) == {"history": 1}
+
+
+@pytest.mark.parametrize("since", [added, changed, everything])
+def test_after_the_new_history_has_passed_it(world: World, since: Callable[[World], None]) -> None:
+    """No version ever goes back for kproxy, but what changed last is not as it was left."""
+    with running(world):
+        world.watching()
+        world.server.back_up()
+        since(world)
+        world.in_step()
+        world.server.go_back_and_on()
+        world.in_step()
+        world.put("after")
+        world.in_step()
+        assert reasons(world) == {"history": 1}
+
+
+def test_deletion_that_is_undone_and_passed(world: World) -> None:
+    with running(world):
+        world.watching()
+        world.server.back_up()
+        world.delete("a")
+        world.in_step()
+        world.server.go_back_and_on()
+        world.in_step()
+        assert reasons(world) == {"history": 1}
+
+
+def test_other_kinds(api_server: ApiServer, kubeconfig: Path) -> None:
+    kinds = [Kind.ENDPOINT_SLICE, Kind.NODE, Kind.SERVICE_CIDR]
+    world = World(api_server, kubeconfig, kinds=kinds, timing=QUIET)
+    world.server.put(make_slice("web", endpoints=["10.1.0.1"]))
+    world.server.put(make_node(NODE))
+    with running(world):
+        for kind in kinds:
+            world.in_step(kind)
+        world.server.back_up()
+        world.server.put(make_slice("web", endpoints=["10.1.0.2"]))
+        world.server.put(make_node(NODE, labels={"topology.kubernetes.io/zone": "z"}))
+        for kind in kinds:
+            world.in_step(kind)
+        world.server.go_back_and_on()
+        for kind in kinds:
+            world.in_step(kind)
+    assert [dict(status.relists) for status in world.source.statuses[:2]] == [{"history": 1}] * 2
+
+
+def test_several_backups_in_a_row(world: World) -> None:
+    world = World(world.server, world.kubeconfig, timing=FAST._replace(idle=0.5))
+    with running(world):
+        world.watching()
+        for _ in range(3):
+            world.server.back_up()
+            everything(world)
+            world.in_step()
+            world.server.go_back()
+            world.in_step()
+
+
+def test_connections_that_nobody_cut(api_server: ApiServer, kubeconfig: Path) -> None:
+    """The watch is silent, and is opened again, and is silent: until the server is asked."""
+    world = World(api_server, kubeconfig, timing=FAST)
+    world.put("a", "b")
+    with running(world):
+        world.watching()
+        world.server.back_up()
+        everything(world)
+        world.in_step()
+        world.server.go_back_unnoticed()
+        world.in_step()
+        assert reasons(world) == {"history": 1}
+
+
+def test_reopened_watch_that_is_silent_for_too_long(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that can't be asked, and whose watch says nothing until its history has passed the place."""
+    caplog.set_level(logging.INFO)
+    world = World(world.server, world.kubeconfig, timing=FAST._replace(idle=0.5))
+    with running(world):
+        world.watching()
+        world.server.back_up()
+        world.server.faults.add(Status(403), resource="services", verb="list", times=None)
+        nothing_of_this_kind(world)
+        world.server.go_back()
+        world.put("unseen")  # at a version that the watch is past
+        world.in_step()
+    reported = [
+        str(record.__dict__["fields"].get("reason")) for record in caplog.records if "fields" in record.__dict__
+    ]
+    assert any("watches that were opened again have brought nothing for" in reason for reason in reported)
+
+
+def test_what_is_said(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with running(world):
+        world.watching()
+        world.server.back_up()
+        everything(world)
+        world.in_step()
+        world.server.go_back()
+        world.in_step()
+    assert "the API server's history is another than before: listing again, and comparing" in caplog.messages
+    assert (
+        "the API server's time ran backwards: what was restored is in force, and what is gone is not" in caplog.messages
+    )
+    assert set(world.removed) == {"a", "new"}
+
+
+def test_server_that_has_not_caught_up_with_itself(world: World) -> None:
+    """A list of a server that is behind: 504, Too large resource version. It is asked again, in pages as well."""
+    too_large = Status(504, retry_after=0, cause="ResourceVersionTooLarge", message="Too large resource version: 9")
+    with running(world):
+        world.watching()
+        world.server.back_up()
+        everything(world)
+        world.in_step()
+        world.server.faults.add(too_large, resource="services", verb="watch", param="sendInitialEvents", times=2)
+        world.server.go_back()
+        world.in_step()
+        world.server.settings.streaming_lists = "forbidden"
+        everything(world)
+        world.in_step()
+
+
+def test_page_that_goes_on_from_a_history_that_is_gone(world: World) -> None:
+    """The token of a page names a version that the server has not reached."""
+    world.server.settings.streaming_lists = "forbidden"
+    world.server.replace_all(make_service(f"s{number:04}", cluster_ip="10.96.0.1") for number in range(600))
+    too_large = Status(504, retry_after=0, cause="ResourceVersionTooLarge")
+    world.server.faults.add(too_large, resource="services", verb="list", param="continue")
+    with running(world):
+        world.watching()
+        assert len(world.sink.names(Kind.SERVICE)) == 600
+
+
+# What it costs where nothing is wrong
+
+
+@pytest.mark.parametrize("meanwhile", [added, changed, deleted, everything, lambda _: None])
+def test_outage_costs_a_question_and_no_list(world: World, meanwhile: Callable[[World], None]) -> None:
+    """Also if what changed last is deleted meanwhile: the watch tells of it."""
+    with running(world):
+        world.watching()
+        changed(world)
+        world.put("a", address="10.96.0.7")
+        world.in_step()
+        world.server.stop()
+        meanwhile(world)
+        world.server.start()
+        world.in_step()
+        world.watching()
+        world.put("last")
+        world.in_step()
+        assert world.status.lists == 1
+        questions = world.server.requests.seen("services", "list")
+        assert [dict(request.query)["limit"] for request in questions] == ["1"]
+        assert questions[0].path == "/api/v1/namespaces/default/services"
+        assert "metadata.name=a" in dict(questions[0].query)["fieldSelector"]
+
+
+def test_watch_that_ends_in_good_order_costs_not_even_a_question(world: World) -> None:
+    with running(world):
+        world.watching()
+        world.server.end_watches()
+        world.server.requests.wait("services", "watch", count=2)
+        world.put("c")
+        world.in_step()
+    assert world.server.requests.count("services", "list") == 0
+
+
+def test_watch_of_its_full_length_is_followed_by_a_question(api_server: ApiServer, kubeconfig: Path) -> None:
+    timing = QUIET._replace(shortest_watch=1.0, longest_watch=1.0)
+    world = World(api_server, kubeconfig, timing=timing)
+    with running(world):
+        world.watching()
+        world.server.requests.wait("services", "list")
+        assert world.status.lists == 1
+
+
+def test_silence_costs_few_lists(api_server: ApiServer, kubeconfig: Path) -> None:
+    """A server without bookmarks: each watch is silent, and yet it is not listed each time."""
+    world = World(api_server, kubeconfig, timing=FAST._replace(idle=0.2))
+    world.put("a")
+    world.server.faults.add(Silence(), resource="services", verb="watch", times=None, param="resourceVersion")
+    with running(world):
+        world.watching()
+        began = time.monotonic()
+        until(lambda: world.status.watches > 12, "watches")
+        assert world.status.lists <= 2 + (time.monotonic() - began) / 0.6
+
+
+def clockwork(rand: float = 0.0) -> tuple[Relists, Callable[[float], None]]:
+    now = [1000.0]
+    relists = Relists(90.0, clock=lambda: now[0], rand=lambda: rand)
+
+    def go(seconds: float) -> None:
+        now[0] += seconds
+
+    return relists, go
+
+
+def test_suspicion_is_listed_again_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    relists, go = clockwork()
+    relists.listed()
+    relists.suspect(Reason.SILENCE, "x")
+    go(269)
+    assert relists.due() is None
+    assert relists.pause() == pytest.approx(1)
+    go(2)
+    due = relists.due()
+    assert due is not None
+    assert due.reason is Reason.SILENCE
+    relists.listed()
+    assert relists.due() is None
+
+
+def test_certainty_is_listed_again_at_once_but_not_ever_again() -> None:
+    relists, go = clockwork()
+    relists.suspect(Reason.HISTORY, "x")
+    assert relists.due() is not None
+    relists.listed()
+    relists.suspect(Reason.HISTORY, "x")
+    go(89)
+    assert relists.due() is None
+    go(2)
+    assert relists.due() is not None
+
+
+def test_certainty_overtakes_a_suspicion() -> None:
+    relists, go = clockwork()
+    relists.listed()
+    go(100)
+    relists.suspect(Reason.SILENCE, "x")
+    relists.suspect(Reason.HISTORY, "y")
+    relists.suspect(Reason.SILENCE, "z")
+    due = relists.due()
+    assert due is not None
+    assert due.text == "y"
+
+
+def test_nodes_are_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    waits = []
+    for share in (0.0, 0.25, 0.999):
+        relists, _ = clockwork(share)
+        relists.suspect(Reason.HISTORY, "x")
+        waits.append(round(relists.pause(), 1))
+    assert waits == [0.0, 2.5, 10.0]
+    assert relists.spread == 10.0
+
+
+# What contradicts what
+
+
+A = ObjectKey("d", "a")
+
+
+@pytest.mark.parametrize(
+    ("place", "seen", "glimpse", "contradicts"),
+    [
+        ("10", None, Glimpse("10"), False),
+        ("10", None, Glimpse("9"), True),
+        ("10", None, Glimpse("100"), False),
+        ("10", Seen(A, "7"), Glimpse("12", "7"), False),
+        ("10", Seen(A, "7"), Glimpse("12", "12"), False),
+        ("10", Seen(A, "7"), Glimpse("12", "6"), True),
+        ("10", Seen(A, "7"), Glimpse("12", "8"), True),
+        ("10", Seen(A, "7"), Glimpse("12", "10"), True),
+        ("10", Seen(A, "7"), Glimpse("12", None), False),
+        ("10", Seen(A, "7", gone=True), Glimpse("12", None), False),
+        ("10", Seen(A, "7", gone=True), Glimpse("12", "3"), True),
+        ("10", Seen(A, "7", gone=True), Glimpse("12", "7"), False),
+        ("10", Seen(A, "7", gone=True), Glimpse("12", "11"), False),
+        ("x", Seen(A, "y"), Glimpse("z", "w"), False),
+    ],
+)
+def test_contradiction(place: str, seen: Seen | None, glimpse: Glimpse, contradicts: bool) -> None:
+    assert (contradiction(place, seen, glimpse) is not None) is contradicts
+
+
+def test_missing() -> None:
+    assert is_missing(Seen(A, "7"), Glimpse("12", None))
+    assert not is_missing(Seen(A, "7", gone=True), Glimpse("12", None))
+    assert not is_missing(Seen(A, "7"), Glimpse("12", "7"))
+    assert not is_missing(None, Glimpse("12", None))
+
+
+# On request
+
+
+def test_request_lists_again_and_compares(world: World) -> None:
+    world = World(world.server, world.kubeconfig, timing=FAST._replace(idle=5.0))
+    with running(world):
+        world.watching()
+        world.server.back_up()
+        everything(world)
+        world.in_step()
+        world.server.go_back_unnoticed()
+        world.source.refresh()
+        world.source.refresh()
+        world.in_step()
+        assert reasons(world) in ({"requested": 1}, {"history": 1})
+        assert world.status.failures == 0
+        assert world.status.lists == 2
+
+
+def test_requests_in_a_row_are_one(world: World) -> None:
+    world = World(world.server, world.kubeconfig, timing=FAST._replace(idle=3.0))
+    with running(world):
+        world.watching()
+        began = time.monotonic()
+        for _ in range(100):
+            world.source.refresh()
+            time.sleep(0.01)
+        until(lambda: world.status.lists >= 3, "lists")
+        assert world.status.lists <= 2 + (time.monotonic() - began) / (3.0 / 600)
+        assert reasons(world) == {"requested": world.status.lists - 1}
