@@ -19,6 +19,7 @@ from kproxy.api.manifests import Combined, Manifest, ManifestError, combine, rea
 from kproxy.api.sink import Sink
 from kproxy.api.status import WatchStatus
 from kproxy.api.types import ApiObject, ObjectKey
+from kproxy.faults import contained
 
 SUFFIXES = (".yaml", ".yml", ".json")
 LOOK_SECONDS = 0.25
@@ -164,7 +165,8 @@ class ManifestSource:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._look()
+            with contained("manifests"):
+                self._look()
             self._stopping.wait(self._look_seconds)
 
     def _look(self) -> None:

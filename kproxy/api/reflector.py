@@ -36,6 +36,7 @@ from kproxy.api.suspicions import Suspicions
 from kproxy.api.types import ApiObject, ObjectKey
 from kproxy.api.versions import is_older
 from kproxy.api.wire import Added, Bookmark, Deleted, Error, Event, Modified
+from kproxy.faults import survived
 from kproxy.wording import printable
 
 _MOST_DOUBTS = 3
@@ -131,7 +132,7 @@ class Reflector:
         except (WatchError, DecodeError) as error:
             return self._doubted(error, getattr(error, "retry_after", None))
         except Exception as error:
-            _log.exception("a watch failed in a way nobody foresaw", error, kind=self._kind)
+            survived(f"watch of {self._kind}", error, "a watch failed in a way nobody foresaw")
             return self._doubted(error)
 
     def _follow_once(self) -> float:

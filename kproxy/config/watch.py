@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from kproxy import logs
 from kproxy.config import Config, ConfigError
+from kproxy.faults import contained
 
 log = logs.get("config")
 
@@ -42,16 +43,23 @@ class ConfigWatch:
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
-            try:
-                config = self._read()
-            except ConfigError as error:
-                if str(error) != self._problem:
-                    self._problem = str(error)
-                    for line in error.problems:
-                        log.error("the new configuration can't be used; the one in force stays", problem=line)
-                continue
-            self._problem = ""
-            if config != self._current:
-                self.new = config
-                self._changed()
-                return
+            with contained("config watch"):
+                if self._look():
+                    return
+
+    def _look(self) -> bool:
+        """Read the configuration; return whether it is another one, which is told then."""
+        try:
+            config = self._read()
+        except ConfigError as error:
+            if str(error) != self._problem:
+                self._problem = str(error)
+                for line in error.problems:
+                    log.error("the new configuration can't be used; the one in force stays", problem=line)
+            return False
+        self._problem = ""
+        if config == self._current:
+            return False
+        self.new = config
+        self._changed()
+        return True

@@ -9,7 +9,9 @@ import os
 import socket
 import socketserver
 import struct
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -17,6 +19,7 @@ from typing import TypeAlias
 import msgspec
 
 from kproxy import logs
+from kproxy.faults import survived
 
 log = logs.get("door")
 
@@ -26,6 +29,7 @@ Answerer: TypeAlias = Callable[[bytes], bytes]
 _MOST_BYTES = 64 * 1024
 _PATIENCE_SECONDS = 10.0
 _MOST_AT_ONCE = 4
+_PAUSE_SECONDS = 0.2
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 
 
@@ -65,6 +69,20 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.answer = answer
         self.turns = threading.BoundedSemaphore(_MOST_AT_ONCE)
         super().__init__(str(path), _Handler)
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        """Take up a connection; where no more descriptors are to be had, not sooner than in a moment."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_PAUSE_SECONDS)
+            raise
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Go on with the next question."""
+        del request, client_address
+        if (error := sys.exception()) is not None:
+            survived("door", error)
 
     def server_bind(self) -> None:
         """Bind, and shut others out before anybody can connect: nobody can until the socket listens."""

@@ -129,8 +129,11 @@ def _left_behind(config: Config) -> Iterator[str]:
     """
     if config.mode is not ProxyMode.NFTABLES:
         yield from rules_left_in(_OTHER[_variant(config)])
-    if _has_nftables(names.KUBE_PROXY_TABLE):
-        yield "kube-proxy has left its table in nftables, which works beside kproxy's rules: kube-proxy --cleanup"
+
+
+def has_kube_proxy_table() -> bool:
+    """Tell whether kube-proxy has left its table in nftables."""
+    return _has_nftables(names.KUBE_PROXY_TABLE)
 
 
 def _has_nftables(table: str) -> bool:

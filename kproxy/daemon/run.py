@@ -25,10 +25,12 @@ from kproxy.conntrack.reconciler import Reconciler
 from kproxy.daemon import engines
 from kproxy.daemon.door import open_door
 from kproxy.daemon.inspect import Inspector, Sources
+from kproxy.daemon.nodeview import NodeViewer
 from kproxy.daemon.rates import Rates
 from kproxy.daemon.settings import KernelSettings
 from kproxy.daemon.signals import Both, Signals
-from kproxy.node import interfaces, sysctl
+from kproxy.faults import watch_threads
+from kproxy.node import interfaces, limits, sysctl
 from kproxy.node.door import socket_path
 from kproxy.node.facts import node_facts, proxy_settings
 from kproxy.plan.settings import NodeFacts
@@ -42,6 +44,7 @@ from kproxy.report.health import HealthState
 from kproxy.report.healthcheck import HealthCheckServers
 from kproxy.report.http import BindError, HttpServers
 from kproxy.report.metrics import ConnectionCounters, Metrics, Store
+from kproxy.report.node import NodeReporter
 from kproxy.report.pages import health_routes, metrics_routes
 from kproxy.report.reporter import Reporter
 
@@ -54,10 +57,14 @@ def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> 
     ``signals`` must be handled by now.
     """
     started = time.time()
+    watch_threads()
+    shortage = limits.raise_open_files()
     while True:
         logs.setup(config.proxy.logging.format, config.proxy.logging.verbosity)
         for warning in config.warnings:
             log.warning(warning)
+        if shortage:
+            log.routine(shortage)
         if config.options.write_config_to:
             return _write_config(config)
         if config.options.init_only:
@@ -94,7 +101,7 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
     log.info("starting", version=__version__, node=config.node_name, mode=config.mode)
     if problem := sysctl.set_oom_score_adj(config.proxy.oom_score_adj):
         log.routine(problem)
-    metrics = Metrics(config.mode)
+    metrics = Metrics(config.mode, since=started)
     metrics.config_warnings(len(config.warnings))
     inbox = Inbox()
     client = _client(config, metrics)
@@ -115,17 +122,28 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         metrics.watch_statuses(lambda: source.statuses)
         health.watch_statuses(lambda: source.statuses)
         servers = stack.enter_context(_http(config, health, metrics, events, started))
+        facts, planning = _facts(config), proxy_settings(config)
+        viewer = NodeViewer(facts, planning, from_api=client is not None)
         checks = HealthCheckServers(
             servers,
             health.proxy_healthy,
             failed=events.health_check_failed,
             counted=lambda serving, failed: metrics.health_check_node_ports(serving=serving, failed=failed),
+            short=viewer.lacks,
+            spare=lambda: limits.open_files().spare,
         )
         keeper = _keeper(config, backends, metrics)
         reporter = Reporter(
-            metrics, health, checks, keeper, after_first_sync=lambda: _after_first_sync(config, settings)
+            metrics,
+            health,
+            checks,
+            keeper,
+            after_first_sync=lambda: _after_first_sync(config, settings),
+            node=NodeReporter(viewer, metrics, events, gone=settings.retry),
         )
-        proxier = _proxier(config, backends, inbox, reporter)
+        pacer = Pacer(config.kproxy.cpu_share, config.rules.min_sync_period)
+        resync = config.kproxy.resync_period
+        proxier = Proxier(backends, planning, facts, inbox, pacer, reporter, resync_seconds=resync)
         reader = _connections(config, proxier, metrics)
         inspector = Inspector(
             config, started, Sources(proxier, health, reporter, lambda: source.statuses, Rates(reader.read))
@@ -184,7 +202,7 @@ def _http(
     config: Config, health: HealthState, metrics: Metrics, events: EventRecorder, started: float
 ) -> Iterator[HttpServers]:
     """Serve health and metrics."""
-    servers = HttpServers()
+    servers = HttpServers(limits.open_files().most_clients)
     servers.start()
     hard_fail = config.proxy.bind_address_hard_fail
     try:
@@ -198,21 +216,21 @@ def _http(
         servers.stop()
 
 
-def _proxier(config: Config, backends: Sequence[Backend], inbox: Inbox, reporter: Reporter) -> Proxier:
+def _facts(config: Config) -> Callable[[Node | None, Collection[ServiceCIDR]], NodeFacts]:
+    """Return what knows what is so of the node."""
     by_prefix = bool(config.proxy.node_port_addresses) and not config.node_ports_on_primary
 
     def facts(node: Node | None, service_cidrs: Collection[ServiceCIDR]) -> NodeFacts:
         return node_facts(
             config.node_name,
             node,
+            bind_address=config.proxy.bind_address,
             interface_addresses=interfaces.addresses() if by_prefix else None,
             service_cidrs=service_cidrs,
             tcp_be_liberal=sysctl.tcp_be_liberal(),
         )
 
-    pacer = Pacer(config.kproxy.cpu_share, config.rules.min_sync_period)
-    settings = proxy_settings(config)
-    return Proxier(backends, settings, facts, inbox, pacer, reporter, resync_seconds=config.kproxy.resync_period)
+    return facts
 
 
 def _connections(config: Config, proxier: Proxier, metrics: Metrics) -> ConnectionReader:

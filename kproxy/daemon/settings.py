@@ -63,9 +63,16 @@ class KernelSettings:
             self._note(setting)
             (outcome,) = sysctl.apply([setting])
             if outcome.problem:
-                log.warning(outcome.problem)
+                # That the module is missing is said once, as a problem of the node, not for each of its settings.
+                say = log.routine if outcome.missing_module else log.warning
+                say(outcome.problem)
             elif outcome.written:
                 log.info("set a sysctl", name=setting.name, before=outcome.found, now=setting.value)
+
+    def retry(self, reason: str) -> None:
+        """Make what could not be made before: a reason for that may be gone, see `kproxy.node.problems`."""
+        if reason == "NoConntrack":
+            self.make()
 
     def make_without_rules(self) -> None:
         """Write them before there are any rules, but for the guard: what ``--init-only`` is for."""

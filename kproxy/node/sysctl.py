@@ -17,6 +17,7 @@ from kproxy.config import Config
 from kproxy.config.schema import Conntrack
 from kproxy.state.model import IPFamily
 
+_CONNTRACK_MAX = "proc/sys/net/netfilter/nf_conntrack_max"
 _HASH_SIZE = "sys/module/nf_conntrack/parameters/hashsize"
 _LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
 
@@ -69,6 +70,8 @@ class Outcome(NamedTuple):
     written: bool = False
     problem: str = ""
     """Empty, or one line that says what could not be set, why, and the remedy."""
+    missing_module: bool = False
+    """Whether the setting is one of nf_conntrack's, and that is not loaded."""
 
 
 def wanted(config: Config, cores: int) -> Iterator[Setting]:
@@ -126,6 +129,8 @@ def apply(settings: Iterable[Setting], root: Path = Path("/")) -> list[Outcome]:
 def _apply(setting: Setting, root: Path) -> Outcome:
     path = root / setting.path
     found: int | None = None
+    if "nf_conntrack" in setting.path and not (root / _CONNTRACK_MAX).exists():
+        return Outcome(setting, None, problem=_without_module(setting), missing_module=True)
     try:
         found = int(path.read_text().split()[0])
         if setting.satisfied_by(found):
@@ -167,6 +172,14 @@ def _reason(error: OSError) -> str:
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return "it is read-only here"
     return error.strerror or str(error)
+
+
+def _without_module(setting: Setting) -> str:
+    least = "at least " if setting.at_least else ""
+    return (
+        f"{setting.name} could not be read and could not be set to {least}{setting.value}, {setting.why}: "
+        "there is no such setting here, as its module is not loaded; run on the node: modprobe nf_conntrack"
+    )
 
 
 def _problem(setting: Setting, found: int | None, reason: str) -> str:

@@ -9,13 +9,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, ParamSpec, Protocol
 
 import msgspec
 
 from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.types import ApiObject, EndpointSlice, Node, ObjectKey, Problem, Service, ServiceCIDR
 from kproxy.backends.base import Backend, BackendError, Counts, SyncReport
+from kproxy.faults import contained, explain, survived
 from kproxy.plan.claims import Loss
 from kproxy.plan.model import Plan
 from kproxy.plan.planner import Planner
@@ -26,6 +27,8 @@ from kproxy.state.model import IPFamily, ServicePortName
 from kproxy.state.tracker import Change, Tracker
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
 
 DRIFT_CHECK_SECONDS = 0.5
 COUNTS_PATIENCE_SECONDS = 1.0
@@ -49,8 +52,8 @@ class Observer(Protocol):
     def sync_failed(self, family: IPFamily, error: BackendError, *, full: bool, seconds: float) -> None:
         """A family's rules could not be applied; what was in force before still is."""
 
-    def programmed(self, trigger_times: Sequence[str]) -> None:
-        """All families have in the kernel what slices asked for that carry these trigger times (RFC 3339)."""
+    def programmed(self, family: IPFamily, trigger_times: Sequence[str]) -> None:
+        """A family has in the kernel what its slices asked for that carry these trigger times (RFC 3339)."""
 
     def drifted(self, family: IPFamily) -> None:
         """Somebody else changed the tables; they are about to be repaired."""
@@ -98,10 +101,23 @@ class _Family:
         """Whether the kernel must be looked at even if no service changed."""
         self.full = True
         """Whether the kernel must be compared as a whole."""
+        self.trigger_times: dict[ObjectKey, list[str]] = {}
+        """When changes were made that wait to be applied, as the slices say (RFC 3339), by slice."""
         self.losses: Sequence[Loss] = ()
         """The frontends that do nothing, as they were told last."""
         self.applied = False
         """Whether the kernel has been brought in line with a plan at least once."""
+
+    def take(self, kind: ObjectKind, key: ObjectKey, obj: ApiObject | None) -> Change:
+        """Take an object into the state, or out of it."""
+        change = _change(self.tracker, kind, key, obj)
+        if kind is Kind.ENDPOINT_SLICE and change.changed:
+            annotations = obj.metadata.annotations if isinstance(obj, EndpointSlice) else None
+            if obj is None:  # the time it bears is that of its last change, not of its end
+                self.trigger_times.pop(key, None)
+            elif annotations is not None and annotations.trigger_time:
+                self.trigger_times.setdefault(key, []).append(annotations.trigger_time)
+        return change
 
     @property
     def needs_sync(self) -> bool:
@@ -151,7 +167,6 @@ class Proxier:
         self._listed: set[ObjectKind] = set()
         self._started = time.monotonic()
         self._queued_since: float | None = None
-        self._trigger_times: dict[str, None] = {}
         self._stop = threading.Event()
         self._kernel = threading.Lock()
         """Held by whoever uses the backends."""
@@ -184,6 +199,8 @@ class Proxier:
                     found[family.backend.family] = family.backend.counts()
         except BackendError as error:
             log.warning("cannot read the counters of connections: %s", error)
+        except Exception as error:  # a scrape has more to tell
+            survived("counters of connections", error)
         finally:
             self._kernel.release()
         return found
@@ -194,12 +211,21 @@ class Proxier:
             self._inbox.wait(self._seconds_to_wait())
             if self._stop.is_set():
                 return
-            self.take(self._inbox.drain())
-            with self._kernel:
-                self._look_around()
-                if self._may_sync():
-                    self.sync()
-            self._observer.idle()
+            with contained("loop"):  # around what is contained part by part: nothing at all may end it
+                self._go_round()
+
+    def _go_round(self) -> None:
+        self.take(self._inbox.drain())
+        with self._kernel:
+            self._look_around()
+            if self._may_sync():
+                self.sync()
+        self._tell(self._observer.idle)
+
+    def _tell(self, say: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Tell the observer something. What goes wrong with it there is no reason to do less here."""
+        with contained("report"):
+            say(*args, **kwargs)
 
     def _seconds_to_wait(self) -> float:
         if self._ready and any(family.needs_sync for family in self._families):
@@ -225,17 +251,17 @@ class Proxier:
         if batch.empty:
             return
         if batch.problems:
-            self._observer.skipped(batch.problems)
+            self._tell(self._observer.skipped, batch.problems)
         counts: dict[ObjectKind, int] = {Kind.SERVICE: 0, Kind.ENDPOINT_SLICE: 0}
         for kind, objects in batch.complete.items():
             self._listed.add(kind)
             self._take_complete(kind, objects, counts)
         for (kind, key), obj in batch.changes.items():
-            self._take_one(kind, key, obj, counts)
-        self._observer.received(counts[Kind.SERVICE], counts[Kind.ENDPOINT_SLICE])
+            self._take_safely(kind, key, obj, counts)
+        self._tell(self._observer.received, counts[Kind.SERVICE], counts[Kind.ENDPOINT_SLICE])
         if self._queued_since is None and any(family.needs_sync for family in self._families):
             self._queued_since = batch.since
-            self._observer.queued(batch.since or time.monotonic())
+            self._tell(self._observer.queued, batch.since or time.monotonic())
 
     def _take_complete(
         self, kind: ObjectKind, objects: Mapping[ObjectKey, ApiObject], counts: dict[ObjectKind, int]
@@ -251,9 +277,17 @@ class Proxier:
         if kind is Kind.NODE and not objects:
             self._set_node(None)
         for key in gone:
-            self._take_one(kind, key, None, counts)
+            self._take_safely(kind, key, None, counts)
         for key, obj in objects.items():
+            self._take_safely(kind, key, obj, counts)
+
+    def _take_safely(
+        self, kind: ObjectKind, key: ObjectKey, obj: ApiObject | None, counts: dict[ObjectKind, int]
+    ) -> None:
+        try:
             self._take_one(kind, key, obj, counts)
+        except Exception as error:  # one object must not keep all others out
+            survived(f"taking in {kind}", error, f"could not take in {kind} {key}; all others are")
 
     def _take_one(self, kind: ObjectKind, key: ObjectKey, obj: ApiObject | None, counts: dict[ObjectKind, int]) -> None:
         if kind is Kind.NODE:
@@ -262,20 +296,16 @@ class Proxier:
         if kind is Kind.SERVICE_CIDR:
             self._set_service_cidr(key, obj if isinstance(obj, ServiceCIDR) else None)
             return
-        changes = [_change(family.tracker, kind, key, obj) for family in self._families]
+        changes = [family.take(kind, key, obj) for family in self._families]
         if any(change.changed for change in changes):
             counts[kind] = counts.get(kind, 0) + 1
-            if isinstance(obj, EndpointSlice) and obj.metadata.annotations and Kind.ENDPOINT_SLICE in self._listed:
-                trigger_time = obj.metadata.annotations.trigger_time
-                if trigger_time:
-                    self._trigger_times[trigger_time] = None
         problems = dict.fromkeys(problem for change in changes for problem in change.problems)
         if problems:
-            self._observer.skipped(tuple(problems))
+            self._tell(self._observer.skipped, tuple(problems))
 
     def _set_node(self, node: Node | None) -> None:
         self._node = node
-        self._observer.node_changed(node)
+        self._tell(self._observer.node_changed, node)
         self._refresh_facts()
 
     def _set_service_cidr(self, key: ObjectKey, obj: ServiceCIDR | None) -> None:
@@ -298,7 +328,8 @@ class Proxier:
             self._next_resync = now + self._resync_seconds if self._resync_seconds else float("inf")
             for family in self._families:
                 family.full = True
-        self._refresh_facts()
+        with contained("facts about the node"):
+            self._refresh_facts()
         for family in self._families:
             if family.full:
                 continue
@@ -307,9 +338,12 @@ class Proxier:
             except BackendError as error:
                 log.warning("cannot tell whether the %s rules are still in place: %s", family.backend.family, error)
                 continue
+            except Exception as error:  # it is asked again in half a second
+                survived("watch for drift", error)
+                continue
             if drifted:
                 family.full = True
-                self._observer.drifted(family.backend.family)
+                self._tell(self._observer.drifted, family.backend.family)
 
     # --- syncing ---------------------------------------------------------------------------------------------------
 
@@ -328,37 +362,44 @@ class Proxier:
         if self._next_resync == float("inf") and self._resync_seconds:
             self._next_resync = now + self._resync_seconds
         self._queued_since = None
-        self._observer.programmed(tuple(self._trigger_times))
-        self._trigger_times.clear()
-        self._observer.all_synced([family.planner.plan for family in self._families])
+        self._tell(self._observer.all_synced, [family.planner.plan for family in self._families])
         return True
 
     def _sync_family(self, family: _Family) -> bool:
         """Sync one family; return whether it went well."""
         started = time.monotonic()
         pending = frozenset(family.tracker.pending)
-        family.unapplied |= family.planner.update(pending)
-        plan = family.planner.plan
-        self._tell_losses(family)
         try:
+            family.unapplied |= family.planner.update(pending)
+            plan = family.planner.plan
+            self._tell_losses(family)
             report = family.backend.apply(plan, family.unapplied, full=family.full)
-        except BackendError as error:
-            seconds = time.monotonic() - started
-            self._observer.sync_failed(family.backend.family, error, full=family.full, seconds=seconds)
+        except Exception as error:  # what is in force stays, and it is tried again
+            self._failed(family, error, time.monotonic() - started)
             return False
         family.applied = True
         family.tracker.applied(pending)
         changed = frozenset(family.unapplied)
         family.unapplied.clear()
         family.stale = family.full = False
-        self._observer.synced(report, plan, changed, time.monotonic() - started)
+        self._tell(self._observer.synced, report, plan, changed, time.monotonic() - started)
+        times = [moment for moments in family.trigger_times.values() for moment in moments]
+        family.trigger_times.clear()
+        self._tell(self._observer.programmed, family.backend.family, times)
         return True
+
+    def _failed(self, family: _Family, error: Exception, seconds: float) -> None:
+        if not isinstance(error, BackendError):
+            survived("sync", error)
+            family.full = True
+            error = BackendError(explain(error) if isinstance(error, OSError) else f"an error in kproxy: {error!r}")
+        self._tell(self._observer.sync_failed, family.backend.family, error, full=family.full, seconds=seconds)
 
     def _tell_losses(self, family: _Family) -> None:
         losses = family.planner.losses
         if losses != family.losses:
             family.losses = losses
-            self._observer.contested(family.backend.family, losses)
+            self._tell(self._observer.contested, family.backend.family, losses)
 
 
 def _change(tracker: Tracker, kind: ObjectKind, key: ObjectKey, obj: ApiObject | None) -> Change:

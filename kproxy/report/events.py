@@ -21,6 +21,7 @@ from kproxy import logs
 from kproxy.api.access import AccessError
 from kproxy.api.failures import RefusedError, UnreachableError
 from kproxy.api.types import ObjectKey
+from kproxy.faults import contained
 from kproxy.report.healthcheck import HealthCheckFailure
 
 log = logs.get("events")
@@ -92,8 +93,12 @@ class EventRecorder:
         note = f"node {self._node_name} failed to start healthcheck on port {failure.port}: {failure.reason}"
         self._put(Event("Service", failure.service, "FailedToStartServiceHealthcheck", "Listen", note, warning=True))
 
-    def _on_node(self, reason: str, note: str, *, warning: bool = False) -> None:
-        self._put(Event("Node", ObjectKey("", self._node_name), reason, "StartKubeProxy", note, warning))
+    def node_problem(self, reason: str, note: str) -> None:
+        """Say what is wrong with the node."""
+        self._on_node(reason, note, warning=True, action="CheckNode")
+
+    def _on_node(self, reason: str, note: str, *, warning: bool = False, action: str = "StartKubeProxy") -> None:
+        self._put(Event("Node", ObjectKey("", self._node_name), reason, action, note, warning))
 
     def _put(self, event: Event) -> None:
         if self._post is None:
@@ -107,7 +112,8 @@ class EventRecorder:
         while not (self._stopping.is_set() and self._queue.empty()):
             waiting = self._queue.get()
             if waiting is not None:
-                self._write(*waiting)
+                with contained("events"):
+                    self._write(*waiting)
 
     def _write(self, event: Event, moment: datetime.datetime) -> None:
         path = EVENTS_PATH.format(namespace=event.regarding.namespace or _NODE_NAMESPACE)

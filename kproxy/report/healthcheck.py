@@ -10,16 +10,19 @@ at the port that a request came in by.
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import Future
 from typing import NamedTuple
 
 from kproxy import logs
 from kproxy.api.types import ObjectKey
 from kproxy.config import BindAddress
+from kproxy.faults import contained
 from kproxy.report.http import RETRY_SECONDS, BindError, HttpServers, Request, Response
 
 log = logs.get("healthcheck")
+
+_NO_LIMIT = 1 << 16
 
 
 class HealthCheck(NamedTuple):
@@ -48,9 +51,13 @@ class HealthCheckServers:
         *,
         failed: Callable[[HealthCheckFailure], None] = lambda _: None,
         counted: Callable[[int, int], None] = lambda _serving, _failed: None,
+        short: Callable[[int], None] = lambda _: None,
+        spare: Callable[[], int] = lambda: _NO_LIMIT,
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         """Begin with no port at all; ``servers`` must have been started.
+
+        ``spare`` tells how many more listeners the process may open, and ``short`` hears of how many it lacks.
 
         ``failed`` hears of each port that can't be opened, once until it can be; ``counted`` of how many ports are
         served and how many are not, after each change. Both are called on the thread of ``servers`` and must be quick.
@@ -59,6 +66,8 @@ class HealthCheckServers:
         self._proxy_healthy = proxy_healthy
         self._failed = failed
         self._counted = counted
+        self._short = short
+        self._spare = spare
         self._retry_seconds = retry_seconds
         self._protocol = servers.protocol(self._answer, inline=True)
         # From here on, only the thread of `servers` looks at this.
@@ -66,6 +75,8 @@ class HealthCheckServers:
         self._addresses: tuple[str, ...] = ()
         self._listeners: dict[BindAddress, asyncio.Server] = {}
         self._reported: dict[int, HealthCheckFailure] = {}
+        self._missing: Set[int] = frozenset()
+        self._lacking = 0
         self._retry: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
 
@@ -80,16 +91,18 @@ class HealthCheckServers:
 
     async def _take(self, checks: Mapping[int, HealthCheck], addresses: tuple[str, ...]) -> None:
         self._checks, self._addresses = checks, addresses
-        async with self._one_at_a_time:
-            await self._reconcile()
-        if self._reported and self._retry is None:
+        with contained("health-check node ports"):
+            async with self._one_at_a_time:
+                await self._reconcile()
+        if self._missing and self._retry is None:
             self._retry = asyncio.create_task(self._keep_trying())
 
     async def _keep_trying(self) -> None:
-        while self._reported:
+        while self._missing:
             await asyncio.sleep(self._retry_seconds)
-            async with self._one_at_a_time:
-                await self._reconcile()
+            with contained("health-check node ports"):
+                async with self._one_at_a_time:
+                    await self._reconcile()
         self._retry = None
 
     async def _reconcile(self) -> None:
@@ -98,8 +111,11 @@ class HealthCheckServers:
         for bind in self._listeners.keys() - wanted:
             self._servers.close(self._listeners.pop(bind))
             log.routine("closed a health-check node port", address=bind)
+        missing = sorted(wanted - self._listeners.keys())
+        spare = self._spare() if missing else 0
+        self._tell_shortage(max(0, len(missing) - spare))
         failures: dict[int, HealthCheckFailure] = {}
-        for bind in sorted(wanted - self._listeners.keys()):
+        for bind in missing[:spare]:
             service = self._checks[bind.port].service
             try:
                 self._listeners[bind] = await self._servers.listen(self._protocol, bind)
@@ -107,9 +123,15 @@ class HealthCheckServers:
                 failures[bind.port] = HealthCheckFailure(service, bind.port, str(error))
             else:
                 log.routine("opened a health-check node port", service=service, address=bind)
-        self._report(failures)
+        self._report(failures, {bind.port for bind in missing[spare:]})
 
-    def _report(self, failures: Mapping[int, HealthCheckFailure]) -> None:
+    def _tell_shortage(self, lacking: int) -> None:
+        """Say once, not for each port, that there are no descriptors for all of them."""
+        if lacking != self._lacking:
+            self._lacking = lacking
+            self._short(lacking)
+
+    def _report(self, failures: Mapping[int, HealthCheckFailure], without: Set[int]) -> None:
         for port, failure in failures.items():
             if self._reported.get(port) != failure:
                 log.warning(
@@ -119,7 +141,8 @@ class HealthCheckServers:
                 )
                 self._failed(failure)
         self._reported = dict(failures)
-        self._counted(len(self._checks) - len(failures), len(failures))
+        self._missing = failures.keys() | without
+        self._counted(len(self._checks) - len(self._missing), len(self._missing))
 
     def _answer(self, request: Request) -> Response:
         """Answer on the loop's thread, where ``_checks`` belongs."""

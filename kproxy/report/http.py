@@ -9,7 +9,7 @@ import contextlib
 import errno
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -17,6 +17,7 @@ from aiohttp import web
 
 from kproxy import logs
 from kproxy.config import BindAddress
+from kproxy.faults import explain, survived
 
 log = logs.get("http")
 
@@ -26,6 +27,9 @@ _BACKLOG = 128
 _IDLE_SECONDS = 30.0
 _STOP_SECONDS = 0.5
 """How long answers under way may take when the servers stop: all of kproxy is to end within a second."""
+
+_OWN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/proxyMode", "/configz", "/statusz", "/flagz"})
+"""Paths that may be told in the log and in metrics; any other may be anything."""
 
 T = TypeVar("T")
 
@@ -97,6 +101,8 @@ def _explain(bind: BindAddress, error: OSError) -> str:
         errno.EADDRINUSE: f"already in use; see who has it with: ss -ltnp sport = :{bind.port}",
         errno.EADDRNOTAVAIL: "the machine does not have this address",
         errno.EACCES: "not permitted; ports below 1024 need CAP_NET_BIND_SERVICE",
+        errno.EMFILE: explain(error),
+        errno.ENFILE: explain(error),
     }.get(error.errno or 0, error.strerror or str(error))
     return f"can't listen at {bind}: {remedy}"
 
@@ -104,8 +110,11 @@ def _explain(bind: BindAddress, error: OSError) -> str:
 class HttpServers:
     """All listeners, on one event loop in one thread. Methods may be called from any other thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_clients: int = 256) -> None:
+        """Make the loop; each protocol (see there) has no more connections at a time than ``most_clients``."""
+        self._most_clients = most_clients
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_survive)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._protocols: list[web.Server] = []
         self._listeners: set[asyncio.Server] = set()
@@ -155,7 +164,7 @@ class HttpServers:
 
         ``inline`` pages are asked on the loop itself and must answer at once; others get a thread.
         """
-        server = self.call(_make_server(page, inline=inline))
+        server = self.call(_make_server(page, inline=inline, most=self._most_clients))
         self._protocols.append(server)
         return server
 
@@ -215,7 +224,7 @@ class HttpServers:
             self._loop.close()
 
 
-async def _make_server(page: Page, *, inline: bool) -> web.Server:
+async def _make_server(page: Page, *, inline: bool, most: int) -> web.Server:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         if request.method not in ("GET", "HEAD"):
             return _answer(Response(405, "only GET and HEAD\n", headers={"Allow": "GET, HEAD"}))
@@ -223,11 +232,38 @@ async def _make_server(page: Page, *, inline: bool) -> web.Server:
         port = socket_name[1] if socket_name else 0
         asked = Request(request.path, port, request.headers.get("Accept", ""))
         if inline:
-            return _answer(page(asked))
+            return _answer(_ask(page, asked))
         # Making the metrics of a large cluster takes a while, and health checks can't wait.
-        return _answer(await asyncio.get_running_loop().run_in_executor(None, page, asked))
+        return _answer(await asyncio.get_running_loop().run_in_executor(None, _ask, page, asked))
 
-    return web.Server(handle, access_log=None, keepalive_timeout=_IDLE_SECONDS)
+    return _Server(handle, most)
+
+
+def _ask(page: Page, request: Request) -> Response:
+    try:
+        return page(request)
+    except Exception as error:  # other pages are as well as before
+        part = f"page {request.path}" if request.path in _OWN_PATHS else "page"
+        survived(part, error, "Error handling request; all other pages are as before")
+        return Response(500, "kproxy failed to make this page; its log says why\n", close=True)
+
+
+class _Server(web.Server):
+    """Speaks HTTP on so many connections at a time at ``most``, and closes what comes beyond."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], most: int) -> None:
+        super().__init__(handler, access_log=None, keepalive_timeout=_IDLE_SECONDS)
+        self._most = most
+
+    def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
+        """Take up a connection."""
+        return super().__call__() if len(self.connections) < self._most else _Refusal()
+
+
+class _Refusal(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        log.routine("closed a connection at once, as there are too many", client=transport.get_extra_info("peername"))
+        transport.close()
 
 
 def _answer(response: Response) -> web.Response:
@@ -245,6 +281,15 @@ def _answer(response: Response) -> web.Response:
     if response.close:
         answer.force_close()
     return answer
+
+
+def _survive(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+    """Hear of what went wrong on the loop with nobody to tell: a connection that could not be accepted, say."""
+    error = context.get("exception")
+    if isinstance(error, BaseException):
+        survived("http", error)
+    else:
+        log.routine("something went wrong on the event loop", message=context.get("message"))
 
 
 def routes_handler(routes: Routes) -> Page:

@@ -13,11 +13,13 @@ from kproxy.api.types import Node, Problem
 from kproxy.backends.base import BackendError, SyncReport
 from kproxy.conntrack.keeper import Keeper
 from kproxy.node import memory
+from kproxy.node.facts import problems_of
 from kproxy.plan.claims import Loss
 from kproxy.plan.model import Plan, Target
 from kproxy.report.health import HealthState
 from kproxy.report.healthcheck import HealthCheck, HealthCheckServers
 from kproxy.report.metrics import Metrics
+from kproxy.report.node import NodeReporter
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
 
 log = logs.get("proxier")
@@ -50,12 +52,15 @@ class Reporter:
         checks: HealthCheckServers,
         conntrack: Keeper,
         after_first_sync: Callable[[], None] = lambda: None,
+        node: NodeReporter | None = None,
     ) -> None:
         self._metrics = metrics
         self._health = health
         self._checks = _Checks(checks)
         self._conntrack = conntrack
         self._after_first_sync: Callable[[], None] | None = after_first_sync
+        self._node = node
+        self._node_problems: Sequence[Problem] = ()
         self._refused: dict[tuple[IPFamily, ServicePortName], str] = {}
         self._last_syncs: dict[IPFamily, LastSync] = {}
         self._losses: dict[IPFamily, Sequence[Loss]] = {}
@@ -122,9 +127,9 @@ class Reporter:
         self._metrics.sync_failed(family, full=full, seconds=seconds)
         log.error("sync failed; what was in force stays; trying again", family=family, error=error, full=full)
 
-    def programmed(self, trigger_times: Sequence[str]) -> None:
+    def programmed(self, family: IPFamily, trigger_times: Sequence[str]) -> None:
         """See `kproxy.proxier.loop.Observer`."""
-        self._metrics.programmed(trigger_times)
+        self._metrics.programmed(trigger_times, [family])
 
     def drifted(self, family: IPFamily) -> None:
         """See `kproxy.proxier.loop.Observer`."""
@@ -147,10 +152,17 @@ class Reporter:
         if self._synced_at is not None and time.monotonic() - self._synced_at > _QUIET_SECONDS:
             self._synced_at = None
             memory.give_back()
+        if self._node is not None:
+            self._node.idle()
 
     def node_changed(self, node: Node | None) -> None:
         """See `kproxy.proxier.loop.Observer`."""
         self._health.node_changed(node)
+        if self._node is not None:
+            self._node.node_changed(node)
+        before, self._node_problems = self._node_problems, problems_of(node) if node is not None else ()
+        if self._node_problems != before:  # a Node changes with every heartbeat of old kubelets
+            self.skipped(self._node_problems)
 
     def skipped(self, problems: Sequence[Problem]) -> None:
         """See `kproxy.proxier.loop.Observer`."""

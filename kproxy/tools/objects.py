@@ -14,7 +14,7 @@ from kproxy.api.manifests import Manifest, combine, read_file, read_manifest
 from kproxy.api.types import ApiObject, EndpointSlice, Node, ObjectKey, Problem, Service, ServiceCIDR
 from kproxy.config import Config
 from kproxy.explain.view import View
-from kproxy.node.facts import node_facts, proxy_settings
+from kproxy.node.facts import node_facts, problems_of, proxy_settings
 from kproxy.plan.model import Plan
 from kproxy.plan.planner import Planner
 from kproxy.plan.settings import NodeFacts, ProxySettings
@@ -55,11 +55,14 @@ def load(sources: Sources, config: Config) -> Loaded:
         name,
         find_node(objects, name),
         node_ips=sources.node_ips,
+        bind_address=config.proxy.bind_address,
         interface_addresses=sources.interface_addresses,
         service_cidrs=[obj for obj in objects[Kind.SERVICE_CIDR].values() if isinstance(obj, ServiceCIDR)],
         tcp_be_liberal=config.proxy.conntrack.tcp_be_liberal,
     )
-    return Loaded(objects=objects, settings=proxy_settings(config), node=node, problems=tuple(problems))
+    seen = find_node(objects, name)
+    problems = (*problems, *(problems_of(seen) if seen else ()))
+    return Loaded(objects=objects, settings=proxy_settings(config), node=node, problems=problems)
 
 
 def plan_objects(

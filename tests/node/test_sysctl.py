@@ -102,8 +102,16 @@ def test_a_missing_setting_is_named_with_value_and_remedy(tree: Tree) -> None:
     )
     assert outcome.problem == (
         "net.netfilter.nf_conntrack_max could not be read and could not be set to at least 9, for room: "
-        "there is no such setting here; run on the node: sysctl -w net.netfilter.nf_conntrack_max=9"
+        "there is no such setting here, as its module is not loaded; run on the node: modprobe nf_conntrack"
     )
+    assert outcome.missing_module
+
+
+def test_a_setting_that_a_loaded_module_lacks_is_none_of_the_modules(tree: Tree) -> None:
+    tree.put("proc/sys/net/netfilter/nf_conntrack_max", "9")
+    (outcome,) = sysctl.apply([Setting("proc/sys/net/netfilter/nf_conntrack_odd", 9, "for room")], tree.root)
+    assert "there is no such setting here; run on the node: sysctl -w" in outcome.problem
+    assert not outcome.missing_module
 
 
 def test_a_read_only_setting_is_named(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

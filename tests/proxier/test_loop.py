@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from kproxy.api.kinds import Kind
-from kproxy.api.types import ApiObject, Node, ObjectKey, Problem
+from kproxy.api.types import ApiObject, Node, ObjectKey, Problem, Service
 from kproxy.backends.base import BackendError, Counts, SyncReport
 from kproxy.node.facts import node_facts
 from kproxy.plan.model import Destination, Plan
@@ -19,6 +19,7 @@ from kproxy.proxier.inbox import Inbox
 from kproxy.proxier.loop import Proxier
 from kproxy.proxier.pacing import Pacer
 from kproxy.state.model import IPFamily, ServicePortName
+from kproxy.state.tracker import Change, Tracker
 from tests.kit.apiserver.objects import make_node, make_service, make_service_cidr, make_slice
 
 
@@ -263,3 +264,87 @@ def test_service_cidrs_reach_the_plan() -> None:
         eventually(lambda: setup.v6.service_cidrs == ("fd00:10:96::/112",))
         setup.inbox.replace(Kind.SERVICE_CIDR, {})
         eventually(lambda: setup.v4.service_cidrs == ())
+
+
+@pytest.mark.parametrize("part", ["drifted", "apply", "counts"])
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), RuntimeError("a bug")])
+def test_no_failure_of_a_part_ends_the_loop(part: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = Setup()
+    failing = threading.Event()
+    failing.set()
+    failed = threading.Event()
+    real = getattr(FakeBackend, part)
+
+    def fail(self: FakeBackend, *args: Any, **kwargs: Any) -> Any:
+        if failing.is_set() and self.family is IPFamily.IPV4:
+            failed.set()
+            raise error
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(FakeBackend, part, fail)
+    with setup.running():
+        setup.fill()
+        eventually(lambda: setup.v6.calls)
+        setup.proxier.counts()
+        eventually(failed.is_set)
+        failing.clear()
+        eventually(lambda: setup.v4.endpoints == WEB)
+    if part == "apply":
+        assert "sync_failed" in setup.recorder.names()
+
+
+def test_an_observer_that_fails_is_told_the_next_thing_all_the_same() -> None:
+    setup = Setup()
+    told: list[str] = []
+
+    def fail(name: str) -> Callable[..., None]:
+        def say(*_: Any, **__: Any) -> None:
+            told.append(name)
+            raise RuntimeError(f"{name} can't be told")
+
+        return say
+
+    class Failing:
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return fail(name)
+
+    setup.proxier._observer = Failing()
+    with setup.running():
+        setup.fill()
+        eventually(lambda: setup.v4.endpoints == WEB)
+        eventually(lambda: {"received", "queued", "synced", "programmed", "all_synced", "idle"} <= set(told))
+
+
+def test_an_object_that_can_not_be_taken_in_keeps_no_other_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = Setup()
+    real = Tracker.update_service
+
+    def fail(self: Tracker, service: Service) -> Change:
+        if service.metadata.name == "bad":
+            raise RuntimeError("a bug")
+        return real(self, service)
+
+    monkeypatch.setattr(Tracker, "update_service", fail)
+    bad = objects(Kind.SERVICE, make_service("bad", cluster_ip="10.96.0.9"))
+    with setup.running():
+        setup.fill()
+        setup.inbox.replace(Kind.SERVICE, {**bad, **SERVICES})
+        eventually(lambda: setup.v4.endpoints == WEB)
+
+
+def test_program_times_are_told_for_the_family_of_the_slice_alone() -> None:
+    setup = Setup()
+    key = "endpoints.kubernetes.io/last-change-trigger-time"
+    slices = {
+        family: make_slice("web", name=family, endpoints=[ip], address_type=family)
+        for family, ip in (("IPv4", "10.244.0.11"), ("IPv6", "fd00::11"))
+    }
+    for number, made in enumerate(slices.values()):
+        made["metadata"]["annotations"] = {key: f"2026-01-01T00:00:0{number}Z"}
+    with setup.running():
+        setup.inbox.replace(Kind.NODE, NODES)
+        setup.inbox.replace(Kind.SERVICE, SERVICES)
+        setup.inbox.replace(Kind.ENDPOINT_SLICE, objects(Kind.ENDPOINT_SLICE, *slices.values()))
+        eventually(lambda: sum(name == "programmed" for name in setup.recorder.names()) >= 2)
+    told = {args[0]: args[1] for name, args in setup.recorder.events if name == "programmed" and args[1]}
+    assert told == {IPFamily.IPV4: ["2026-01-01T00:00:00Z"], IPFamily.IPV6: ["2026-01-01T00:00:01Z"]}

@@ -43,6 +43,16 @@ class IptablesBackend:
 
     def apply(self, plan: Plan, changed: Set[ServicePortName], *, full: bool) -> SyncReport:
         """See `kproxy.backends.base.Backend.apply`."""
+        try:
+            return self._apply(plan, changed, full=full)
+        except BackendError:
+            raise
+        except Exception:
+            # Nobody knows how far it got: what has been compiled so far can't be built upon.
+            self._compiler, self._must_compare = None, True
+            raise
+
+    def _apply(self, plan: Plan, changed: Set[ServicePortName], *, full: bool) -> SyncReport:
         change, suspects = self._compile(plan, changed, retry_refused=full)
         full = full or self._must_compare
         self._must_compare = True  # until it has gone well

@@ -6,7 +6,7 @@ finds the service at fault when the kernel refuses a step.
 
 from collections.abc import Mapping, Sequence, Set
 
-from kproxy.backends.base import Counts, Refused, SyncReport
+from kproxy.backends.base import BackendError, Counts, Refused, SyncReport
 from kproxy.backends.nftables.compile.compiler import Compiler
 from kproxy.backends.nftables.compile.counts import Tally, total
 from kproxy.backends.nftables.kernel.applier import Applier, ApplyResult, NftApplier
@@ -39,6 +39,16 @@ class NftablesBackend:
 
     def apply(self, plan: Plan, changed: Set[ServicePortName], *, full: bool) -> SyncReport:
         """See `kproxy.backends.base.Backend.apply`."""
+        try:
+            return self._apply(plan, changed, full=full)
+        except BackendError:
+            raise
+        except Exception:
+            # Nobody knows how far it got: what has been compiled so far can't be built upon.
+            self._compiler, self._must_compare = None, True
+            raise
+
+    def _apply(self, plan: Plan, changed: Set[ServicePortName], *, full: bool) -> SyncReport:
         change, suspects = self._compile(plan, changed, full=full)
         full = full or self._must_compare
         self._must_compare = True  # until it has gone well

@@ -27,9 +27,11 @@ from prometheus_client.metrics import MetricWrapperBase
 from kproxy import __version__
 from kproxy.api.status import WatchStatus
 from kproxy.config import ProxyMode
+from kproxy.node import problems
 from kproxy.plan.claims import Loss
 from kproxy.report.metrics.connections import connection_text
 from kproxy.report.metrics.counters import ConnectionCounters
+from kproxy.report.metrics.faults import FaultCollector
 from kproxy.report.metrics.watches import WatchCollector
 from kproxy.state.model import IPFamily
 
@@ -54,11 +56,14 @@ class Metrics:
         mode: ProxyMode = ProxyMode.IPTABLES,
         families: Sequence[IPFamily] = tuple(IPFamily),
         clock: Callable[[], float] = time.time,
+        since: float = 0.0,
     ) -> None:
+        """Begin at zero. ``since`` is when kproxy started, in Unix time; what was triggered before is not its delay."""
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._families = [family.metric_label for family in families]
         self._clock = clock
+        self._since = since
         prometheus_client.ProcessCollector(registry=self._registry)
         self._add_sync_metrics()
         self._add_change_metrics()
@@ -242,6 +247,12 @@ class Metrics:
             *("ip_family", "namespace", "service", "port", "address", "owner"),
         )
         self._shown_losses: dict[IPFamily, set[tuple[str, ...]]] = {}
+        self._node_problem = self._gauge(
+            "kproxy_node_problem",
+            "1 while something is wrong with the node; the log says what, and how to mend it",
+            "reason",
+        )
+        self._registry.register(FaultCollector())
         self._objects = self._gauge("kproxy_objects", "Objects in force", "kind")
         self._config_warnings = self._gauge(
             "kproxy_config_warnings", "Settings of the configuration that have no effect; the log names them"
@@ -294,9 +305,13 @@ class Metrics:
             self._partial_failures.labels(label).inc()
 
     def programmed(self, trigger_times: Iterable[str], families: Iterable[IPFamily] = tuple(IPFamily)) -> None:
-        """What changed at these times (RFC 3339, of the control plane's clock) is in the kernel now."""
+        """What changed at these times (RFC 3339, of the control plane's clock) is in the kernel now.
+
+        Changes from before the start don't count, as in kube-proxy: their age is not the time it took to program them.
+        """
         now = self._clock()
-        delays = [max(0.0, now - moment) for moment in map(_unix_time, trigger_times) if moment is not None]
+        moments = map(_unix_time, trigger_times)
+        delays = [max(0.0, now - moment) for moment in moments if moment is not None and moment > self._since]
         for family in families:
             for delay in delays:
                 self._programming.labels(family.metric_label).observe(delay)
@@ -319,6 +334,11 @@ class Metrics:
     def refused(self, family: IPFamily, number: int) -> None:
         """Say how many service ports the kernel won't take."""
         self._refused.labels(family.metric_label).set(number)
+
+    def node_problems(self, found: Collection[str]) -> None:
+        """Say which reasons there are to call the node ill; see `kproxy.node.problems`."""
+        for reason in problems.reasons():
+            self._node_problem.labels(reason).set(float(reason in found))
 
     def contested(self, family: IPFamily, losses: Sequence[Loss]) -> None:
         """Say which frontends do nothing, as others have them."""

@@ -221,6 +221,16 @@ def test_network_programming_time_starts_where_the_control_plane_says(
     assert value(metrics, f"{name}_sum", ip_family="IPv4") == pytest.approx(total)
 
 
+def test_what_was_triggered_before_the_start_does_not_count() -> None:
+    """After a restart in an old cluster each slice bears the time of its last change, which may be months ago."""
+    metrics = Metrics(clock=Clock(), since=999_999.5)
+    metrics.programmed(["1970-01-12T13:46:39.25Z", "1970-01-12T13:46:39.75Z", "1969-01-01T00:00:00Z"], [V4])
+    name = "kubeproxy_network_programming_duration_seconds"
+    assert value(metrics, f"{name}_count", ip_family="IPv4") == 1
+    assert value(metrics, f"{name}_sum", ip_family="IPv4") == pytest.approx(0.25)
+    assert value(metrics, f"{name}_count", ip_family="IPv6") == 0
+
+
 def test_requests() -> None:
     metrics = busy()
     host = "10.0.0.1:6443"
