@@ -24,6 +24,7 @@ log = logs.get("http")
 RETRY_SECONDS = 5.0
 """How long to wait before trying again to open a port: kube-proxy's interval."""
 _BACKLOG = 128
+_AT_ONCE = 4
 _IDLE_SECONDS = 30.0
 _STOP_SECONDS = 0.5
 """How long answers under way may take when the servers stop: all of kproxy is to end within a second."""
@@ -173,7 +174,11 @@ class HttpServers:
 
         Raises BindError.
         """
-        listener = await self._loop.create_server(protocol, sock=open_socket(bind))
+        opened = open_socket(bind)
+        # The event loop takes up as many connections at once as may wait, each with a descriptor, before the first of
+        # them can be refused. So it is told of few, and the kernel of more.
+        listener = await self._loop.create_server(protocol, sock=opened, backlog=_AT_ONCE)
+        opened.listen(_BACKLOG)
         self._listeners.add(listener)
         return listener
 

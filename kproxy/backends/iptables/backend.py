@@ -23,7 +23,10 @@ from kproxy.state.model import IPFamily, ServicePortName
 log = logging.getLogger(__name__)
 
 _REFUSALS = (KernelRefusedError, UnencodableRuleError)
-_NO_SERVICES_FAULT = {errno.EPERM, errno.EACCES, errno.ENOMEM, errno.ENOPROTOOPT, errno.EAGAIN}
+_NO_SERVICES_FAULT = {
+    *(errno.EPERM, errno.EACCES, errno.ENOMEM, errno.ENOPROTOOPT),
+    *(errno.EAGAIN, errno.EINTR, errno.EMFILE, errno.ENFILE),
+}
 
 
 class IptablesBackend:

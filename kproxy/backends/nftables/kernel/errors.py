@@ -41,7 +41,10 @@ _REMEDIES = {
     errno.ENOMEM: "the kernel has no memory for a table of this size; raise the node's or the cgroup's limit",
     errno.EOPNOTSUPP: "the kernel lacks a part of nf_tables; use mode iptables",
 }
-_NO_SERVICES_FAULT = {*_REMEDIES, errno.ENOBUFS, errno.EMSGSIZE, errno.EINTR, errno.EAGAIN}
+_NO_SERVICES_FAULT = {
+    *_REMEDIES,
+    *(errno.ENOBUFS, errno.EMSGSIZE, errno.EINTR, errno.EAGAIN, errno.EMFILE, errno.ENFILE),
+}
 _CODES = {os.strerror(code): code for code in errno.errorcode}
 
 
