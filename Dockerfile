@@ -15,7 +15,8 @@ ARG BASE=debian:trixie-slim
 # python-iptables comes as source, so it takes a compiler; neither that nor pip gets into the image.
 FROM ${BASE} AS builder
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev python3-venv
+    && apt-get install -y --no-install-recommends binutils gcc libc6-dev python3-dev python3-venv \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 # No traces of where and when it was built, so that the same source makes the same image.
 ENV CFLAGS="-O2 -g0" LDFLAGS="-Wl,--build-id=none"
 ARG SOURCE_DATE_EPOCH=315532800
@@ -25,26 +26,38 @@ RUN python3 -m venv /build \
     && /build/bin/pip install --no-cache-dir --require-hashes -r lock/build.txt \
     && /build/bin/pip wheel --no-cache-dir --no-build-isolation --no-deps --require-hashes \
         -r lock/run.txt -w /wheels
+COPY deploy/image/python.sh deploy/image/
+RUN python3 -m venv --without-pip /opt/kproxy \
+    && /build/bin/pip --python /opt/kproxy/bin/python install --no-index --no-deps --no-compile /wheels/*.whl \
+    && sh deploy/image/python.sh /opt/kproxy
 COPY pyproject.toml README.md LICENSE ./
 COPY kproxy kproxy
-# Of the client of Kubernetes, kproxy uses what reads credentials; the second, asynchronous client is a third of it all.
-# Bytecode is compiled here, as the root file system is read-only later; it is never compared with its source again.
-RUN /build/bin/pip wheel --no-cache-dir --no-build-isolation --no-deps . -w /wheels \
-    && python3 -m venv --without-pip /opt/kproxy \
-    && /build/bin/pip --python /opt/kproxy/bin/python install --no-index --find-links /wheels --no-compile kproxy \
-    && rm -rf /opt/kproxy/lib/python3*/site-packages/kubernetes/aio \
+# Bytecode is compiled here, as the root file system is read-only later. It is never compared with its source again: a build
+# that sets the times of all files would make it look stale, and each start of kproxy compile it anew.
+RUN /build/bin/pip wheel --no-cache-dir --no-build-isolation --no-deps . -w /own \
+    && /build/bin/pip --python /opt/kproxy/bin/python install --no-index --no-deps --no-compile /own/*.whl \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/kproxy/lib
 
-FROM ${BASE}
+# The image starts from nothing and takes all files at once, so that what is taken out here takes no room in a layer below.
+# What goes, and why, is said in deploy/image/debian.sh, and of Python packages in deploy/image/python.sh.
+#
 # Both variants of iptables are in the package; kproxy looks which one the node uses when it starts. libnftables1 serves
 # mode nftables, kmod the init container, which loads nf_conntrack before its settings can be made.
+FROM ${BASE} AS proxy-system
+COPY deploy/image/debian.sh /
 RUN apt-get update \
     && apt-get install -y --no-install-recommends iptables kmod libnftables1 python3 \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/cache/ldconfig/* /var/log/* \
-    && ln -s /opt/kproxy/bin/kproxy /usr/local/bin/kproxy \
-    && ln -s kproxy /usr/local/bin/kube-proxy
+    && sh /debian.sh && rm /debian.sh
 COPY --from=builder /opt/kproxy /opt/kproxy
-ENV PYTHONUNBUFFERED=1
+RUN ln -s /opt/kproxy/bin/kproxy /usr/local/bin/kproxy \
+    && ln -s kproxy /usr/local/bin/kube-proxy
+
+# The image of `kproxy ingress` goes here, as two stages like those around this place, for `docker build --target ingress`:
+# FROM ${BASE} AS ingress-system, with haproxy and python3 in place of the packages above; then FROM scratch AS ingress.
+
+FROM scratch AS proxy
+COPY --from=proxy-system / /
+ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONUNBUFFERED=1
 LABEL org.opencontainers.image.title="kproxy" \
       org.opencontainers.image.description="A service proxy for Kubernetes nodes, in place of kube-proxy" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -1,111 +1,180 @@
-"""Builds the image as anybody would, without a container engine or a registry, and runs it as the kubelet would.
+"""Builds the image as anybody would, without a container engine or a registry; once, however many tests read it.
 
-buildah builds in a chroot; the base, which elsewhere is pulled, is made by debootstrap once and kept in /var/tmp. What
-the machine needs besides to reach package indexes (certificates of its own) is handed in from outside: the Dockerfile
-knows nothing of it. crun runs containers: it is what real nodes use, and gives them exactly the rights, mounts and
-read-only places that the manifests in deploy/ ask for.
+buildah builds in a chroot. The base, which elsewhere is pulled, is made by debootstrap and kept for a week, and so is what
+steps of the Dockerfile gave whose input has not changed. A finished image is named by all that went into it: whoever
+finds it there, in this run of the tests or in a later one, takes it as it is.
+
+What the machine needs besides to reach package indexes (certificates of its own) is handed in from outside: the
+Dockerfile knows nothing of it.
 """
 
+import datetime
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO
 
 from tests.kit.apiserver.kinds import Json
 from tests.kit.netns import need
 from tests.kit.paths import ROOT
 
-CACHE = Path(f"/var/tmp/kproxy-image-tests-{os.getuid()}")  # noqa: S108 - made for us alone, see `the_store`
-BASE = "docker.io/library/debian:trixie-slim"
-IMAGE = "localhost/kproxy:test"
 SUITE = "trixie"
+BASE = "docker.io/library/debian:trixie-slim"
+_NAME = "localhost/kproxy"
+_BASE_LASTS = datetime.timedelta(days=7)
+_MOST_LEFTOVERS = 30
+"""How many images without a name, of steps that others may build on, are kept."""
+
 _BUILD_SECONDS = 1500
 
 
-class Mount(NamedTuple):
-    """A folder or file of the machine's in the container."""
-
-    source: Path
-    destination: str
-    read_only: bool = False
-
-
 @contextmanager
-def the_store() -> Iterator["Store"]:
-    """Our own store of images, by one process at a time."""
+def the_image() -> Iterator["Image"]:
+    """The image of this checkout, built if need be. Many may read it at the same time."""
     need("buildah", "debootstrap", "crun")
-    CACHE.mkdir(mode=0o700, exist_ok=True)
-    if CACHE.stat().st_uid != os.getuid():
-        raise AssertionError(f"{CACHE} belongs to somebody else; remove it")
-    with (CACHE / "lock").open("w") as lock:
+    folder = _cache()
+    with (folder / "lock").open("w") as lock:
+        store = _Store(folder)
+        yield _present(store, lock)
+
+
+def _present(store: "_Store", lock: IO[str]) -> "Image":
+    """Return the image with the lock held in common; build it with the lock held alone."""
+    name = f"{_NAME}:{_fingerprint()}"
+    while True:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if store.has(name) and not store.base_is_old():
+            return Image(store, name)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield Store(CACHE)
+        if not store.has(name) or store.base_is_old():
+            store.build(name)
 
 
-class Store:
-    """Where images are kept."""
+def _cache() -> Path:
+    """Where the store is: among the machine's caches, or in a folder of our own where that is not to be."""
+    for folder in (Path("/var/cache/kproxy-image-tests"), Path(f"/var/tmp/kproxy-image-tests-{os.getuid()}")):  # noqa: S108
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError:
+            continue
+        if folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK):
+            return folder
+    raise AssertionError("neither /var/cache nor /var/tmp takes the image that the tests build")
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._command = [
-            "buildah", "--storage-driver", "vfs", "--root", str(folder / "store"), "--runroot", str(folder / "run"),
-        ]  # fmt: skip
 
-    def build(self) -> None:
-        """Build the image from the Dockerfile; whatever is older goes."""
-        if not self._has(BASE):
-            self._make_base()
-        self._buildah(
-            "bud", "--isolation", "chroot", "--pull-never", "--timestamp", "0", *_certificates(), "-t", IMAGE, str(ROOT)
-        )
-        self._buildah("rmi", "--prune")
+def _fingerprint() -> str:
+    """Of all that the image is made of: what .dockerignore lets through, and the Dockerfile."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    digest = hashlib.sha256()
+    for top in ["Dockerfile", ".dockerignore", *(line[1:] for line in lines if line.startswith("!"))]:
+        for path in [ROOT / top] if (ROOT / top).is_file() else sorted((ROOT / top).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(f"{path.relative_to(ROOT)} {path.stat().st_mode}\n".encode())
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+class Image:
+    """An image that is there as long as it is in use."""
+
+    def __init__(self, store: "_Store", name: str) -> None:
+        self._store = store
+        self._name = name
 
     def inspect(self) -> Json:
         """What the image says of itself: its OCI configuration."""
-        described: Json = json.loads(self._buildah("inspect", "--type", "image", IMAGE))["OCIv1"]
+        described: Json = json.loads(self._store.run("inspect", "--type", "image", self._name))["OCIv1"]
         return described
 
     @contextmanager
     def unpacked(self) -> Iterator[Path]:
-        """The image's files, in a folder."""
-        container = self._buildah("from", "--pull-never", IMAGE)
+        """The image's files, in a folder of the caller's own."""
+        container = self._store.run("from", "--pull-never", self._name)
         try:
-            yield Path(self._buildah("mount", container))
+            yield Path(self._store.run("mount", container))
         finally:
-            self._buildah("rm", container)
+            self._store.run("rm", container)
 
-    def _has(self, image: str) -> bool:
+
+class _Store:
+    """Our own store of images."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        driver = "overlay" if _has_overlay(folder) else "vfs"  # which copies everything at each step
+        place = folder / driver
+        self._command = ["buildah", "--storage-driver", driver]
+        self._command += ["--root", str(place / "store"), "--runroot", str(place / "run")]
+
+    def has(self, image: str) -> bool:
         command = [*self._command, "inspect", "--type", "image", image]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
+    def base_is_old(self) -> bool:
+        if not self.has(BASE):
+            return True
+        created = json.loads(self.run("inspect", "--type", "image", BASE))["OCIv1"]["created"]
+        moment = datetime.datetime.fromisoformat(created[:19]).replace(tzinfo=datetime.UTC)
+        return datetime.datetime.now(datetime.UTC) - moment > _BASE_LASTS
+
+    def build(self, name: str) -> None:
+        """Build the image from the Dockerfile, with nobody else at work; what is no longer of use goes."""
+        self.run("rm", "--all")
+        if self.base_is_old():
+            self.run("rmi", "--all", "--force")
+            self._make_base()
+        self._prune()
+        with _certificates() as mounts:
+            self.run(
+                *("bud", "--layers", "--isolation", "chroot", "--pull-never", "--timestamp", "0"),
+                *(*mounts, "--tag", name, str(ROOT)),
+            )
+
+    def _prune(self) -> None:
+        for tag in self.run("images", "--quiet", "--filter", f"reference={_NAME}").split():
+            self.run("rmi", "--force", tag)
+        if len(self.run("images", "--quiet", "--filter", "dangling=true").split()) > _MOST_LEFTOVERS:
+            self.run("rmi", "--prune")
+
     def _make_base(self) -> None:
-        """As Debian's image is made: the essential packages, and what TLS needs, without their documentation."""
-        self._remove_leftovers()
+        """As Debian's image is made: the essential packages, without their documentation."""
+        for folder in self._folder.glob("base-*"):  # of a run that was killed
+            shutil.rmtree(folder)
         folder = Path(tempfile.mkdtemp(prefix="base-", dir=self._folder))
         try:
-            _run("debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(folder))
+            _run("debootstrap", "--variant=minbase", SUITE, str(folder))
             for name in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "var/log"):
                 shutil.rmtree(folder / name)
                 (folder / name).mkdir()
-            container = self._buildah("from", "scratch")
-            self._buildah("add", container, str(folder), "/")
-            self._buildah("commit", "--rm", container, BASE)
+            container = self.run("from", "scratch")
+            self.run("add", container, str(folder), "/")
+            self.run("commit", "--rm", container, BASE)
         finally:
             shutil.rmtree(folder)
 
-    def _remove_leftovers(self) -> None:
-        """What a run that was killed has left behind."""
-        for folder in self._folder.glob("base-*"):
-            shutil.rmtree(folder)
-
-    def _buildah(self, *arguments: str) -> str:
+    def run(self, *arguments: str) -> str:
         return _run(*self._command, *arguments).strip()
+
+
+def _has_overlay(folder: Path) -> bool:
+    """Whether the kernel can lay one folder over another there."""
+    with tempfile.TemporaryDirectory(prefix="overlay-", dir=folder) as scratch:
+        parts = {name: Path(scratch, name) for name in ("lowerdir", "upperdir", "workdir", "merged")}
+        for part in parts.values():
+            part.mkdir()
+        options = ",".join(f"{name}={part}" for name, part in parts.items() if name != "merged")
+        mount = ["mount", "-t", "overlay", "overlay", "-o", options, str(parts["merged"])]
+        if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+            return False
+        subprocess.run(["umount", str(parts["merged"])], check=True)
+        return True
 
 
 def _run(*command: str) -> str:
@@ -120,96 +189,15 @@ def _run(*command: str) -> str:
     return done.stdout
 
 
-def _certificates() -> list[str]:
-    """The machine's certificates for the build, where it has some of its own; they do not get into the image."""
-    return ["-v", "/etc/ssl/certs:/etc/ssl/certs:ro"] if "SSL_CERT_FILE" in os.environ else []
-
-
-# Running.
-
-
-class Bundle(NamedTuple):
-    """What an OCI runtime is given: a folder with ``config.json``."""
-
-    folder: Path
-    command: Sequence[str]
-
-
-def bundle(
-    folder: Path,
-    root: Path,
-    *,
-    args: Sequence[str],
-    env: Mapping[str, str],
-    security: Json,
-    mounts: Sequence[Mount] = (),
-) -> Bundle:
-    """A container with the host's network, as ``securityContext`` in Kubernetes describes it.
-
-    The command is to be run within ``ip netns exec``, whose mount namespace is put to use.
-    """
-    folder.mkdir()
-    for mount in mounts:  # as a runtime does before the root file system is made read-only
-        place = root / mount.destination.lstrip("/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if mount.source.is_dir():
-            place.mkdir(exist_ok=True)
-        else:
-            place.touch()
-    config = {
-        "ociVersion": "1.0.0",
-        "process": {
-            "user": {"uid": security.get("runAsUser", 0), "gid": security.get("runAsUser", 0)},
-            "args": list(args),
-            "env": [f"{name}={value}" for name, value in env.items()],
-            "cwd": "/",
-            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), _capabilities(security)),
-            "noNewPrivileges": security.get("allowPrivilegeEscalation") is False,
-        },
-        "root": {"path": str(root), "readonly": security.get("readOnlyRootFilesystem", False)},
-        "mounts": [*_SYSTEM_MOUNTS, *(_bind(mount) for mount in mounts)],
-        "linux": {
-            "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
-            "readonlyPaths": [] if security.get("privileged") else ["/proc/sys", "/proc/sysrq-trigger"],
-        },
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    # crun 1.8 wants to know what cgroups there are, and doesn't want cgroups; it gets an empty set of them, in a mount
-    # namespace of its own.
-    script = 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
-    crun = ["crun", "--root", str(folder / "state"), "--cgroup-manager=disabled", "run", "--bundle", str(folder)]
-    return Bundle(folder, ["sh", "-c", script, "sh", *crun, f"kproxy-{os.getpid()}-{folder.name}"])
-
-
-def _capabilities(security: Json) -> list[str]:
-    if security.get("privileged"):
-        status = Path("/proc/self/status").read_text()
-        ours = int(next(line for line in status.splitlines() if line.startswith("CapPrm")).split()[1], 16)
-        return [name for number, name in enumerate(_ALL_CAPABILITIES) if ours & 1 << number]
-    assert security["capabilities"]["drop"] == ["ALL"]
-    return [f"CAP_{name}" for name in security["capabilities"]["add"]]
-
-
-def _bind(mount: Mount) -> dict[str, Any]:
-    options = ["rbind", "ro" if mount.read_only else "rw"]
-    return {"destination": mount.destination, "type": "bind", "source": str(mount.source), "options": options}
-
-
-_SYSTEM_MOUNTS: list[dict[str, Any]] = [
-    {"destination": "/proc", "type": "proc", "source": "proc"},
-    {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
-    {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "nodev"]},  # noqa: S108
-    {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
-]  # fmt: skip
-"""What every container has."""
-
-_ALL_CAPABILITIES = [
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
-    "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
-]  # fmt: skip
-"""In the order of linux/capability.h."""
+@contextmanager
+def _certificates() -> Iterator[list[str]]:
+    """Options for a build by which its pip trusts whom this machine does, where that is not only the usual ones."""
+    bundle = os.environ.get("SSL_CERT_FILE")
+    if not bundle:
+        yield []
+        return
+    inside = "/root/.config/pip"
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copyfile(bundle, Path(folder, "ca.pem"))
+        Path(folder, "pip.conf").write_text(f"[global]\ncert = {inside}/ca.pem\n")
+        yield ["--volume", f"{folder}:{inside}:ro"]
