@@ -52,8 +52,10 @@ COPY --from=builder /opt/kproxy /opt/kproxy
 RUN ln -s /opt/kproxy/bin/kproxy /usr/local/bin/kproxy \
     && ln -s kproxy /usr/local/bin/kube-proxy
 
-# The image of `kproxy ingress` goes here, as two stages like those around this place, for `docker build --target ingress`:
-# FROM ${BASE} AS ingress-system, with haproxy and python3 in place of the packages above; then FROM scratch AS ingress.
+# The image of `kproxy ingress` goes here, for `docker build --target ingress`, as stages like those around this place:
+#   FROM builder AS ingress-builder     the packages of lock/ingress.txt into /opt/kproxy, too, and their bytecode
+#   FROM ${BASE} AS ingress-system      haproxy and python3 in place of the packages above
+#   FROM scratch AS ingress
 
 FROM scratch AS proxy
 COPY --from=proxy-system / /

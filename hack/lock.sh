@@ -7,14 +7,15 @@
 #   hack/lock.sh --upgrade NAME…  the newest releases of these alone
 #
 # To add a package: name it in pyproject.toml with its reason (what kproxy runs with: dependencies; what tests and
-# linters take: the extra "dev"; the tour: "tour"), run hack/lock.sh, commit both; hack/setup.sh then installs it.
+# linters take: the extra "dev"; or "ingress" or "tour"), run hack/lock.sh, commit both; hack/setup.sh then installs it.
 # After a merge conflict in lock/: take either side of it, and run hack/lock.sh.
 #
-#   lock/run.txt    what kproxy runs with: all that the image has
-#   lock/tour.txt   what hack/tour.sh takes besides
-#   lock/test.txt   what tests and linters take besides both
-#   lock/build.txt  what installs the others, and builds those that come as source: pip and setuptools
-#   lock/tool.txt   uv, which makes the lock. Nothing but this script needs it; it has an environment of its own
+#   lock/run.txt      what kproxy runs with: all that the image has
+#   lock/ingress.txt  what kproxy ingress takes besides, which has an image of its own
+#   lock/tour.txt     what hack/tour.sh takes besides
+#   lock/test.txt     what tests and linters take besides all these
+#   lock/build.txt    what installs the others, and builds those that come as source: pip and setuptools
+#   lock/tool.txt     uv, which makes the lock. Nothing but this script needs it; it has an environment of its own
 #
 # One resolution serves all of it, for Python 3.11 to 3.13 alike. At the end uv looks whether each package has files
 # that amd64 and arm64 can install with each of these Pythons. The name of no index gets into the lock.
@@ -73,27 +74,34 @@ lock() {
 
 versions >"$scratch/before"
 
-cat lock/run.txt lock/tour.txt lock/test.txt >"$scratch/all.txt"
+extras=(ingress tour)  # a list each, without what is on the lists before it
+lists=(run "${extras[@]}" test build tool)
+
+for list in "${lists[@]}"; do touch "lock/$list.txt"; done
+for list in run "${extras[@]}" test; do cat "lock/$list.txt"; done >"$scratch/all.txt"
 compile "$scratch/all.txt" "${upgrade[@]}" --all-extras pyproject.toml
 lock run --constraints "$scratch/all.txt" pyproject.toml
 mapfile -t already < <(names "$scratch/run.txt")
-lock tour --constraints "$scratch/all.txt" "${already[@]/#/--no-emit-package=}" --extra tour pyproject.toml
-mapfile -t already < <(names "$scratch/run.txt" "$scratch/tour.txt")
+for extra in "${extras[@]}"; do
+    lock "$extra" --constraints "$scratch/all.txt" "${already[@]/#/--no-emit-package=}" --extra "$extra" pyproject.toml
+    mapfile -O ${#already[@]} -t already < <(names "$scratch/$extra.txt")
+done
 lock test --constraints "$scratch/all.txt" "${already[@]/#/--no-emit-package=}" --all-extras pyproject.toml
 lock build "${upgrade[@]}" --group build
 lock tool "${upgrade[@]}" --group lock
 
+requirements=("${lists[@]/#/--requirement=$scratch/}")
 for platform in "${platforms[@]}"; do
     for python in "${pythons[@]}"; do
         log=$scratch/$platform-$python.log
         $tool/bin/uv pip install --dry-run --target "$scratch/nowhere" --require-hashes --no-deps \
             --only-binary :all: --no-binary $from_source --python-platform "$platform" --python-version "$python" \
-            -r "$scratch/build.txt" -r "$scratch/run.txt" -r "$scratch/tour.txt" -r "$scratch/test.txt" -r "$scratch/tool.txt" >"$log" 2>&1 ||
+            "${requirements[@]/%/.txt}" >"$log" 2>&1 ||
             fail "what would be locked does not install on $platform with Python $python: $(cat "$log")"
     done
 done
 
-for list in build run tour test tool; do
+for list in "${lists[@]}"; do
     cp "$scratch/$list.txt" "lock/$list.txt"
 done
 versions >"$scratch/after"

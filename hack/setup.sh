@@ -37,7 +37,7 @@ test_packages=(
     prometheus    # scrapes kproxy in the lab; promtool, to check metrics and to try the alert rules
     nftables      # nft, by which tests list what mode nftables wrote
     buildah       # builds the container image, in a chroot: that takes no container engine
-    debootstrap debian-archive-keyring  # make the image's base, which others pull from a registry
+    mmdebstrap debian-archive-keyring  # make the image's base, which others pull from a registry
     crun          # runs the image in the lab, as a node would
 )
 
@@ -111,7 +111,7 @@ make_environment() {
 # The locked releases into .venv, each file held to its hash, and kproxy itself, editable. What is not locked goes, lest
 # tests pass by what nobody else has. The stamp says for which state of the project .venv was made.
 install_locked() {
-    local what=$1 larger stamp state lists=(lock/run.txt) locked surplus
+    local what=$1 larger stamp state lists=(lock/run.txt lock/ingress.txt) locked surplus
     state="$(cat pyproject.toml lock/*.txt | cksum) $PWD"
     # What the tests take includes what the tour takes, and that what running takes.
     for larger in $(larger_than "$what"); do
@@ -159,7 +159,7 @@ names_of() { sed -nE 's/^([A-Za-z0-9._-]+)==.*/\L\1/p' | sed 's/[-_.]\+/-/g' | s
 install_newest() {
     make_environment .venv-newest
     say "Installing the newest Python packages into .venv-newest"
-    quietly .venv-newest/bin/python -m pip install --upgrade --upgrade-strategy eager -e '.[dev,tour]' ||
+    quietly .venv-newest/bin/python -m pip install --upgrade --upgrade-strategy eager -e '.[dev,ingress,tour]' ||
         fail "pip could not install kproxy, see above"
     [ "$(id -u)" != 0 ] || chown -R --reference=. .venv-newest
 }

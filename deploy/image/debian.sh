@@ -17,8 +17,9 @@ programs="$programs ncurses-bin"
 # What scripts within packages are written in. The others have such scripts, and go first.
 programs="$programs perl-base debconf"
 
-# Libraries that served these, from the top down. One that something else needs stays.
-libraries="libapt-pkg7.0 libstdc++6 libseccomp2 liblz4-1 libxxhash0 libhogweed6t64 libnettle8t64"
+# Libraries that served these, from the top down. One that another package needs stays; and so does libstdc++6, which a
+# module of Python's needs (frozenlist).
+libraries="libapt-pkg7.0 libseccomp2 liblz4-1 libxxhash0 libhogweed6t64 libnettle8t64"
 libraries="$libraries libpam0g libaudit1 libaudit-common libcap-ng0 libsemanage2 libsemanage-common libsepol2 libbsd0"
 libraries="$libraries libmount1 libsmartcols1 libblkid1 libuuid1 liblastlog2-2 libudev1"
 

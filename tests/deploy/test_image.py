@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from hack.lab import Kproxy, LabError, Process
-from kproxy import __version__
 from tests.kit.apiserver.kinds import Json
+from tests.kit.containers import Mount, bundle
 from tests.kit.deploy import find, render
-from tests.kit.image import Mount, Store, bundle, the_store
 from tests.kit.packets import PORT, PROTOCOLS, Exposed, World, assert_all, each_family, each_protocol, nodes
 from tests.kit.paths import ROOT
 
@@ -46,19 +45,6 @@ users:
     tokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token
 """
 """As kubeadm writes it into the ConfigMap."""
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[Store]:
-    with the_store() as store:
-        store.build()
-        yield store
-
-
-@pytest.fixture(scope="module")
-def root(store: Store) -> Iterator[Path]:
-    with store.unpacked() as root:
-        yield root
 
 
 class KubeletLike:
@@ -231,57 +217,3 @@ def test_a_stopped_container_leaves_its_rules_and_the_next_one_goes_on_from_them
         world.settle()
         assert held.echo()
     assert not load.tally.failures
-
-
-# The image itself.
-
-
-def test_a_command_line_of_kube_proxys_works_whether_as_arguments_or_as_a_command(store: Store, root: Path) -> None:
-    assert store.inspect()["config"]["Entrypoint"] == ["/usr/local/bin/kproxy"]
-    assert (root / "usr/local/bin/kube-proxy").is_symlink()
-    assert (root / "usr/local/bin/kube-proxy").readlink() == Path("kproxy")
-
-
-@pytest.mark.parametrize("command", ["kproxy", "kube-proxy"])
-def test_without_any_rights_it_renders(idle_world: World, root: Path, tmp_path: Path, command: str) -> None:
-    manifests = ROOT / "hack" / "demo" / "shop"
-    files = [f"/manifests/{path.name}" for path in manifests.glob("*.yaml")]
-    made = bundle(
-        tmp_path / "bundle",
-        root,
-        args=[f"/usr/local/bin/{command}", "render", "--hostname-override", "node-a", "-f", *files],
-        env={"PATH": "/usr/bin"},
-        security={
-            "runAsUser": 65534,
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"], "add": []},
-        },
-        mounts=[Mount(manifests, "/manifests", read_only=True)],
-    )
-    process = idle_world.lab.node.start(made.command)
-    assert process.wait(30) == 0, process.log()
-    assert "shop/web:http" in process.log()
-
-
-def test_it_holds_what_it_needs_and_nothing_to_build_with(root: Path) -> None:
-    for program in ("iptables-legacy-save", "iptables-nft-restore", "ip6tables-nft-save"):
-        assert (root / "usr/sbin" / program).exists(), program
-    for program in ("gcc", "cc", "pip", "pip3", "make"):
-        for folder in ("usr/bin", "usr/local/bin", "opt/kproxy/bin"):
-            assert not (root / folder / program).exists(), program
-
-
-def test_its_bytecode_is_there_as_it_cannot_be_made_later(root: Path) -> None:
-    (packages,) = (root / "opt/kproxy/lib").glob("python3*/site-packages")
-    sources = list((packages / "kproxy").rglob("*.py"))
-    assert sources
-    for source in sources:
-        assert list((source.parent / "__pycache__").glob(f"{source.stem}.*.pyc")), source
-
-
-def test_it_is_of_this_version_and_small(store: Store, root: Path) -> None:
-    assert list((root / "opt/kproxy/lib").glob(f"python3*/site-packages/kproxy-{__version__}.dist-info"))
-    size = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-    assert size < 260 << 20
-    assert store.inspect()["config"]["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"

@@ -6,6 +6,7 @@ manifests in deploy/ ask for.
 
 import json
 import os
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,6 +73,24 @@ def bundle(
     script = 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
     crun = ["crun", "--root", str(folder / "state"), "--cgroup-manager=disabled", "run", "--bundle", str(folder)]
     return Bundle(folder, ["sh", "-c", script, "sh", *crun, f"kproxy-{os.getpid()}-{folder.name}"])
+
+
+WITHOUT_RIGHTS = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"], "add": []},
+}
+"""A ``securityContext`` that allows nothing; ``runAsUser`` may be added."""
+
+
+def run(
+    folder: Path, root: Path, args: Sequence[str], *, user: int = 0, mounts: Sequence[Mount] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of the image that needs no rights, with the network of the test; wait for it."""
+    security = {**WITHOUT_RIGHTS, "runAsUser": user}
+    made = bundle(folder, root, args=args, env={"PATH": "/usr/bin"}, security=security, mounts=mounts)
+    command = ["unshare", "--mount", *made.command]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def _capabilities(security: Json) -> list[str]:

@@ -1,8 +1,8 @@
 """Builds the image as anybody would, without a container engine or a registry; once, however many tests read it.
 
-buildah builds in a chroot. The base, which elsewhere is pulled, is made by debootstrap and kept for a week, and so is what
-steps of the Dockerfile gave whose input has not changed. A finished image is named by all that went into it: whoever
-finds it there, in this run of the tests or in a later one, takes it as it is.
+buildah builds in a chroot. The base, which elsewhere is pulled, is made by mmdebstrap and kept for a week, and so is
+what steps of the Dockerfile gave whose input has not changed. A finished image is named by all that went into it:
+whoever finds it there, in this run of the tests or in a later one, takes it as it is.
 
 What the machine needs besides to reach package indexes (certificates of its own) is handed in from outside: the
 Dockerfile knows nothing of it.
@@ -38,7 +38,7 @@ _BUILD_SECONDS = 1500
 @contextmanager
 def the_image() -> Iterator["Image"]:
     """The image of this checkout, built if need be. Many may read it at the same time."""
-    need("buildah", "debootstrap", "crun")
+    need("buildah", "mmdebstrap", "crun")
     folder = _cache()
     with (folder / "lock").open("w") as lock:
         store = _Store(folder)
@@ -145,19 +145,15 @@ class _Store:
 
     def _make_base(self) -> None:
         """As Debian's image is made: the essential packages, without their documentation."""
-        for folder in self._folder.glob("base-*"):  # of a run that was killed
-            shutil.rmtree(folder)
-        folder = Path(tempfile.mkdtemp(prefix="base-", dir=self._folder))
-        try:
-            _run("debootstrap", "--variant=minbase", SUITE, str(folder))
-            for name in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "var/log"):
-                shutil.rmtree(folder / name)
-                (folder / name).mkdir()
-            container = self.run("from", "scratch")
-            self.run("add", container, str(folder), "/")
-            self.run("commit", "--rm", container, BASE)
-        finally:
-            shutil.rmtree(folder)
+        archive = self._folder / "base.tar"
+        without = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
+        options = ["force-unsafe-io", *(f"path-exclude={path}" for path in without)]
+        options += ["path-include=/usr/share/doc/*/copyright"]
+        _run("mmdebstrap", "--variant=minbase", *(f"--dpkgopt={option}" for option in options), SUITE, str(archive))
+        container = self.run("from", "scratch")
+        self.run("add", container, str(archive), "/")
+        self.run("commit", "--rm", container, BASE)
+        archive.unlink()
 
     def run(self, *arguments: str) -> str:
         return _run(*self._command, *arguments).strip()
