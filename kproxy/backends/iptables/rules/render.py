@@ -127,8 +127,8 @@ def render_match(match: Match, family: IPFamily) -> str:  # noqa: C901 (one case
         case State(states, is_inverted):
             names = ",".join(name for state, name in _STATES if state in states)
             return f" -m conntrack {_not(is_inverted)}--ctstate {names}"
-        case LocalAddress(side):
-            return f" -m addrtype --{side}-type LOCAL"
+        case LocalAddress(side, is_elsewhere):
+            return f" -m addrtype {_not(is_elsewhere)}--{side}-type LOCAL"
         case Mark(value, bits, inverted):
             return f" -m mark {_not(inverted)}--mark {value:#x}{'' if bits == _ALL_BITS else f'/{bits:#x}'}"
         case Random(threshold):

@@ -70,6 +70,7 @@ class LocalAddress(Term, frozen=True, gc=False):
     """The source or destination is one of the node's own addresses (``-m addrtype --dst-type LOCAL``)."""
 
     side: Side
+    inverted: bool = False
 
 
 class Mark(Term, frozen=True, gc=False):

@@ -250,8 +250,8 @@ def _is(rule: Rule, match: Match, skb: Skb, at: At) -> bool:
         case State(states, inverted):
             known = _STATES[packet.state] | (ConnectionState.DNAT if skb.translated else ConnectionState(0))
             return bool(known & states) is not inverted
-        case LocalAddress(side):
-            return at.walk.world.is_own(packet.source if side is Side.SOURCE else skb.destination)
+        case LocalAddress(side, inverted):
+            return at.walk.world.is_own(packet.source if side is Side.SOURCE else skb.destination) is not inverted
         case Mark(value, mask, inverted):
             return (skb.mark & mask == value) is not inverted
         case RecentCheck(name, seconds):

@@ -113,11 +113,12 @@ def _state(match: State) -> bytes:
     return _module(b"conntrack", 3, struct.pack("=136x10xHHHH8x2x", _CONNTRACK_STATE, inversion, states, 0))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _local_address(match: LocalAddress) -> bytes:
     local = 1 << 2  # XT_ADDRTYPE_LOCAL
     sides = (local, 0) if match.side is Side.SOURCE else (0, local)
-    return _module(b"addrtype", 1, struct.pack("=HHI", *sides, 0))
+    inversion = (1 if match.side is Side.SOURCE else 2) if match.inverted else 0
+    return _module(b"addrtype", 1, struct.pack("=HHI", *sides, inversion))
 
 
 @lru_cache(maxsize=256)
