@@ -12,6 +12,7 @@ from typing import TypeVar
 from kproxy import logs
 from kproxy.backends.base import Backend, BackendError
 from kproxy.backends.iptables.backend import IptablesBackend
+from kproxy.backends.iptables.compile.compiler import choose_layout, count_endpoints
 from kproxy.backends.iptables.compile.lists import Layout
 from kproxy.backends.iptables.kernel.errors import NoIptablesError
 from kproxy.backends.iptables.kernel.variant import Variant, detect_variant, open_applier, rules_left_in
@@ -22,6 +23,9 @@ from kproxy.backends.nftables.kernel import probe
 from kproxy.backends.nftables.kernel.errors import NoNftablesError
 from kproxy.backends.nftables.rules import names
 from kproxy.config import Config, IPTablesVariant, ProxyMode
+from kproxy.held.node import NodeRules
+from kproxy.held.read import read_rules
+from kproxy.plan.model import Plan
 from kproxy.state.model import IPFamily
 
 log = logs.get("engines")
@@ -67,6 +71,17 @@ def guard(config: Config) -> None:
         applier.guard()
     finally:
         applier.close()
+
+
+def rules_held(config: Config, family: IPFamily, plan: Plan) -> NodeRules:
+    """Return the rules that the kernel holds, of all programs; ``plan`` tells by its size how kproxy's are laid out.
+
+    Raises BackendError where they can't be read.
+    """
+    if config.mode is ProxyMode.NFTABLES:
+        return read_rules(family, None)
+    forced = None if config.kproxy.layout == "auto" else Layout(config.kproxy.layout)
+    return read_rules(family, _variant(config), forced or choose_layout(count_endpoints(plan)))
 
 
 def retire_others(config: Config, *, keep_guard: bool) -> None:

@@ -17,16 +17,18 @@ from kproxy.backends.base import BackendError
 from kproxy.config import Config
 from kproxy.daemon.rates import Rates
 from kproxy.explain.answer import Kernel, explain
-from kproxy.explain.model import DIFFERS, Answer
+from kproxy.explain.compare import KernelRules
+from kproxy.explain.model import DIFFERS, Answer, Flow
 from kproxy.explain.question import Question, QuestionError, ask
 from kproxy.explain.questions import ExplainQuestion, Questions, Reply, StatusQuestion
 from kproxy.explain.view import View
 from kproxy.node import interfaces
+from kproxy.plan.model import Plan
 from kproxy.proxier.loop import Proxier, Snapshot
 from kproxy.report.health import HealthState
 from kproxy.report.reporter import Reporter
 from kproxy.report.status import FamilyState, ServiceProblem, Status, WatchState
-from kproxy.state.model import Protocol
+from kproxy.state.model import IPFamily, Protocol
 
 log = logs.get("inspect")
 
@@ -43,7 +45,10 @@ class Sources(NamedTuple):
     reporter: Reporter
     watches: Callable[[], Sequence[WatchStatus]]
     rates: Rates
-    kernel: Kernel | None = None
+    rules: Callable[[IPFamily, Plan], KernelRules]
+    """What the kernel holds of one family; may raise BackendError."""
+    interface_of: Callable[[str], str | None] = lambda _: None
+    flows: Callable[[IPFamily, Protocol, str, int], Sequence[Flow]] = lambda *_: ()
 
 
 class Inspector:
@@ -90,7 +95,7 @@ class Inspector:
         for attempt in range(1, _ATTEMPTS + 1):
             snapshots = self._from.proxier.snapshots()
             try:
-                answer = explain([self._view(snapshot) for snapshot in snapshots], question, self._from.kernel)
+                answer = explain([self._view(snapshot) for snapshot in snapshots], question, self._kernel(snapshots))
             except (KeyError, RuntimeError):  # the state changed meanwhile
                 if attempt == _ATTEMPTS:
                     raise
@@ -101,6 +106,13 @@ class Inspector:
                 return answer
             time.sleep(_PAUSE_SECONDS)
         raise AssertionError("the last attempt returns or raises")
+
+    def _kernel(self, snapshots: Sequence[Snapshot]) -> Kernel:
+        def rules(family: IPFamily) -> KernelRules:
+            plan = next(snapshot.plan for snapshot in snapshots if snapshot.plan.node.family is family)
+            return self._from.rules(family, plan)
+
+        return Kernel(rules=rules, interface_of=self._from.interface_of, flows=self._from.flows)
 
     def views(self) -> list[View]:
         """Return both families as they are planned now."""

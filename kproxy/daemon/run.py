@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from kproxy import __version__, logs
@@ -145,9 +146,9 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         resync = config.kproxy.resync_period
         proxier = Proxier(backends, planning, facts, inbox, pacer, reporter, resync_seconds=resync)
         reader = _connections(config, proxier, metrics)
-        inspector = Inspector(
-            config, started, Sources(proxier, health, reporter, lambda: source.statuses, Rates(reader.read))
-        )
+        rules = partial(engines.rules_held, config)
+        sources = Sources(proxier, health, reporter, lambda: source.statuses, Rates(reader.read), rules)
+        inspector = Inspector(config, started, sources)
         stack.enter_context(open_door(socket_path(config.kproxy.state_directory), inspector.reply))
         watch = ConfigWatch(configured, read_config, proxier.stop)
         with signals.steering(Both(proxier, source)), watch.running(), keeper.running():

@@ -170,6 +170,7 @@ class _Explanation:
             answer,
             flows=tuple(flows),
             rules=compared.rules,
+            elements=compared.elements,
             kernel=compared.kernel,
             differences=compared.differences,
             doubts=compared.doubts,

@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import NamedTuple, Protocol
 
 from kproxy.backends.walk import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, Walk, World, without_memory
-from kproxy.explain.model import AS_PLANNED, DIFFERS, Difference, RulePassed
+from kproxy.explain.model import AS_PLANNED, DIFFERS, Difference, ElementFound, RulePassed
 from kproxy.plan.model import Plan
 
 _TOLERANCE = Fraction(1, 1_000_000)
@@ -26,23 +26,11 @@ class Line(NamedTuple):
         return self.text if self.sameness is None else self.sameness
 
 
-class Wanted(NamedTuple):
-    """What kproxy wants of the chains on a packet's way."""
-
-    chains: Mapping[tuple[str, str], Sequence[Line]]
-    """By table and chain."""
-    is_ours: "IsOurs"
-
-
-class IsOurs(Protocol):
-    """Tells whose a chain is."""
-
-    def __call__(self, table: str, chain: str) -> bool:
-        """Tell whether a chain is kproxy's alone."""
-
-
 class KernelRules(Protocol):
-    """The rules that the kernel holds, kproxy's and those of others; read when a walk comes to them."""
+    """The rules that the kernel holds, kproxy's and those of others; read when a walk comes to them.
+
+    Methods may raise `kproxy.backends.base.BackendError`.
+    """
 
     def walk(self, packet: Packet, world: World) -> Walk:
         """Send a packet through them."""
@@ -50,13 +38,18 @@ class KernelRules(Protocol):
     def line(self, table: str, chain: str, number: int) -> Line:
         """Return a rule that a walk passed; number 0 is the chain's policy."""
 
-    def lines(self, table: str, chain: str) -> Sequence[Line] | None:
-        """Return a chain that a walk came to; None if there is none."""
+    def elements(self) -> Iterator[ElementFound]:
+        """Yield the elements of sets that walks have come to."""
 
-    def wanted(self, plan: Plan, packet: Packet, world: World) -> Wanted:
-        """Return what kproxy itself would write into the chains that such a packet passes.
+    def is_ours(self, table: str, chain: str) -> bool:
+        """Tell whether a chain is kproxy's alone."""
 
-        ``plan`` may hold nothing but the services concerned.
+    def differences(
+        self, plan: Plan, packet: Packet, world: World, passed: Sequence[tuple[str, str, int]]
+    ) -> Iterator[Difference]:
+        """Yield what is too much and what is missing, in kproxy's chains on the packet's way.
+
+        ``plan`` may hold nothing but the services concerned; ``passed`` are the rules that the packet did pass.
         """
 
 
@@ -65,6 +58,7 @@ class Compared(NamedTuple):
 
     kernel: str
     rules: tuple[RulePassed, ...]
+    elements: tuple[ElementFound, ...]
     differences: tuple[Difference, ...]
     doubts: tuple[str, ...]
 
@@ -76,14 +70,16 @@ def compare(
     walk = rules.walk(packet, world)
     found = without_memory(walk.found)
     passed = tuple(_passed(rules, walk))
+    elements = tuple(rules.elements())
     doubts = tuple(
         dict.fromkeys(_doubt(rules, doubt.step.place, doubt.step.number, doubt.what) for doubt in walk.doubts)
     )
     if _alike(found, planned):
-        return Compared(AS_PLANNED, passed, (), doubts)
-    named = tuple(_by_rule(rules, plan, packet, world, walk, found, planned))
+        return Compared(AS_PLANNED, passed, elements, (), doubts)
+    unplanned = {outcome.to for outcome in found} - {outcome.to for outcome in planned}
+    named = tuple(_by_rule(rules, plan, packet, world, walk, unplanned))
     summary = Difference(what=f"planned: {_outcomes(planned)}; in the kernel: {_outcomes(found)}")
-    return Compared(DIFFERS, passed, (summary, *named), doubts)
+    return Compared(DIFFERS, passed, elements, (summary, *named), doubts)
 
 
 def _passed(rules: KernelRules, walk: Walk) -> Iterator[RulePassed]:
@@ -94,7 +90,7 @@ def _passed(rules: KernelRules, walk: Walk) -> Iterator[RulePassed]:
             chain=step.place.chain,
             number=step.number,
             rule=line.text,
-            chance=round(float(chance), 9),
+            chance=round(min(float(chance), 1.0), 9),
             packets=line.packets,
             octets=line.octets,
         )
@@ -134,47 +130,22 @@ def _outcome(outcome: Outcome) -> str:
 
 
 def _by_rule(
-    rules: KernelRules,
-    plan: Plan,
-    packet: Packet,
-    world: World,
-    walk: Walk,
-    found: Mapping[Outcome, Fraction],
-    planned: Mapping[Outcome, Fraction],
+    rules: KernelRules, plan: Plan, packet: Packet, world: World, walk: Walk, unplanned: Collection[str]
 ) -> Iterator[Difference]:
-    """Name the rules on the way that are too many, and those that are missing."""
-    wanted = rules.wanted(plan, packet, world)
-    seen: set[tuple[str, str, int]] = set()
-    extra = {outcome.to for outcome in found} - {outcome.to for outcome in planned}
-    for step in walk.steps:
-        table, chain = step.place
-        line = rules.line(table, chain, step.number)
-        ours = wanted.is_ours(table, chain)
-        expected = wanted.chains.get((table, chain))
-        if ours and expected is not None and not _holds(expected, line):
-            seen.add((table, chain, step.number))
-            yield _added(table, chain, step.number, line, "which kproxy did not write")
-    for to in sorted(extra):
+    """Name the rules on the way that are too many, and those that are missing; ``unplanned`` is where packets go."""
+    for to in sorted(unplanned):
         decider = walk.deciders.get(to)
-        if decider is None or (*decider.place, decider.number) in seen:
-            continue
-        table, chain = decider.place
-        if not wanted.is_ours(table, chain):
+        if decider is not None and not rules.is_ours(*decider.place):
+            table, chain = decider.place
             line = rules.line(table, chain, decider.number)
-            yield _added(table, chain, decider.number, line, "which is not kproxy's and comes first")
-    yield from _missing(rules, wanted, _foreign(walk, wanted))
+            yield added(table, chain, decider.number, line, "which is not kproxy's")
+    passed = [(*step.place, step.number) for step in walk.steps]
+    yield from rules.differences(plan, packet, world, passed)
 
 
-def _foreign(walk: Walk, wanted: Wanted) -> Collection[str]:
-    return {step.place.chain for step in walk.steps if not wanted.is_ours(*step.place)}
-
-
-def _holds(lines: Sequence[Line], line: Line) -> bool:
-    return any(other.identity == line.identity for other in lines)
-
-
-def _added(table: str, chain: str, number: int, line: Line, whose: str) -> Difference:
-    where = f"the policy of {chain}" if not number else f"rule {number} of {chain}"
+def added(table: str, chain: str, number: int, line: Line, whose: str) -> Difference:
+    """Name a rule, or a policy (number 0), that takes packets and should not."""
+    where = f"rule {number} of {chain}" if number else f"the policy of {chain}"
     return Difference(
         what=f"{where} in table {table}, {whose}, takes the packet: {line.text}",
         table=table,
@@ -184,21 +155,9 @@ def _added(table: str, chain: str, number: int, line: Line, whose: str) -> Diffe
     )
 
 
-def _missing(rules: KernelRules, wanted: Wanted, foreign: Collection[str]) -> Iterator[Difference]:
-    del foreign
-    for (table, chain), lines in wanted.chains.items():
-        held = rules.lines(table, chain)
-        if held is None:
-            yield Difference(
-                what=f"chain {chain} of table {table} is missing", table=table, chain=chain, kind="missing"
-            )
-            continue
-        for line in lines:
-            if not _holds(held, line):
-                yield Difference(
-                    what=f"a rule of {chain} in table {table} is missing: {line.text}",
-                    table=table,
-                    chain=chain,
-                    rule=line.text,
-                    kind="missing",
-                )
+def missing(table: str, chain: str, rule: str | None) -> Difference:
+    """Name a rule, or a whole chain (None), that is not there."""
+    what = f"chain {chain} of table {table} is missing"
+    if rule is not None:
+        what = f"a rule of {chain} in table {table} is missing: {rule}"
+    return Difference(what=what, table=table, chain=chain, rule=rule, kind="missing")

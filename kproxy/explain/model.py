@@ -72,6 +72,16 @@ class RulePassed(Model, frozen=True, kw_only=True):
     octets: int | None = None
 
 
+class ElementFound(Model, frozen=True, kw_only=True):
+    """An element of an nftables set or map that such a packet is found by."""
+
+    table: str
+    set: str
+    element: str
+    packets: int
+    """How many packets found it; 0 where it does not count."""
+
+
 class Difference(Model, frozen=True, kw_only=True):
     """Where the kernel's rules part from the plan."""
 
@@ -114,6 +124,8 @@ class Answer(Model, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     flows: tuple[Flow, ...] = ()
     rules: tuple[RulePassed, ...] = ()
+    elements: tuple[ElementFound, ...] = ()
+    """Elements of sets and maps on the way, in mode nftables, where these count rather than rules."""
     kernel: str | None = None
     """as planned, differs; null where the kernel was not asked."""
     differences: tuple[Difference, ...] = ()

@@ -1,8 +1,9 @@
 """An `Answer` as text for people."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
-from kproxy.explain.model import AS_PLANNED, Answer, EndpointShare, Verdict
+from kproxy.explain.model import AS_PLANNED, Answer, EndpointShare, RulePassed, Verdict
 from kproxy.tools.screen import faint, one_line, paint, strong, table
 
 _COLOURS = {Verdict.FORWARD: "green", Verdict.REJECT: "red", Verdict.DROP: "red", Verdict.NONE: "yellow"}
@@ -100,20 +101,36 @@ def _kernel(answer: Answer) -> Iterator[str]:
     yield ""
     if answer.rules:
         yield strong("Rules on its way, as the kernel holds them")
-        rows = [
-            [f"{rule.table} {rule.chain} {rule.number}", _packets(rule.packets), one_line(rule.rule)]
-            for rule in answer.rules[:_MOST_RULES]
-        ]
-        yield table(rows, ("WHERE", "PACKETS", "RULE"), right=(1,))
-        if len(answer.rules) > _MOST_RULES:
-            yield f"  and {len(answer.rules) - _MOST_RULES} more (-o json shows all)"
+        rows = list(_rule_rows(answer.rules))
+        yield table(rows[:_MOST_RULES], ("WHERE", "PACKETS", "RULE"), right=(1,))
+        if len(rows) > _MOST_RULES:
+            yield f"  and {len(rows) - _MOST_RULES} more (-o json shows all)"
     else:
         yield "No rule is on its way in the kernel."
+    if answer.elements:
+        yield ""
+        yield strong("Elements of sets that it is found by")
+        found = answer.elements[:_MOST_RULES]
+        yield table(
+            [[one.set, str(one.packets), one.element] for one in found], ("SET", "PACKETS", "ELEMENT"), right=(1,)
+        )
     yield ""
     colour = "green" if answer.kernel == AS_PLANNED else "red"
     yield f"{strong('The kernel does')} {paint(answer.kernel, colour, bold=True)}"
     yield from (f"  {one_line(difference.what)}" for difference in answer.differences)
     yield from (paint(f"  {one_line(doubt)}", "yellow") for doubt in answer.doubts)
+
+
+def _rule_rows(rules: Sequence[RulePassed]) -> Iterator[list[str]]:
+    """Yield a row for each rule; of those that follow each other and say the same, one."""
+    for (place, packets, text), same in groupby(rules, key=_row_key):
+        numbers = [rule.number for rule in same]
+        number = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
+        yield [f"{place} {number}", _packets(packets), one_line(text)]
+
+
+def _row_key(rule: RulePassed) -> tuple[str, int | None, str]:
+    return f"{rule.table} {rule.chain}", rule.packets, rule.rule
 
 
 def _packets(packets: int | None) -> str:

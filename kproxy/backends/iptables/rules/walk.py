@@ -177,7 +177,7 @@ class RuleSetMachine(RuleMachine):
     def __init__(self, ruleset: RuleSet, name: TableName) -> None:
         super().__init__(name)
         table = ruleset.table(name)
-        self._chains = table.chains
+        self.chains = table.chains
         self._hooks: dict[str, list[Rule]] = {chain: [] for chain in HOOKS[name]}
         for hook in table.hooks:
             self._hooks.setdefault(hook.builtin, []).append(hook.rule)
@@ -185,7 +185,7 @@ class RuleSetMachine(RuleMachine):
     def rules(self, chain: str) -> Sequence[Rule]:
         """See `Machine`."""
         found = self._hooks.get(chain)
-        return found if found is not None else self._chains[chain]
+        return found if found is not None else self.chains[chain]
 
 
 def _need(fine: bool, rule: Rule, at: At) -> None:

@@ -26,6 +26,7 @@ _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 # Message types within the subsystem.
 NEW_TABLE, GET_TABLE, DEL_TABLE = 0, 1, 2
 NEW_CHAIN, GET_CHAIN, DEL_CHAIN = 3, 4, 5
+NEW_RULE, GET_RULE, DEL_RULE = 6, 7, 8
 NEW_SET, GET_SET, DEL_SET = 9, 10, 11
 NEW_ELEMENT, GET_ELEMENT, DEL_ELEMENT = 12, 13, 14
 NEW_GENERATION, GET_GENERATION = 15, 16
@@ -34,7 +35,7 @@ NEW_OBJECT, GET_OBJECT, DEL_OBJECT = 18, 19, 20
 TABLE_ATTRIBUTE = 1
 """The number of the attribute that names the table, the same in messages of all kinds."""
 
-_REQUEST, _DUMP = 0x1, 0x300
+_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _ERROR, _DONE = 2, 3
 _INTERRUPTED = 0x10  # NLM_F_DUMP_INTR
 _HEADER = struct.Struct("=IHHII")
@@ -139,6 +140,17 @@ class Reader:
                 if message_kind in (_ERROR, _DONE):
                     _raise_for(whole)
                     return None if interrupted else found
+                found.append(_message(message_kind, whole))
+
+    def ask(self, kind: int, family: int, body: bytes) -> list[Message]:
+        """Return the objects that a request names. Raises NetlinkError, with ENOENT where there is no such one."""
+        self._send(kind, family, body, _REQUEST | _ACK)
+        found: list[Message] = []
+        while True:
+            for message_kind, _, whole in _messages(self._receive()):
+                if message_kind in (_ERROR, _DONE):
+                    _raise_for(whole)
+                    return found
                 found.append(_message(message_kind, whole))
 
     def generation(self) -> int:

@@ -10,14 +10,13 @@ from typing import NamedTuple
 from kproxy.backends.nftables.kernel import netlink
 from kproxy.backends.nftables.kernel.elements import ElementReader, split_message
 from kproxy.backends.nftables.kernel.netlink import Reader, attribute, attributes, number, text
-from kproxy.backends.nftables.kernel.notes import declared_by_expressions
 from kproxy.backends.nftables.rules import names
 from kproxy.backends.nftables.rules.ruleset import Column, Found, Hook, SetSpec
 from kproxy.state.model import IPFamily
 
 # Attributes, by kind of object (linux/netfilter/nf_tables.h).
 _TABLE_NAME = 1
-_CHAIN_NAME, _CHAIN_HOOK, _CHAIN_TYPE = 3, 4, 7
+_CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE = 3, 4, 5, 7
 _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
 _SET_NAME, _SET_FLAGS, _SET_KEY_LENGTH, _SET_DATA_TYPE, _SET_DATA_LENGTH = 2, 3, 5, 6, 7
 _SET_NOTES, _SET_EXPRESSION = 13, 17
@@ -74,20 +73,7 @@ class KernelTable:
 
     def sets(self) -> dict[str, SetShape]:
         """Return the sets and maps that have names."""
-        found = {}
-        for message in self._reader.dump(netlink.GET_SET, self._number, self._of_table):
-            its = attributes(message.body)
-            name = text(its[_SET_NAME])
-            if not name.startswith("__"):  # those without a name get one such as __set0 from the kernel
-                values = {kind: number(its[kind]) for kind in _SET_NUMBERS if kind in its}
-                found[name] = SetShape(
-                    values.get(_SET_FLAGS, 0) & _TELLING_FLAGS,
-                    values[_SET_KEY_LENGTH],
-                    0 if values.get(_SET_DATA_TYPE) == _VERDICTS else values.get(_SET_DATA_LENGTH, 0),
-                    _SET_EXPRESSION in its,
-                    declared_by_expressions(bytes(its.get(_SET_NOTES, b""))),
-                )
-        return found
+        return held_sets(self._reader, self._number, self._of_table)
 
     def counters(self) -> dict[str, int]:
         """Return the counters with the number of packets."""
@@ -100,6 +86,43 @@ class KernelTable:
         body = self._of_table + attribute(_LIST_SET, name)
         for message in self._reader.dump(netlink.GET_ELEMENT, self._number, body):
             yield from reader.read(split_message(message.body)[1], at_least=at_least)
+
+
+class HeldChain(NamedTuple):
+    """A chain of anybody's."""
+
+    hook: Hook | None
+    drops: bool
+    """Whether its policy is to drop."""
+
+
+def held_chains(reader: Reader, family: int, of_table: bytes) -> dict[str, HeldChain]:
+    """Return the chains of a table, which ``of_table`` names; ``family`` is nf_tables' number of it."""
+    found = {}
+    wanted = text(attributes(memoryview(of_table))[netlink.TABLE_ATTRIBUTE])
+    for message in reader.dump(netlink.GET_CHAIN, family, of_table):
+        chain = attributes(message.body)
+        if text(chain[netlink.TABLE_ATTRIBUTE]) == wanted:
+            drops = _CHAIN_POLICY in chain and number(chain[_CHAIN_POLICY]) == 0
+            found[text(chain[_CHAIN_NAME])] = HeldChain(_hook(chain), drops)
+    return found
+
+
+def held_sets(reader: Reader, family: int, of_table: bytes, *, nameless: bool = False) -> dict[str, SetShape]:
+    """Return the sets and maps of a table, also those that have no name if that is wanted."""
+    found = {}
+    for message in reader.dump(netlink.GET_SET, family, of_table):
+        its = attributes(message.body)
+        name = text(its[_SET_NAME])
+        if nameless or not name.startswith("__"):  # those without a name get one such as __set0 from the kernel
+            values = {kind: number(its[kind]) for kind in _SET_NUMBERS if kind in its}
+            found[name] = SetShape(
+                values.get(_SET_FLAGS, 0) & _TELLING_FLAGS,
+                values[_SET_KEY_LENGTH],
+                0 if values.get(_SET_DATA_TYPE) == _VERDICTS else values.get(_SET_DATA_LENGTH, 0),
+                _SET_EXPRESSION in its,
+            )
+    return found
 
 
 def shape_of(spec: SetSpec, family: IPFamily) -> SetShape:

@@ -235,6 +235,23 @@ class Unjudged(msgspec.Struct, frozen=True):
     text: str
 
 
+class InStates(msgspec.Struct, frozen=True):
+    """True for packets whose connection is in one of several states, by conntrack's names. Others' rules have it."""
+
+    states: frozenset[str]
+    inverted: bool = False
+
+
+class SourceNat(msgspec.Struct, frozen=True):
+    """Replace the source address by one that the rule names. Others' rules have it."""
+
+
+class Redirect(msgspec.Struct, frozen=True):
+    """Send the packet to the node itself; port 0 keeps its port. Others' rules have it."""
+
+    port: int
+
+
 class Accept(msgspec.Struct, frozen=True):
     """Let the packet through the base chain. Others' rules have it."""
 
@@ -243,6 +260,9 @@ Term: TypeAlias = (
     Member
     | PortIs
     | Unjudged
+    | InStates
+    | SourceNat
+    | Redirect
     | Accept
     | FromPrefix
     | ToPrefixes

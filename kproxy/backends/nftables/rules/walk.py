@@ -25,6 +25,7 @@ from kproxy.backends.nftables.rules.ruleset import (
     FromPrefix,
     GoTo,
     GoToFound,
+    InStates,
     Jump,
     Key,
     Marked,
@@ -32,12 +33,14 @@ from kproxy.backends.nftables.rules.ruleset import (
     Numbers,
     Own,
     PortIs,
+    Redirect,
     Remember,
     Returning,
     Rule,
     RuleSet,
     SetMark,
     SetSpec,
+    SourceNat,
     Speaks,
     State,
     Term,
@@ -110,13 +113,15 @@ class RuleMachine(Machine[Rule]):
     """The rules of one table."""
 
     most_depth = _MAX_DEPTH
+    name = names.TABLE
+    """What the table is called."""
 
     # --- what the table holds --------------------------------------------------------------------------------------
 
     def table(self, chain: str) -> str:
         """See `Machine`."""
         del chain
-        return names.TABLE
+        return self.name
 
     @abstractmethod
     def spec(self, name: str) -> SetSpec | None:
@@ -147,22 +152,21 @@ class RuleMachine(Machine[Rule]):
                 at.doubts(term.text)
                 on.add(here)
                 return walked, on.sum
-            action = self._action(term, here, at)
-            if action is None:
+            if not isinstance(term, _ACTIONS):
                 here, missed = self._split(term, here, at)
                 on.add(missed)
                 continue
             if not noted:
                 at.tried(here)
                 noted = True
-            here, missed, ended = action
+            here, missed, ended = self._action(term, here, at)
             on.add(missed)
             walked = walked.plus(ended)
         on.add(here)
         return walked, on.sum
 
-    def _action(self, term: Term, here: Spread, at: At) -> tuple[Spread, Spread, Walked] | None:
-        """Carry out a term that does something; None for those that only ask.
+    def _action(self, term: Term, here: Spread, at: At) -> tuple[Spread, Spread, Walked]:
+        """Carry out a term that does something.
 
         Return those packets that go on to the next term, those that go on to the next rule, and what ends here.
         """
@@ -181,13 +185,17 @@ class RuleMachine(Machine[Rule]):
                 there = changed(here, lambda skb: skb._replace(destination=ip, port=port or skb.port, translated=True))
                 at.decided(there)
                 return {}, {}, Walked(passed=there)
+            case Redirect(port):
+                there = changed(here, lambda skb: _redirected(skb, port))
+                at.decided(there)
+                return {}, {}, Walked(passed=there)
+            case SourceNat():
+                return {}, {}, Walked(passed=changed(here, lambda skb: skb._replace(masqueraded=True)))
             case Accept():
                 return {}, {}, Walked(passed=here)
             case Verdict():
                 return {}, {}, self._decided(term, here, at)
-            case SetMark() | FlipMark() | Remember() | CountFor() | Count():
-                return changed(here, lambda skb: self._do(term, skb, at)), {}, Walked()
-        return None
+        return changed(here, lambda skb: self._do(term, skb, at)), {}, Walked()
 
     def _go_to_found(self, term: GoToFound, here: Spread, at: At) -> tuple[Spread, Spread, Walked]:
         missed: dict[Skb, Fraction] = {}
@@ -280,6 +288,8 @@ class RuleMachine(Machine[Rule]):
                 return protocol is packet.protocol
             case State():
                 return term.value == packet.state.value
+            case InStates(states, inverted):
+                return (packet.state.value in states) is not inverted
             case Marked(bit):
                 return bool(skb.mark & bit)
         _need(isinstance(term, Translated), term, at)
@@ -304,6 +314,13 @@ class RuleMachine(Machine[Rule]):
         return any(
             entry.place == place and entry.client == client and entry.seconds_ago < seconds for entry in skb.memory
         )
+
+
+_ACTIONS = (
+    *(Jump, GoTo, GoToFound, Deliver, DeliverTo, Redirect, SourceNat, Accept, Verdict),
+    *(SetMark, FlipMark, Remember, CountFor, Count),
+)
+"""Terms that do something; all others only ask."""
 
 
 class Spreads:
@@ -385,6 +402,11 @@ _COLUMNS: Mapping[Column, Callable[[Packet, Skb], str | int]] = {
 def _need(fine: bool, what: object, at: At) -> None:
     if not fine:
         raise ImpossibleRuleError(f"{at.step.place.chain}: the kernel refuses {what} there")
+
+
+def _redirected(skb: Skb, port: int) -> Skb:
+    home = "::1" if ":" in skb.destination else "127.0.0.1"
+    return skb._replace(destination=home, port=port or skb.port, translated=True)
 
 
 def _place(name: str, numbers: Numbers) -> str:

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 
 from kproxy.backends.iptables.kernel.legacy.entry import COUNTERS, MODULE_HEADER, OFFSETS, EntryLayout
+from kproxy.backends.iptables.rules.parse import LEAVES_THE_WAY
 from kproxy.backends.iptables.rules.ruleset import (
     Accept,
     Comment,
@@ -47,9 +48,6 @@ _INVERTED_IN, _INVERTED_OUT, _INVERTED_SOURCE, _INVERTED_DESTINATION, _INVERTED_
 _ODD_INVERSIONS = 0x04 | 0x20  # TOS, fragments
 _ALL_PORTS = (0, 0xFFFF)
 _SYN = 0x02
-
-LEAVES_THE_WAY = frozenset({"LOG", "NFLOG", "TRACE", "ULOG", "AUDIT", "TCPMSS", "CONNMARK", "CHECKSUM", "CLASSIFY"})
-"""Targets after which a packet goes on to the next rule, as it was in all that matters here."""
 
 
 class Head:

@@ -82,9 +82,13 @@ class NftTools:
 
     def counters(self, table: str, chain: str) -> list[str]:
         """Return the counters of a chain's rules, "packets bytes"; none where there is no such chain."""
-        listed = _run([self._iptables, "-t", table, "-v", "-S", chain]).stdout.splitlines()
+        listed = self.listing(table, chain)
         found = (_LISTED_COUNTERS.search(line) for line in listed if line.startswith("-A "))
         return [counters[1] if counters else "0 0" for counters in found]
+
+    def listing(self, table: str, chain: str) -> list[str]:
+        """Return a chain's rules with their counters, as commands; none where there is no such chain."""
+        return _run([self._iptables, "-t", table, "-v", "-S", chain]).stdout.splitlines()
 
     def restore(self, parts: Iterable[Part]) -> None:
         """Make each part's commit. Raises KernelRefusedError; parts before the one of the table it names are done."""
