@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 import msgspec
@@ -162,9 +163,8 @@ class _Explanation:
     def _with_kernel(self, answer: Answer) -> Answer:
         if self.kernel is None or self.kernel.rules is None:
             return answer
-        compared = compare(
-            self.kernel.rules(self.view.family), self._plan(), self.packet, self.world, self.decision.outcomes()
-        )
+        with closing(self.kernel.rules(self.view.family)) as rules:
+            compared = compare(rules, self._plan(), self.packet, self.world, self.decision.outcomes())
         flows = self.kernel.flows(self.view.family, self.protocol, self.to.ip, self.to.port)
         return msgspec.structs.replace(
             answer,

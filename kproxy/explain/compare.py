@@ -32,6 +32,9 @@ class KernelRules(Protocol):
     Methods may raise `kproxy.backends.base.BackendError`.
     """
 
+    def close(self) -> None:
+        """Let go of what reading them took."""
+
     def walk(self, packet: Packet, world: World) -> Walk:
         """Send a packet through them."""
 

@@ -29,10 +29,13 @@ class IptablesPart:
         self._layout = layout
         self._lines: dict[tuple[str, str], Sequence[Line] | None] = {}
 
+    def close(self) -> None:
+        """See `Part`: all is read that there is to read, or by programs of their own."""
+
     def bases(self) -> Iterator[Base]:
         """See `Part`."""
-        for name, table in self._tables.items():
-            for base in bases(table, name):
+        for table in self._tables.values():
+            for base in bases(table, table.kind):
                 yield base._replace(drops=table.policy_drops(base.chain))
 
     def has(self, table: str) -> bool:

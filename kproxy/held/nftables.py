@@ -24,6 +24,11 @@ class NftablesPart:
         self.own = f"{FAMILIES[family]} {names.TABLE}"
         self._renderer = Renderer(family)
 
+    def close(self) -> None:
+        """See `Part`."""
+        for table in self._tables.values():
+            table.close()
+
     def bases(self) -> Iterator[Base]:
         """See `Part`."""
         for table in self._tables.values():

@@ -16,6 +16,11 @@ class NodeRules:
         self._own = own
         self._parts: tuple[Part, ...] = (own, *others)
 
+    def close(self) -> None:
+        """See `KernelRules`."""
+        for part in self._parts:
+            part.close()
+
     def walk(self, packet: Packet, world: World) -> Walk:
         """See `KernelRules`."""
         walk = Walk([base for part in self._parts for base in part.bases()], packet, world)

@@ -12,6 +12,9 @@ from kproxy.plan.model import Plan
 class Part(Protocol):
     """Some tables. Methods may raise BackendError."""
 
+    def close(self) -> None:
+        """Let go of what reading them took."""
+
     def bases(self) -> Iterator[Base]:
         """Yield where netfilter enters them."""
 

@@ -24,9 +24,11 @@ def read_rules(family: IPFamily, variant: Variant | None, layout: Layout | None 
     ``variant`` is that of iptables that kproxy writes to, None in mode nftables; ``layout`` is that of its rules there.
     Raises BackendError where kproxy's own tables can't be read; those of others that can't be read are left out.
     """
-    nftables = list(_nftables(family))
+    nftables = _nftables(family)
     made_by_iptables = {f"{FAMILIES[family]} {name}" for name in HOOKS}
     native = [table for table in nftables if table.name not in made_by_iptables]
+    if nftables and not native:
+        nftables[0].close()  # nobody will ask them
     in_nft = [table.name.partition(" ")[2] for table in nftables if table.name in made_by_iptables]
     legacy = list(_readable(legacy_tables(family), must=variant is Variant.LEGACY))
     nft = list(_readable(nft_variant_tables(family, in_nft), must=variant is Variant.NFT)) if in_nft else []
@@ -38,11 +40,11 @@ def read_rules(family: IPFamily, variant: Variant | None, layout: Layout | None 
     return NodeRules(IptablesPart(own, layout), [*parts, NftablesPart(family, native)])
 
 
-def _nftables(family: IPFamily) -> Iterator[HeldTable]:
+def _nftables(family: IPFamily) -> list[HeldTable]:
     try:
-        yield from held_tables(family)
+        return held_tables(family)
     except BackendError:
-        return  # no nf_tables in this kernel, so nobody has rules there
+        return []  # no nf_tables in this kernel, so nobody has rules there
 
 
 def _readable(tables: Iterator[IptablesTable], *, must: bool) -> Iterator[IptablesTable]:

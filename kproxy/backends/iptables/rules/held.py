@@ -25,6 +25,8 @@ class HeldTable(RuleMachine):
 
     def __init__(self, name: str, family: IPFamily) -> None:
         super().__init__(name)
+        self.kind = name
+        """Which of iptables' tables it is; ``name`` is what people are to call it."""
         self.family = family
         self._held: dict[str, Sequence[HeldRule] | None] = {}
         self._rules: dict[str, Sequence[Rule]] = {}

@@ -69,6 +69,10 @@ class HeldTable(RuleMachine):
         self._found: dict[tuple[str, Key], Found | None] = {}
         self._renderer = Renderer(family)
 
+    def close(self) -> None:
+        """Close the reader, which all tables read together share."""
+        self._reader.close()
+
     # --- chains ----------------------------------------------------------------------------------------------------
 
     @property
@@ -212,13 +216,17 @@ class HeldTable(RuleMachine):
         yield from _paired(single)
 
 
-def held_tables(family: IPFamily) -> Iterator["HeldTable"]:
-    """Yield all tables that packets of a family pass, anybody's. Raises NoNftablesError."""
+def held_tables(family: IPFamily) -> list["HeldTable"]:
+    """Return all tables that packets of a family pass, anybody's. Raises NoNftablesError."""
     reader = Reader()
-    own = netlink.FAMILY_NUMBERS[family]
-    for number_of_family in (own, _INET):
-        for message in reader.dump(netlink.GET_TABLE, number_of_family):
-            yield HeldTable(reader, family, text(attributes(message.body)[1]), number_of_family)
+    found = [
+        HeldTable(reader, family, text(attributes(message.body)[1]), number_of_family)
+        for number_of_family in (netlink.FAMILY_NUMBERS[family], _INET)
+        for message in reader.dump(netlink.GET_TABLE, number_of_family)
+    ]
+    if not found:
+        reader.close()
+    return found
 
 
 def _paired(elements: Sequence[tuple[bytes, bool]]) -> Iterator[tuple[bytes, bytes]]:

@@ -1,0 +1,241 @@
+"""Rules edited by hand in the kernel: what becomes of a packet is found out, and the rule at fault is named."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from typing import NamedTuple
+
+import pytest
+
+from kproxy.backends.base import Backend
+from kproxy.backends.iptables.backend import IptablesBackend
+from kproxy.backends.iptables.compile.lists import Layout
+from kproxy.backends.iptables.kernel.variant import Variant, open_applier
+from kproxy.backends.nftables.backend import NftablesBackend
+from kproxy.explain.answer import Kernel, explain
+from kproxy.explain.model import AS_PLANNED, DIFFERS, Answer
+from kproxy.explain.question import ask
+from kproxy.explain.view import View
+from kproxy.held.read import read_rules
+from kproxy.state.model import IPFamily
+from tests.kit.netns import network_namespace
+from tests.kit.views import shop_view
+
+pytestmark = pytest.mark.kernel
+
+
+class Engine(NamedTuple):
+    """One of the ways in which kproxy writes rules."""
+
+    name: str
+    variant: Variant | None
+    layout: Layout = Layout.CLASSIC
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def mode(self) -> str:
+        return "iptables" if self.variant else "nftables"
+
+    def backend(self, family: IPFamily) -> Backend:
+        if self.variant is None:
+            return NftablesBackend(family)
+        return IptablesBackend(family, open_applier(family, self.variant), self.layout)
+
+
+ENGINES = (
+    Engine("legacy", Variant.LEGACY),
+    Engine("legacy-large", Variant.LEGACY, Layout.LARGE),
+    Engine("nft", Variant.NFT),
+    Engine("nftables", None),
+)
+IPTABLES = tuple(engine for engine in ENGINES if engine.variant)
+
+
+class Node:
+    """A node whose rules are as planned, until somebody edits them."""
+
+    def __init__(self, engine: Engine, family: IPFamily) -> None:
+        self.engine = engine
+        self.family = family
+        self.view: View = shop_view(family, engine.mode)
+        self.backend = engine.backend(family)
+        self.backend.apply(self.view.plan, self.view.plan.services.keys(), full=True)
+
+    def iptables(self, arguments: str, *, variant: Variant | None = None) -> None:
+        program = "iptables" if self.family is IPFamily.IPV4 else "ip6tables"
+        run(f"{program}-{variant or self.engine.variant or Variant.NFT} {arguments}")
+
+    def close(self) -> None:
+        getattr(self.backend, "_applier").close()  # noqa: B009 (each backend has one)
+
+    def explain(self, text: str = "shop/web", **asked: str) -> Answer:
+        kernel = Kernel(rules=lambda family: read_rules(family, self.engine.variant, self.engine.layout))
+        return explain([self.view], ask(text, family=self.family, **asked), kernel)
+
+
+def run(command: str) -> None:
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def namespace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with network_namespace(tmp_path_factory.mktemp("lock")):
+        yield
+
+
+@pytest.fixture(params=ENGINES, ids=str)
+def node(request: pytest.FixtureRequest, namespace: None) -> Iterator[Node]:
+    del namespace
+    with closing(Node(request.param, IPFamily.IPV4)) as made:
+        yield made
+
+
+@pytest.fixture(params=IPTABLES, ids=str)
+def iptables_node(request: pytest.FixtureRequest, namespace: None) -> Iterator[Node]:
+    del namespace
+    with closing(Node(request.param, IPFamily.IPV4)) as made:
+        yield made
+
+
+def chain_of(node: Node, prefix: str) -> str:
+    """Return the chain of shop/web with this prefix, as explain shows it."""
+    return next(rule.chain for rule in node.explain().rules if rule.chain.startswith(prefix))
+
+
+@pytest.mark.parametrize("family", IPFamily)
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.usefixtures("namespace")
+def test_all_is_as_planned_before_anybody_edits(
+    request: pytest.FixtureRequest, engine: Engine, family: IPFamily
+) -> None:
+    node = Node(engine, family)
+    request.addfinalizer(node.close)
+    for text in ("shop/web", "shop/empty", "shop/sticky", ":30080"):
+        for sender in ("pod", "node", "outside"):
+            found = node.explain(text, sender=sender)
+            assert (found.kernel, found.differences, found.doubts) == (AS_PLANNED, (), ()), (text, sender)
+            assert found.rules
+
+
+def test_a_rule_deleted(iptables_node: Node) -> None:
+    chain = chain_of(iptables_node, "KUBE-SVC-")
+    rules = [rule for rule in iptables_node.explain().rules if rule.chain == chain]
+    iptables_node.iptables(f"-t nat -D {chain} {rules[0].number}")
+    found = iptables_node.explain()
+    assert found.kernel == DIFFERS
+    gone = [difference for difference in found.differences if difference.kind == "missing"]
+    assert [(difference.table, difference.chain) for difference in gone] == [("nat", chain)]
+    assert "-j KUBE-SEP-" in str(gone[0].rule) or "-j DNAT" in str(gone[0].rule)
+
+
+def test_a_rule_added(iptables_node: Node) -> None:
+    chain = chain_of(iptables_node, "KUBE-SVC-")
+    iptables_node.iptables(f"-t nat -I {chain} -p tcp -j DNAT --to-destination 192.0.2.66:6666")
+    found = iptables_node.explain()
+    assert found.kernel == DIFFERS
+    extra = [difference for difference in found.differences if difference.kind == "added"]
+    assert [difference.chain for difference in extra] == [chain]
+    assert "192.0.2.66:6666" in str(extra[0].rule)
+    assert "which kproxy did not write" in extra[0].what
+
+
+def test_a_rule_edited(iptables_node: Node) -> None:
+    chain = chain_of(iptables_node, "KUBE-SVC-")
+    number = next(rule.number for rule in iptables_node.explain().rules if rule.chain == chain)
+    iptables_node.iptables(
+        f"-t nat -R {chain} {number} -p tcp -m statistic --mode random --probability 0.9 "
+        "-j DNAT --to-destination 10.244.0.11:8080"
+    )
+    found = iptables_node.explain()
+    assert found.kernel == DIFFERS
+    assert {difference.kind for difference in found.differences} == {"outcome", "added", "missing"}
+    assert {difference.chain for difference in found.differences} == {None, chain}
+
+
+def test_a_foreign_dnat_in_front(node: Node) -> None:
+    node.iptables("-t nat -I PREROUTING -d 10.96.0.80 -p tcp --dport 80 -j DNAT --to-destination 192.0.2.66:80")
+    found = node.explain()
+    if node.engine.variant is None:  # kproxy's table has the first word
+        assert (found.kernel, found.differences) == (AS_PLANNED, ())
+        return
+    assert found.kernel == DIFFERS
+    added = [difference for difference in found.differences if difference.kind == "added"]
+    assert [difference.chain for difference in added] == ["PREROUTING"]
+    assert "rule 1 of PREROUTING in table nat, which is not kproxy's, takes the packet" in added[0].what
+
+
+def test_a_foreign_nftables_hook_in_front(node: Node) -> None:
+    run(
+        "nft 'table ip other { chain first { type nat hook prerouting priority -150; "
+        "ip daddr 10.96.0.80 tcp dport { 80, 443 } dnat to 192.0.2.66:80; }; }'"
+    )
+    found = node.explain()
+    assert found.kernel == DIFFERS
+    (added,) = (difference for difference in found.differences if difference.kind == "added")
+    assert (added.table, added.chain) == ("ip other", "first")
+    assert "192.0.2.66:80" in str(added.rule)
+
+
+def test_a_firewall_that_drops(node: Node) -> None:
+    node.iptables("-A FORWARD -d 10.244.0.0/16 -p tcp --dport 8080 -j DROP")
+    found = node.explain()
+    assert found.kernel == DIFFERS
+    (added,) = (difference for difference in found.differences if difference.kind == "added")
+    assert (added.chain, "DROP" in str(added.rule)) == ("FORWARD", True)
+
+
+def test_a_policy_that_drops(node: Node) -> None:
+    node.iptables("-P FORWARD DROP")
+    found = node.explain()
+    assert found.kernel == DIFFERS
+    assert any("the policy of FORWARD" in difference.what for difference in found.differences)
+
+
+def test_a_match_that_nobody_knows_is_a_doubt(node: Node) -> None:
+    node.iptables("-I FORWARD -m limit --limit 5/min -j DROP")
+    found = node.explain()
+    assert found.kernel == AS_PLANNED
+    assert len(found.doubts) == 1
+    assert "rule 1 of FORWARD" in found.doubts[0]
+    assert "cannot be judged" in found.doubts[0]
+
+
+def test_a_chain_flushed(iptables_node: Node) -> None:
+    iptables_node.iptables("-t nat -F KUBE-SERVICES")
+    found = iptables_node.explain()
+    assert found.kernel == DIFFERS
+    assert any(difference.chain == "KUBE-SERVICES" and difference.kind == "missing" for difference in found.differences)
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "named"),
+    [
+        ("delete element ip kproxy tcp/cluster-endpoints { 10.96.0.80 . 80 . 0 }", "missing", "10.244."),
+        ("delete element ip kproxy tcp/cluster-4/off-cluster { 10.96.0.80 . 80 }", "missing", "10.96.0.80 . 80"),
+        ("flush chain ip kproxy services", "missing", "goto tcp/services"),
+        ("insert rule ip kproxy tcp/services meta l4proto tcp dnat to 192.0.2.66:80", "added", "192.0.2.66:80"),
+        (
+            "delete element ip kproxy tcp/cluster-endpoints { 10.96.0.80 . 80 . 0 }; "
+            "add element ip kproxy tcp/cluster-endpoints { 10.96.0.80 . 80 . 0 : 192.0.2.66 . 80 }",
+            "added",
+            "192.0.2.66 . 80",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("namespace")
+def test_kproxy_s_own_table_edited(command: str, kind: str, named: str) -> None:
+    with closing(Node(Engine("nftables", None), IPFamily.IPV4)) as node:
+        run(f"nft '{command}'")
+        found = node.explain()
+    assert found.kernel == DIFFERS
+    assert any(named in str(difference.rule) for difference in found.differences if difference.kind == kind)
+
+
+def test_no_rules_at_all(node: Node) -> None:
+    node.backend.cleanup()
+    found = node.explain()
+    assert found.kernel == DIFFERS
+    assert "in the kernel: left alone" in found.differences[0].what
