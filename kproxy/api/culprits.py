@@ -4,6 +4,7 @@ urllib3 wraps what it gets from sockets, OpenSSL and PySocks; `kproxy.api.failur
 the outside in. Here each is turned into half a sentence about its subject, the server or the proxy.
 """
 
+import base64
 import errno
 import os
 import re
@@ -12,6 +13,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+import msgspec
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError, ReadTimeoutError
 
 from kproxy.api.access import Access
@@ -44,9 +46,9 @@ _ABOUT_CLIENT_CERTIFICATE = re.compile(
     r"ALERT_(BAD_CERTIFICATE|CERTIFICATE_(EXPIRED|REQUIRED|REVOKED|UNKNOWN)|UNKNOWN_CA|UNSUPPORTED_CERTIFICATE)"
 )
 _TUNNEL = re.compile(r"Tunnel connection failed: (?P<code>\d{3})\s?(?P<phrase>.*)", re.DOTALL)
-_VALIDITY = re.compile(
-    rb"\x30[\x1e-\x22](?:\x17\x0d\d{12}Z|\x18\x0f\d{14}Z)(?:\x17\x0d(?P<short>\d{12})Z|\x18\x0f(?P<long>\d{14})Z)"
-)
+_UTC_TIME = 0x17
+_TIME = rb"\x17\x0d\d{12}Z|\x18\x0f\d{14}Z"
+_VALIDITY = re.compile(rb"\x30[\x1e-\x22](?P<begins>" + _TIME + rb")(?P<ends>" + _TIME + rb")")
 
 
 def describe(links: Sequence[BaseException], remedy: str, describe_certificate: Callable[[ssl.SSLError], str]) -> str:
@@ -86,9 +88,8 @@ def describe_tls(error: ssl.SSLError, access: Access, server: str) -> str:
     if reason in _OTHER_PROTOCOL:
         return f"it does not speak TLS; {access.remedy}"
     if _ABOUT_CLIENT_CERTIFICATE.search(reason):
-        expired = expiry(access.tls.certificate)
-        problem = f"has expired on {expired}" if expired else "is not accepted"
-        return f"the client certificate of {access.whose} {problem}; renew it"
+        problem = invalidity(access.tls.certificate) or "is not accepted; renew it"
+        return f"the client certificate of {access.whose} {problem}"
     return f"TLS failed: {printable(reason or str(error)).replace('_', ' ').lower()}"
 
 
@@ -171,21 +172,45 @@ def _describe_socks(proxy: Proxy, links: Sequence[BaseException], place: str) ->
     return f"its proxy {proxy}: that is not the answer of a SOCKS5 proxy ({printable(str(error), 120)}); {place}"
 
 
-def expiry(certificate: bytes | None) -> str | None:
-    """Return when a certificate (PEM) has expired; None where it has not, or that can't be read."""
+def invalidity(certificate: bytes | None) -> str | None:
+    """Say what is wrong with the time of a certificate (PEM) of our own; None where nothing is, or it can't be read."""
     try:
         match = _VALIDITY.search(ssl.PEM_cert_to_DER_cert(_first_certificate(certificate or b"")))
     except ValueError:
         return None
     if match is None:
         return None
-    if match["long"] is not None:
-        text = match["long"].decode()
-    else:
-        short = match["short"].decode()
-        text = ("19" if short >= "50" else "20") + short  # RFC 5280, 4.1.2.5.1
-    moment = datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
-    return f"{moment:%Y-%m-%d}" if moment < datetime.now(UTC) else None
+    begins, ends = _moment(match["begins"]), _moment(match["ends"])
+    if ends < datetime.now(UTC):
+        return f"has expired on {ends:%Y-%m-%d}; renew it"
+    if begins > datetime.now(UTC):
+        return f"is not valid before {begins:%Y-%m-%d %H:%M} UTC; check this node's clock"
+    return None
+
+
+def _moment(der: bytes) -> datetime:
+    """Read a UTCTime or a GeneralizedTime, tag and length included (RFC 5280, 4.1.2.5)."""
+    text = der[2:].decode()
+    if der[0] == _UTC_TIME:
+        text = ("19" if text >= "50" else "20") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+
+
+def token_expiry(authorization: str | None) -> str | None:
+    """Return when a token that says so itself (a JSON web token) has expired; None where it has not, or is none."""
+    parts = (authorization or "").removeprefix("Bearer ").split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)), type=_Claims)
+        moment = datetime.fromtimestamp(claims.exp or 0, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return f"{moment:%Y-%m-%d %H:%M} UTC" if claims.exp and moment < datetime.now(UTC) else None
+
+
+class _Claims(msgspec.Struct):
+    exp: float | None = None
 
 
 def _first_certificate(pem: bytes) -> str:

@@ -13,7 +13,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.response import BaseHTTPResponse
 
 from kproxy.api.access import Access
-from kproxy.api.culprits import describe, describe_proxied, describe_tls, expiry
+from kproxy.api.culprits import describe, describe_proxied, describe_tls, invalidity, token_expiry
 from kproxy.api.decode import decode_status
 from kproxy.api.proxies import Proxy
 from kproxy.api.wire import Status
@@ -80,9 +80,9 @@ def unreachable(way: Way, error: BaseException) -> UnreachableError:
             text += f" (by way of the proxy {way.proxy}, {way.proxy.origin})"
         elif way.server.startswith("http:") and any(isinstance(link, RemoteDisconnected) for link in links):
             text += " without an answer; if it speaks TLS, write https:// in its URL"
-        expired = expiry(way.access.tls.certificate)
-        if expired and not untrusted and any(isinstance(link, _CLOSED) for link in links):
-            text += f"; the client certificate of {way.access.whose} has expired on {expired}: renew it"
+        problem = invalidity(way.access.tls.certificate)
+        if problem and not untrusted and any(isinstance(link, _CLOSED) for link in links):
+            text += f"; the client certificate of {way.access.whose} {problem}"
     return UnreachableError(f"API server {way.server}: {text}", untrusted=untrusted, silent=silent)
 
 
@@ -114,9 +114,11 @@ def _describe_refusal(way: Way, code: int, message: str, body: bytes, headers: M
     whose = way.access.whose
     said = f"{code} {http.client.responses.get(code, '')}".rstrip()
     if code == HTTPStatus.UNAUTHORIZED:
-        expired = expiry(way.access.tls.certificate)
-        if expired and not way.access.authorization:
-            return f"{said}: the client certificate of {whose} has expired on {expired}; renew it"
+        problem = invalidity(way.access.tls.certificate)
+        if problem and not way.access.authorization:
+            return f"{said}: the client certificate of {whose} {problem}"
+        if expired := token_expiry(way.access.authorization):
+            return f"{said}: the token of {whose} has expired on {expired}; renew it"
         return f"{said}: it does not accept the credentials of {whose}; renew them"
     if code == HTTPStatus.FORBIDDEN and message:
         return f"{said}: {message}; bind the user of {whose} to the ClusterRole system:node-proxier"

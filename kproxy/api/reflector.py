@@ -85,6 +85,8 @@ class Reflector:
         self._requested = threading.Event()
         self._awake = threading.Event()
         self._answer: Answer | None = None
+        self._opened = False
+        self._bytes_before = 0
 
     def stop(self) -> None:
         """Make `run` return. A request under way has to be broken off from outside."""
@@ -123,7 +125,8 @@ class Reflector:
         except ListDueError:
             return 0.0
         except ApiError as error:
-            self._suspicions.must_ask = True
+            if self._place is not None:
+                self._suspicions.failed(error, opened=self._opened)
             return self._refused(error) if isinstance(error, RefusedError) else self._failed(error)
         except PlaceLostError as error:
             return self._lost(error, error.reason)
@@ -136,6 +139,7 @@ class Reflector:
             return self._doubted(error)
 
     def _follow_once(self) -> float:
+        self._opened = False
         if self._place is not None:
             self._look_behind(self._place)
         if pause := self._suspicions.pause():
@@ -169,6 +173,7 @@ class Reflector:
         self._suspicions.answered(place, glimpse)
 
     def _give_up_place(self, reason: Reason) -> None:
+        self._bytes_before = self.status.bytes_received
         self._place = None
         self._reason = reason
 
@@ -205,6 +210,7 @@ class Reflector:
             if resumed:
                 self._works()
             self._answer = answer
+            self._opened = True
             try:
                 self._follow(answer)
             finally:
@@ -322,7 +328,7 @@ class Reflector:
         self._requested.clear()
         self._place = self._known = version
         self._listed_at = time.monotonic()
-        self._suspicions.listed(objects.values())
+        self._suspicions.listed(objects.values(), self.status.bytes_received - self._bytes_before)
         self.status.lists += 1
         self.status.synced = True
         _log.info("listed", kind=self._kind, objects=len(objects), resource_version=version)

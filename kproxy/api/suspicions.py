@@ -8,8 +8,10 @@ how soon a suspicion may cost a list).
 
 import time
 from collections.abc import Collection
+from http import HTTPStatus
 
 from kproxy import logs
+from kproxy.api.failures import ApiError, RefusedError
 from kproxy.api.history import Glimpse, Seen, contradiction, is_missing, last_of
 from kproxy.api.relists import Due, Reason, Relists
 from kproxy.api.types import ApiObject, ObjectKey
@@ -42,12 +44,12 @@ class Suspicions:
         """The object that changed last, as far as anybody has."""
         return None if self._seen is None else self._seen.key
 
-    def listed(self, objects: Collection[ApiObject]) -> None:
-        """Take note of a complete list; it ends all suspicion."""
+    def listed(self, objects: Collection[ApiObject], size: int = 0) -> None:
+        """Take note of a complete list of so many bytes; it ends all suspicion."""
         self._seen = last_of(objects)
         self._missing = None
         self.must_ask = False
-        self._relists.listed()
+        self._relists.listed(size)
         self.proved()
 
     def changed(self, key: ObjectKey, version: str, *, gone: bool) -> None:
@@ -55,11 +57,17 @@ class Suspicions:
         self._seen = Seen(key, version, gone)
         if gone and key == self._missing:
             self._missing = None
-            self._relists.withdraw()
+            self._relists.withdraw(Reason.HISTORY)
 
     def proved(self) -> None:
         """Take note that the watch brought something, and so is in step."""
         self._proved_at = time.monotonic()
+
+    def failed(self, error: ApiError, *, opened: bool) -> None:
+        """Take note that a request came to nothing, or (``opened``) that a watch broke off."""
+        self.must_ask = True
+        if not opened and (not isinstance(error, RefusedError) or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR):
+            self._relists.suspect(Reason.OUTAGE, f"it was away ({error})")
 
     def ended(self, *, resumed: bool) -> None:
         """Take note that a watch has ended, whichever way; ``resumed``: it had begun at a place reached before."""

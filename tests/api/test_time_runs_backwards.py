@@ -326,6 +326,58 @@ def test_certainty_overtakes_a_suspicion() -> None:
     assert due.text == "y"
 
 
+def test_outage_is_followed_by_a_list_late_and_later_where_lists_are_large() -> None:
+    for size, wait in ((10_000, 600), (60_000_000, 60_000)):
+        relists, go = clockwork()
+        relists.listed(size)
+        relists.suspect(Reason.OUTAGE, "x")
+        go(wait - 1)
+        assert relists.due() is None
+        go(2)
+        assert relists.due() is not None
+
+
+def test_outage_counts_from_its_end() -> None:
+    """Else all nodes would list at the moment when the server is back."""
+    relists, go = clockwork()
+    for _ in range(100):
+        relists.suspect(Reason.OUTAGE, "x")
+        go(60)
+    assert relists.due() is None
+    go(541)
+    assert relists.due() is not None
+
+
+def test_what_is_withdrawn_leaves_the_rest() -> None:
+    relists, go = clockwork()
+    relists.suspect(Reason.OUTAGE, "x")
+    relists.suspect(Reason.HISTORY, "y", watch_on=True)
+    assert relists.pause() == 0.0
+    relists.withdraw(Reason.HISTORY)
+    assert relists.due() is None
+    go(601)
+    due = relists.due()
+    assert due is not None
+    assert due.reason is Reason.OUTAGE
+
+
+def test_outage_is_followed_by_a_list(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was made in the restored history before anybody came back, below the place, is found by nothing else."""
+    monkeypatch.setattr("kproxy.api.relists._AFTER_OUTAGE_SECONDS", 0.2)
+    with running(world):
+        world.watching()
+        world.server.back_up()
+        nothing_of_this_kind(world)
+        world.server.stop()
+        world.server.store.restore(world.server._backup)
+        world.put("unseen")
+        world.server.store.advance(world.server.version + 100)
+        until(lambda: world.status.failures > 1, "the outage")
+        world.server.start()
+        world.in_step()
+        assert reasons(world) == {"outage": 1}
+
+
 def test_nodes_are_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     waits = []

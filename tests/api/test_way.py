@@ -242,6 +242,7 @@ TRUST = [
         authorization="Bearer pod-token",
         authority=CA,
     ),
+    Row("KUBECONFIG is not looked at", {"KUBECONFIG": "/none", "KUBERNETES_MASTER": "https://x"}, SERVER),
     Row("kubeconfig before the pod's account", POD, SERVER, {"token": "t"}, authorization="Bearer t"),
 ]
 

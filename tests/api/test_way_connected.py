@@ -1,5 +1,7 @@
 """The ways of tests/api/test_way.py, gone: real HTTPS servers, real proxies; what arrives, and what an error says."""
 
+import base64
+import json
 import logging
 import re
 import socket
@@ -20,7 +22,7 @@ from kproxy.api.client import ApiClient
 from kproxy.api.credentials import Credentials
 from kproxy.api.failures import ApiError, UnreachableError
 from tests.kit.apiserver import ApiServer
-from tests.kit.apiserver.certs import EXPIRED, TOO_EARLY, Authority
+from tests.kit.apiserver.certs import EXPIRED, TOO_EARLY, Authority, Lifetime
 from tests.kit.apiserver.runner import server_context
 from tests.kit.proxies import Asked, HttpProxy, ProxyServer, SocksProxy
 
@@ -243,13 +245,40 @@ def test_names_count_where_they_are_alternative_names_only(server: ApiServer, tm
         works(client(server.kubeconfig(tmp_path / "config", url=f"https://localhost:{server.port}")))
 
 
-def test_client_certificate_that_has_expired(server: ApiServer, tmp_path: Path) -> None:
-    pair = server._authority.issue_client("node", lifetime=EXPIRED)
+@pytest.mark.parametrize(
+    ("lifetime", "expected"),
+    [
+        (EXPIRED, r"has expired on \d{4}-\d\d-\d\d; renew it"),
+        (TOO_EARLY, r"is not valid before \d{4}-.* UTC; check this node's clock"),
+    ],
+)
+def test_client_certificate_out_of_its_time(
+    server: ApiServer, tmp_path: Path, lifetime: Lifetime, expected: str
+) -> None:
+    pair = server._authority.issue_client("node", lifetime=lifetime)
     (tmp_path / "crt").write_bytes(pair.certificate)
     (tmp_path / "key").write_bytes(pair.key)
     user = {"token": "", "client-certificate": "crt", "client-key": "key"}
     text = failure(client(kubeconfig(server, tmp_path, user, server=server.url)))
-    assert re.search(r"the client certificate of kubeconfig .* has expired on \d{4}-\d\d-\d\d[;:] renew it", text)
+    assert re.search(f"the client certificate of kubeconfig .* {expected}", text)
+
+
+@pytest.mark.parametrize(
+    ("claims", "expected"),
+    [
+        ({"exp": 1_600_000_000}, "the token of kubeconfig .* has expired on 2020-09-13 12:26 UTC; renew it"),
+        ({"exp": 99_999_999_999}, "it does not accept the credentials of kubeconfig .*; renew them"),
+        ({}, "it does not accept the credentials of kubeconfig .*; renew them"),
+        ({"exp": "x"}, "it does not accept the credentials of kubeconfig .*; renew them"),
+    ],
+)
+def test_token_that_says_when_it_expired(
+    server: ApiServer, tmp_path: Path, claims: Mapping[str, Any], expected: str
+) -> None:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    text = failure(client(kubeconfig(server, tmp_path, {"token": f"e30.{payload}.c2ln"}, server=server.url)))
+    assert re.search(f"401 Unauthorized: {expected}", text)
+    assert payload not in text
 
 
 @pytest.mark.parametrize(

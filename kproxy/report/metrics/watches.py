@@ -45,7 +45,8 @@ class WatchCollector(Collector):
             "kproxy_watch_relists",
             "Complete sets received again, by reason: expired (the server had forgotten where the watch was), history "
             "(time ran backwards there: a backup was restored), silence (a watch that was opened again brought "
-            "nothing), refused (it failed again and again), requested (SIGHUP)",
+            "nothing), refused (it failed again and again), outage (some time after one, to be sure), requested "
+            "(SIGHUP)",
             labels=("kind", "reason"),
         )
         for status in self._read():
