@@ -55,12 +55,7 @@ class Decoder:
         """
         if not isinstance(node, yaml.MappingNode):
             raise ValueError(f"must be a {' or '.join(kind for _, kind in known)}, not {_describe(node)}")
-        head = {
-            key.value: str(value.value)
-            for key, value in node.value
-            if isinstance(key, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)
-        }
-        api_version, kind = head.get("apiVersion", ""), head.get("kind", "")
+        api_version, kind = _head(node)
         if kind == "ConfigMap":
             raise ValueError("a ConfigMap; --config takes the file in it, its key config.conf")
         for known_version, known_kind in known:
@@ -139,6 +134,25 @@ class Decoder:
             raise ValueError("has an item without a value; remove it")
         self.origins[path] = self.where(node)
         return value
+
+
+def concerns(node: yaml.Node, known: Mapping[tuple[str, str], type[Section]]) -> bool:
+    """Tell whether a document is, or is meant to be, one of the ``known`` ones; others are other programs'."""
+    if not isinstance(node, yaml.MappingNode):
+        return False
+    api_version, kind = _head(node)
+    groups = {version.partition("/")[0] for version, _ in known}
+    return api_version.partition("/")[0] in groups or kind in {its_kind for _, its_kind in known}
+
+
+def _head(node: yaml.MappingNode) -> tuple[str, str]:
+    """Return a document's apiVersion and kind, empty where they are missing."""
+    head = {
+        key.value: str(value.value)
+        for key, value in node.value
+        if isinstance(key, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)
+    }
+    return head.get("apiVersion", ""), head.get("kind", "")
 
 
 def _convert(value: object, kind: Any) -> object:

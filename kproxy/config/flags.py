@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from kproxy.config.decode import choose
 from kproxy.config.load import Draft, draft_file, field_type, field_value, finish, with_field
 from kproxy.config.model import Config
+from kproxy.config.schema import ProxyMode
 from kproxy.config.values import Duration, nearest, split_list
 from kproxy.wording import quote
 
@@ -27,6 +28,8 @@ class Flag(NamedTuple):
     help: str
     also: tuple[str, ...] = ()
 
+
+_SCHEDULER = "ipvs-scheduler"
 
 KUBE_PROXY_FLAGS = (
     Flag("bind-address", "bindAddress", "the node's primary IP, where the Node object's is not to be used"),
@@ -51,6 +54,11 @@ KUBE_PROXY_FLAGS = (
     ),
     Flag("feature-gates", "featureGates", "name=true or =false, comma-separated; kproxy has none, and says so"),
     Flag("healthz-bind-address", "healthzBindAddress", "address and port of the health server; port 0: none"),
+    Flag(
+        "healthz-port",
+        "healthzPort",
+        "deprecated: the health server's port, if its address has none; 0: no server",
+    ),
     Flag("hostname-override", "hostnameOverride", "the name of this node's Node object, if not the host name"),
     Flag("init-only", "initOnly", "do what needs full root privileges (sysctls), then exit"),
     Flag("iptables-localhost-nodeports", "iptables.localhostNodePorts", "answer at node ports of 127.0.0.1, too"),
@@ -77,6 +85,11 @@ KUBE_PROXY_FLAGS = (
     ),
     Flag("master", "master", "URL of the API server, instead of the kubeconfig's"),
     Flag("metrics-bind-address", "metricsBindAddress", "address and port of the metrics server; port 0 or empty: none"),
+    Flag(
+        "metrics-port",
+        "metricsPort",
+        "deprecated: the metrics server's port, if its address has none; 0: no server",
+    ),
     Flag("nodeport-addresses", "nodePortAddresses", "ranges of node addresses that answer at node ports, or 'primary'"),
     Flag("oom-score-adj", "oomScoreAdj", "how ready the kernel is to kill kproxy for memory; -1000 to 1000"),
     Flag("pod-bridge-interface", "detectLocal.bridgeInterface", "BridgeInterface: the bridge that the pods are at"),
@@ -115,10 +128,6 @@ KPROXY_FLAGS = (
 FLAGS: Mapping[str, Flag] = {flag.name: flag for flag in (*KUBE_PROXY_FLAGS, *KPROXY_FLAGS)}
 
 IGNORED_FLAGS: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("healthz-port", "metrics-port"),
-        "kube-proxy has given it up; use --healthz-bind-address, --metrics-bind-address",
-    ),
     **dict.fromkeys(
         (
             "ipvs-exclude-cidrs",
@@ -217,11 +226,14 @@ class _Ignore(argparse.Action):
         self,
         _parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
-        _values: str | Sequence[Any] | None,
+        values: str | Sequence[Any] | None,
         _option: str | None = None,
     ) -> None:
-        """Keep the name only."""
-        namespace.ignored_flags = (*getattr(namespace, "ignored_flags", ()), self.option_strings[0].lstrip("-"))
+        """Keep the name, and what one of them may have to say after all."""
+        name = self.option_strings[0].lstrip("-")
+        if name == _SCHEDULER and values:
+            namespace.ipvs_scheduler = str(values)
+        namespace.ignored_flags = (*getattr(namespace, "ignored_flags", ()), name)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -313,8 +325,17 @@ def from_flags(namespace: argparse.Namespace) -> Config:
         value = flags[flag.name]
         for path in (flag.field, *flag.also):
             draft = with_field(draft, path, _flag_value(flag, value), f"--{flag.name}")
-    ignored = [f"--{name}: has no effect: {IGNORED_FLAGS[name]}" for name in getattr(namespace, "ignored_flags", ())]
-    return finish(draft.with_warnings(ignored))
+    unused = [*getattr(namespace, "ignored_flags", ())]
+    if draft.proxy.mode is ProxyMode.IPVS and _SCHEDULER in unused:
+        unused.remove(_SCHEDULER)
+        draft = with_field(draft, "ipvs.scheduler", getattr(namespace, "ipvs_scheduler", ""), f"--{_SCHEDULER}")
+    ignored = [f"--{name}: has no effect: {IGNORED_FLAGS[name]}" for name in unused]
+    old = [
+        f"--{name}: deprecated, as in kube-proxy; use --{name.removesuffix('port')}bind-address"
+        for name in ("healthz-port", "metrics-port")
+        if name in flags
+    ]
+    return finish(draft.with_warnings([*ignored, *old]))
 
 
 def _flag_value(flag: Flag, value: Any) -> Any:

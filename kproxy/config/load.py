@@ -13,7 +13,7 @@ import yaml
 
 from kproxy.api.yamlreader import UnreadableError
 from kproxy.config import validate
-from kproxy.config.decode import Decoder, compose, fields_of
+from kproxy.config.decode import Decoder, compose, concerns, fields_of
 from kproxy.config.errors import ConfigError
 from kproxy.config.model import Config, Options, default_bind_address
 from kproxy.config.schema import (
@@ -22,10 +22,12 @@ from kproxy.config.schema import (
     METRICS_PORT,
     KproxyConfiguration,
     KubeProxyConfiguration,
+    ProxyMode,
     Section,
 )
-from kproxy.config.values import parse_cidr, split_list
+from kproxy.config.values import parse_cidr, split_list, with_port
 from kproxy.plan.settings import PRIMARY
+from kproxy.wording import quote
 
 S = TypeVar("S", bound=Section)
 MAX_BYTES = 1 << 20
@@ -78,8 +80,12 @@ def draft_file(path: str) -> Draft:
         raise ConfigError([f"{path}: not UTF-8 text, at byte {error.start}"]) from None
 
 
+_OWN_GROUP = "kproxy.dev/"
+_LEFT = "left aside: kube-proxy reads a file's first document only, and kproxy that and a KproxyConfiguration"
+
+
 def draft_text(text: str, file: str) -> Draft:
-    """Decode the documents of a file.
+    """Decode the documents of a file: what kube-proxy reads, the first, and what only kproxy knows.
 
     Raises ConfigError where it is no YAML.
     """
@@ -88,10 +94,15 @@ def draft_text(text: str, file: str) -> Draft:
     try:
         for node in compose(text):
             decoder = Decoder(file)
+            if seen and not concerns(node, DOCUMENTS):
+                draft = draft.with_warnings([f"{decoder.where(node)}: {_LEFT}"])
+                continue
             draft = _with_document(draft, decoder, node, seen)
     except UnreadableError as error:
         place = file if error.line is None else f"{file}:{error.line}"
-        raise ConfigError([f"{place}: {error.reason}"]) from None
+        if not seen or _OWN_GROUP in text:
+            raise ConfigError([f"{place}: {error.reason}"]) from None
+        draft = draft.with_warnings([f"{place}: {error.reason}; {_LEFT}"])
     if not seen and not draft.errors:
         raise ConfigError([f"{file}: is empty; it should hold a {' or a '.join(kind for _, kind in DOCUMENTS)}"])
     return draft
@@ -179,12 +190,37 @@ def finish(draft: Draft) -> Config:
         errors += _lines(draft, validate.errors(draft.proxy, draft.kproxy, draft.options))
     if errors:
         raise ConfigError(errors)
+    draft = _without_ipvs(draft)
     return Config(
-        proxy=_canonical(draft.proxy),
+        proxy=_canonical(draft.proxy, draft.options),
         kproxy=draft.kproxy,
         options=draft.options,
         warnings=(*draft.warnings, *_lines(draft, validate.warnings(draft.proxy))),
     )
+
+
+def _without_ipvs(draft: Draft) -> Draft:
+    """Take mode ipvs, which kproxy does not have, for mode auto, and its scheduler for what comes nearest to it."""
+    if draft.proxy.mode is not ProxyMode.IPVS:
+        return draft
+    lines = _lines(draft, [("mode", "kproxy has no mode ipvs; taken as auto")])
+    scheduler = draft.proxy.ipvs.scheduler
+    proxy = msgspec.structs.replace(
+        draft.proxy, mode=ProxyMode.AUTO, ipvs=msgspec.structs.replace(draft.proxy.ipvs, scheduler="")
+    )
+    in_turn = scheduler in ("", "rr")
+    if not in_turn:
+        lines += _lines(draft, [("ipvs.scheduler", f"kproxy has none called {quote(scheduler)}; {_SPREAD}")])
+    elif _LOAD_BALANCING not in fields_of(KproxyConfiguration):
+        lines += _lines(draft, [("ipvs.scheduler", f"kproxy does not take endpoints in turn; {_SPREAD}")])
+    elif _LOAD_BALANCING not in draft.origins:
+        in_words = field_type(_LOAD_BALANCING)("round-robin")
+        draft = with_field(draft, _LOAD_BALANCING, in_words, "mode ipvs")
+    return msgspec.structs.replace(draft, proxy=proxy).with_warnings(lines)
+
+
+_LOAD_BALANCING = "loadBalancing"
+_SPREAD = "each new connection goes to an endpoint at random"
 
 
 def _lines(draft: Draft, findings: Iterable[validate.Finding]) -> list[str]:
@@ -200,13 +236,18 @@ def _origin(origins: Mapping[str, str], path: str) -> str:
     return ""
 
 
-def _canonical(proxy: KubeProxyConfiguration) -> KubeProxyConfiguration:
+def _canonical(proxy: KubeProxyConfiguration, options: Options) -> KubeProxyConfiguration:
     """Fill in what depends on other fields, and give all values the one spelling the rest of kproxy relies on."""
+
+    def bind(address: str, standard: int, port: int) -> str:
+        host, _, _ = default_bind_address(proxy.bind_address, standard).rpartition(":")
+        return with_port(address or host, port)
+
     return msgspec.structs.replace(
         proxy,
         cluster_cidr=",".join(parse_cidr(cidr) for cidr in split_list(proxy.cluster_cidr)),
-        healthz_bind_address=proxy.healthz_bind_address or default_bind_address(proxy.bind_address, HEALTHZ_PORT),
+        healthz_bind_address=bind(proxy.healthz_bind_address, HEALTHZ_PORT, options.healthz_port),
         hostname_override=proxy.hostname_override.strip().lower(),
-        metrics_bind_address=proxy.metrics_bind_address or default_bind_address(proxy.bind_address, METRICS_PORT),
+        metrics_bind_address=bind(proxy.metrics_bind_address, METRICS_PORT, options.metrics_port),
         node_port_addresses=tuple(text if text == PRIMARY else parse_cidr(text) for text in proxy.node_port_addresses),
     )

@@ -25,9 +25,11 @@ class Options(Section, frozen=True, kw_only=True):
 
     cleanup: bool = False
     config_file: str = ""
+    healthz_port: int = HEALTHZ_PORT
     init_only: bool = False
     manifests: str = ""
     master: str = ""
+    metrics_port: int = METRICS_PORT
     write_config_to: str = ""
 
 

@@ -69,7 +69,7 @@ def _attempt(path: str, parse: Callable[[str], object], text: str) -> Iterator[F
 
 
 def _mode_errors(mode: ProxyMode) -> Iterator[Finding]:
-    if mode not in (ProxyMode.IPTABLES, ProxyMode.NFTABLES, ProxyMode.AUTO):
+    if mode not in (ProxyMode.IPTABLES, ProxyMode.NFTABLES, ProxyMode.AUTO, ProxyMode.IPVS):
         yield "mode", f"kproxy has no mode {mode}; set it to iptables or nftables"
 
 
@@ -185,6 +185,9 @@ def _kproxy_errors(kproxy: KproxyConfiguration) -> Iterator[Finding]:
 
 
 def _option_errors(options: Options) -> Iterator[Finding]:
+    for path, port in (("healthzPort", options.healthz_port), ("metricsPort", options.metrics_port)):
+        if not 0 <= port <= 65_535:
+            yield path, f"must be from 0 to 65535, not {port}"
     if options.master and not _is_url(options.master):
         yield "master", f"{quote(options.master)} is not a URL such as https://10.0.0.1:6443"
 

@@ -108,6 +108,16 @@ class BindAddress(NamedTuple):
         return f"[{host}]:{self.port}" if ":" in host and not host.startswith("[") else f"{host}:{self.port}"
 
 
+def with_port(text: str, port: int) -> str:
+    """Return an address with this port if it names none; port 0 means no server, whatever the address."""
+    if port == 0:
+        return ":0"
+    host, named = _split_port(text)
+    if named or not text:
+        return text
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _split_port(text: str) -> tuple[str, str]:
     """Take ``host:port`` apart; the port is empty where there is none (a bare IPv6 address has colons of its own)."""
     bracketed = re.fullmatch(r"\[([^][]*)](?::(.*))?", text, re.DOTALL)

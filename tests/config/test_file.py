@@ -143,7 +143,7 @@ def test_feature_gates_that_say_what_kproxy_does_anyway_pass() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("mode: ipvs", "f:3: mode: kproxy has no mode ipvs; set it to iptables or nftables"),
+        ("mode: userspace", "f:3: mode: kproxy has no mode userspace; set it to iptables or nftables"),
         ("mode: kernelspace", "f:3: mode: kproxy has no mode kernelspace; set it to iptables or nftables"),
         (
             "mode: iptable",
@@ -296,7 +296,7 @@ def test_tags_that_do_not_fit_are_mistakes_like_others(value: str) -> None:
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
-    text = f"{HEAD}iptables:\n  masqueradeBit: 99\noomScoreAdj: 5000\nmode: ipvs\n"
+    text = f"{HEAD}iptables:\n  masqueradeBit: 99\noomScoreAdj: 5000\nmode: userspace\n"
     assert [line.split(": ")[1] for line in problems(text)] == ["mode", "iptables.masqueradeBit", "oomScoreAdj"]
 
 
@@ -416,3 +416,60 @@ def test_logging() -> None:
     assert config.proxy.logging.format is LogFormat.JSON
     assert config.proxy.logging.verbosity == 4
     assert config.warnings == ()
+
+
+@pytest.mark.parametrize("scheduler", ["", "rr", "wrr", "lc", "sh"])
+def test_mode_ipvs_is_taken_as_auto_and_its_scheduler_for_the_nearest(scheduler: str) -> None:
+    """kubespray's default until lately."""
+    text = f"{HEAD}mode: ipvs\nipvs:\n  scheduler: '{scheduler}'\n"
+    config = parse_config(text, "f")
+    assert config.mode is ProxyMode.AUTO
+    assert config.warnings[0] == "f:3: mode: kproxy has no mode ipvs; taken as auto"
+    told = [line for line in config.warnings if "ipvs.scheduler" in line]
+    in_turn = getattr(config.kproxy, "load_balancing", None)
+    if scheduler in ("", "rr") and in_turn is not None:
+        assert in_turn == "round-robin"
+        assert told == []
+    else:
+        assert "at random" in told[0]
+
+
+LEFT = "left aside: kube-proxy reads a file's first document only, and kproxy that and a KproxyConfiguration"
+
+
+@pytest.mark.parametrize(
+    ("rest", "line"),
+    [
+        ("apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nclusterDNS: [10.96.0.10]", "f:4: "),
+        ("apiVersion: v1\nkind: ConfigMap", "f:4: "),
+        ("just words", "f:4: "),
+        ("- a\n- list", "f:4: "),
+        ("a: b: c", "f:4: not valid YAML, in column 5"),
+    ],
+)
+def test_documents_of_others_are_left_aside(rest: str, line: str) -> None:
+    """A kubeadm configuration has several; kube-proxy reads the first."""
+    config = parse_config(f"{HEAD}---\n{rest}\n", "f")
+    (warning,) = config.warnings
+    assert warning.startswith(line)
+    assert warning.endswith(LEFT)
+
+
+def test_kproxys_own_document_is_found_among_others() -> None:
+    others = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
+    config = parse_config(f"{HEAD}---\n{others}---\n{OWN_HEAD}cpuShare: 0.5\n", "f")
+    assert config.kproxy.cpu_share == 0.5
+    assert len(config.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ("apiVersion: kproxy.dev/v1alpha1\nkind: KproxyConfig", "kind: must be"),
+        ("apiVersion: kproxy.dev/v2\nkind: KproxyConfiguration", "apiVersion: must be kproxy.dev/v1alpha1"),
+        ("apiVersion: kproxy.dev/v1alpha1\nkind: KproxyConfiguration\na: b: c", "not valid YAML"),
+    ],
+)
+def test_a_mistake_in_kproxys_own_document_stays_one(rest: str, expected: str) -> None:
+    (problem,) = problems(f"{HEAD}---\n{rest}\n")
+    assert expected in problem

@@ -148,7 +148,11 @@ def test_a_flag_that_can_not_be_read_ends_in_one_line_and_exit_code_2(
             "--iptables-masquerade-bit: iptables.masqueradeBit: must be from 0 to 31, not 32",
         ),
         (["--master=10.0.0.1"], "--master: master: '10.0.0.1' is not a URL such as https://10.0.0.1:6443"),
-        (["--proxy-mode=ipvs"], "--proxy-mode: mode: kproxy has no mode ipvs; set it to iptables or nftables"),
+        (
+            ["--proxy-mode=kernelspace"],
+            "--proxy-mode: mode: kproxy has no mode kernelspace; set it to iptables or nftables",
+        ),
+        (["--healthz-port=70000"], "--healthz-port: healthzPort: must be from 0 to 65535, not 70000"),
         (["--config=/does/not/exist"], "/does/not/exist: No such file or directory; check --config"),
     ],
 )
@@ -160,11 +164,45 @@ def test_a_flag_with_an_impossible_value_is_named(args: list[str], expected: str
 
 @pytest.mark.parametrize(
     "args",
-    [["--ipvs-scheduler=rr"], ["--logtostderr"], ["--logtostderr=true"], ["--vmodule=a=1"], ["--healthz-port", "0"]],
+    [["--ipvs-scheduler=rr"], ["--logtostderr"], ["--logtostderr=true"], ["--vmodule=a=1"]],
 )
 def test_flags_without_effect_are_taken_and_named(args: list[str]) -> None:
     (warning,) = load(args).warnings
     assert warning.startswith(f"{args[0].partition('=')[0]}: has no effect: ")
+
+
+@pytest.mark.parametrize(
+    ("args", "healthz", "metrics"),
+    [
+        (["--healthz-port=9000"], "0.0.0.0:9000", "127.0.0.1:10249"),
+        (["--metrics-port=9001", "--bind-address=::"], "[::]:10256", "[::1]:9001"),
+        (["--healthz-port=0", "--metrics-port", "0"], ":0", ":0"),
+        (["--healthz-port=9000", "--healthz-bind-address=10.0.0.1"], "10.0.0.1:9000", "127.0.0.1:10249"),
+        (["--healthz-port=9000", "--healthz-bind-address=fd00::1"], "[fd00::1]:9000", "127.0.0.1:10249"),
+        (["--healthz-port=9000", "--healthz-bind-address=10.0.0.1:1"], "10.0.0.1:1", "127.0.0.1:10249"),
+        (["--healthz-port=0", "--healthz-bind-address=10.0.0.1:1"], ":0", "127.0.0.1:10249"),
+        (["--metrics-port=0", "--metrics-bind-address=10.0.0.1"], "0.0.0.0:10256", ":0"),
+    ],
+)
+def test_the_deprecated_ports_work(args: list[str], healthz: str, metrics: str) -> None:
+    """As in kube-proxy v1.36 (addressFromDeprecatedFlags): 0 is no server, else it counts where no port is named."""
+    config = load(args)
+    assert config.proxy.healthz_bind_address == healthz
+    assert config.proxy.metrics_bind_address == metrics
+    assert config.healthz_bind is None if healthz == ":0" else config.healthz_bind is not None
+    old = {arg.partition("=")[0] for arg in args if arg.startswith(("--healthz-port", "--metrics-port"))}
+    assert len(config.warnings) == len(old)
+    assert all("deprecated, as in kube-proxy; use --" in line for line in config.warnings)
+
+
+def test_mode_ipvs_on_the_command_line_is_taken_as_auto() -> None:
+    config = load(["--proxy-mode=ipvs", "--ipvs-scheduler=lc"])
+    assert config.mode is ProxyMode.AUTO
+    assert config.warnings == (
+        "--proxy-mode: mode: kproxy has no mode ipvs; taken as auto",
+        "--ipvs-scheduler: ipvs.scheduler: kproxy has none called 'lc'; "
+        "each new connection goes to an endpoint at random",
+    )
 
 
 def test_flags_work_in_subcommands_with_their_nearest_names(capsys: pytest.CaptureFixture[str]) -> None:
