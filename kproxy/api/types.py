@@ -20,6 +20,7 @@ LABEL_SERVICE_NAME = "kubernetes.io/service-name"
 LABEL_ZONE = "topology.kubernetes.io/zone"
 LABEL_HOSTNAME = "kubernetes.io/hostname"
 ANNOTATION_TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
+ANNOTATION_LOAD_BALANCING = "kproxy.dev/load-balancing"
 
 
 class ObjectKey(NamedTuple):
@@ -47,9 +48,12 @@ class Labels(ApiStruct, frozen=True, gc=False):
 
 
 class Annotations(ApiStruct, frozen=True, gc=False):
-    """The one annotation used: when the change that led to this slice happened (RFC 3339)."""
+    """The annotations used; all others are dropped while decoding."""
 
     trigger_time: str | None = msgspec.field(default=None, name=ANNOTATION_TRIGGER_TIME)
+    """Of a slice: when the change that led to it happened (RFC 3339)."""
+    load_balancing: str | None = msgspec.field(default=None, name=ANNOTATION_LOAD_BALANCING)
+    """Of a Service: how connections are spread, in place of the configuration's ``loadBalancing``."""
 
 
 class Meta(ApiStruct, frozen=True, gc=False):

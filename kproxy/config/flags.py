@@ -112,6 +112,7 @@ KPROXY_FLAGS = (
     Flag("endpoint-metrics", "endpointMetrics", "count connections per endpoint, too"),
     Flag("iptables-variant", "iptablesVariant", "auto (the one that the kubelet uses), legacy or nft"),
     Flag("layout", "layout", "shape of the iptables rules: auto, classic (as kube-proxy's) or large"),
+    Flag("load-balancing", "loadBalancing", "how connections are spread: random, or round-robin (in turn)"),
     Flag("log-format", "logging.format", "the same as --logging-format"),
     Flag("manifests", "manifests", "take the objects from a folder of files instead of an API server"),
     Flag("max-endpoint-series", "maxEndpointSeries", "per-endpoint series shown at most, of each metric"),

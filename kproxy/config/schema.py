@@ -17,6 +17,7 @@ import msgspec
 
 from kproxy.config.values import Duration, FlushFrequency, Quantity
 from kproxy.plan.settings import DetectLocalMode
+from kproxy.state.model import LoadBalancing
 
 SECOND = Duration(1)
 HEALTHZ_PORT = 10256
@@ -210,7 +211,7 @@ class KubeProxyConfiguration(Section, frozen=True, kw_only=True):
 class KproxyConfiguration(Section, frozen=True, kw_only=True):
     """kproxy.dev/v1alpha1: what kube-proxy has no word for."""
 
-    zero_is_unset = ("iptables_variant", "layout")
+    zero_is_unset = ("iptables_variant", "layout", "load_balancing")
 
     api_servers: tuple[str, ...] = ()
     """URLs to try in turn when the one of the kubeconfig or --master does not answer."""
@@ -220,6 +221,8 @@ class KproxyConfiguration(Section, frozen=True, kw_only=True):
     """Whether connections are counted per endpoint, too."""
     iptables_variant: IPTablesVariant = IPTablesVariant.AUTO
     layout: Layout = Layout.AUTO
+    load_balancing: LoadBalancing = LoadBalancing.RANDOM
+    """How connections are spread over endpoints; a Service's annotation kproxy.dev/load-balancing wins."""
     max_endpoint_series: int = 5_000
     """Per-endpoint series that /metrics shows at most, of each metric; the busiest stay."""
     max_service_series: int = 20_000

@@ -27,6 +27,7 @@ def proxy_settings(config: Config) -> ProxySettings:
         masquerade_all=config.rules.masquerade_all,
         masquerade_bit=config.rules.masquerade_bit,
         localhost_node_ports=config.localhost_node_ports,
+        load_balancing=config.kproxy.load_balancing,
         detect_local_mode=proxy.detect_local_mode,
         cluster_cidrs=config.cluster_cidrs,
         bridge_interface=proxy.detect_local.bridge_interface,

@@ -6,7 +6,7 @@ again. The vocabulary is small on purpose:
 * a *frontend* is an address and port that clients connect to, of one of four kinds;
 * a *route* says what becomes of a connection that came in by a frontend: which endpoints may get it, whether its source
   address is replaced, or that it is refused;
-* the *endpoints* are what a new connection is spread over, each with the same chance.
+* the *endpoints* are what new connections are spread over, each with the same chance, or in turn.
 """
 
 import enum
@@ -77,6 +77,9 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     """Pods of this node, and the node itself (masqueraded), are sent to the cluster endpoints before `to` is asked:
     a Local policy is a promise to clients *outside* and must not cut the node's own pods off (kube-proxy's
     "local-source short-cut"). Only set where there are cluster endpoints."""
+    in_turn: bool = False
+    """Endpoints get new connections one after the other, not at random. Wherever a service port is reached by, its
+    turn is the same. Never set where clients come back to the endpoint they had."""
 
     @property
     def forwards(self) -> bool:
@@ -113,6 +116,11 @@ class ServicePlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         if self.external is None:
             raise ValueError(f"{self.name}: {frontend.kind.value} frontend without an external route")
         return self.external
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether its endpoints get new connections one after the other."""
+        return self.internal.in_turn or (self.external is not None and self.external.in_turn)
 
     def may_hairpin(self, endpoint: Endpoint) -> bool:
         """Tell whether this node can come to send ``endpoint`` a connection of its own, which must be masqueraded then.

@@ -13,7 +13,7 @@ from kproxy.plan.model import Frontend, FrontendKind, Masquerade, NodePlan, Rout
 from kproxy.plan.settings import NodeFacts, ProxySettings
 from kproxy.plan.topology import Usable, usable_endpoints
 from kproxy.state.addresses import cidr_contains
-from kproxy.state.model import Endpoint, ServicePort
+from kproxy.state.model import Endpoint, LoadBalancing, ServicePort
 
 
 def plan_service(
@@ -32,11 +32,16 @@ def plan_service(
         port = _without(port, lost)
     usable = usable_endpoints(port, endpoints, node.name, node.zone)
     from_elsewhere = Masquerade.OFF_CLUSTER if node_plan.local_traffic else Masquerade.NEVER
+    internal = _internal_route(port, usable, Masquerade.ALWAYS if settings.masquerade_all else from_elsewhere)
+    external = _external_route(port, usable)
+    if _is_in_turn(port, settings):
+        internal = _in_turn(internal)
+        external = None if external is None else _in_turn(external)
     return ServicePlan(
         name=port.name,
         frontends=_frontends(port, node.ips.get(node_plan.family), lost),
-        internal=_internal_route(port, usable, Masquerade.ALWAYS if settings.masquerade_all else from_elsewhere),
-        external=_external_route(port, usable),
+        internal=internal,
+        external=external,
         cluster_endpoints=usable.cluster,
         local_endpoints=usable.local,
         serving_endpoints=_serving(endpoints, usable),
@@ -44,6 +49,16 @@ def plan_service(
         health_check_node_port=port.health_check_node_port,
         local_ready=len({endpoint.ip for endpoint in endpoints if endpoint.is_local and endpoint.ready}),
     )
+
+
+def _is_in_turn(port: ServicePort, settings: ProxySettings) -> bool:
+    """Tell whether endpoints get connections in turn. A client that comes back has its endpoint: affinity wins."""
+    wanted = port.load_balancing or settings.load_balancing
+    return wanted is LoadBalancing.ROUND_ROBIN and not port.affinity_seconds
+
+
+def _in_turn(route: Route) -> Route:
+    return msgspec.structs.replace(route, in_turn=True) if route.forwards else route
 
 
 def _serving(endpoints: Sequence[Endpoint], usable: Usable) -> tuple[Endpoint, ...]:

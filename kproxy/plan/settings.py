@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from kproxy.state.model import IPFamily
+from kproxy.state.model import IPFamily, LoadBalancing
 
 
 class DetectLocalMode(enum.StrEnum):
@@ -31,6 +31,8 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True):
     cluster_cidrs: Mapping[IPFamily, str] = {}
     bridge_interface: str = ""
     interface_name_prefix: str = ""
+    load_balancing: LoadBalancing = LoadBalancing.RANDOM
+    """For Services that do not say themselves."""
     node_port_addresses: tuple[str, ...] = ()
     """CIDRs of either family; empty for every address; or `PRIMARY` alone."""
 

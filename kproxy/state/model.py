@@ -35,6 +35,14 @@ class Protocol(enum.StrEnum):
     __hash__ = str.__hash__  # it is part of every key; an enum's own hash is written in Python, and slow
 
 
+class LoadBalancing(enum.StrEnum):
+    """How new connections are spread over endpoints."""
+
+    RANDOM = "random"
+    ROUND_ROBIN = "round-robin"
+    """In turn."""
+
+
 class ServicePortName(NamedTuple):
     """Names one port of one Service: the key under which services and endpoints find each other.
 
@@ -80,6 +88,8 @@ class ServicePort(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     health_check_node_port: int = 0
     created: int = AGE_UNKNOWN
     """When its Service was made, in Unix time: decides where two Services want the same address."""
+    load_balancing: LoadBalancing | None = None
+    """None: as the node is configured."""
 
     @property
     def externally_accessible(self) -> bool:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from kproxy.api.types import Problem, Service, ServicePortSpec
+from kproxy.api.types import ANNOTATION_LOAD_BALANCING, Problem, Service, ServicePortSpec
 from kproxy.state.addresses import parse_cidr, parse_ip, parse_unicast_ip
 from kproxy.state.findings import Findings, is_label
-from kproxy.state.model import AGE_UNKNOWN, IPFamily, Protocol, ServicePort, ServicePortName
+from kproxy.state.model import AGE_UNKNOWN, IPFamily, LoadBalancing, Protocol, ServicePort, ServicePortName
 from kproxy.wording import quote
 
 DEFAULT_AFFINITY_SECONDS = 10_800
@@ -88,6 +88,7 @@ def _template(service: Service, family: IPFamily, cluster_ip: str, findings: Fin
         internal_local=internal == "Local",
         external_local=external_local,
         affinity_seconds=_affinity_seconds(service, findings),
+        load_balancing=_load_balancing(service, findings),
         health_check_node_port=_health_check_port(service, findings)
         if external_local and kind == "LoadBalancer"
         else 0,
@@ -122,6 +123,14 @@ def _load_balancer_vips(service: Service, family: IPFamily, findings: Findings) 
         elif entry.ip and entry.ip_mode != "Proxy":
             found[findings.address(f"{field}.ip", entry.ip, parse_ip, family)] = None
     return tuple(address for address in found if address)
+
+
+def _load_balancing(service: Service, findings: Findings) -> LoadBalancing | None:
+    wanted = service.metadata.annotations.load_balancing if service.metadata.annotations else None
+    if wanted is None:
+        return None
+    field = f"metadata.annotations[{ANNOTATION_LOAD_BALANCING}]"
+    return LoadBalancing(_choice(field, wanted, tuple(LoadBalancing), LoadBalancing.RANDOM, findings))
 
 
 def _choice(field: str, value: str | None, allowed: tuple[str, ...], default: str, findings: Findings) -> str:

@@ -232,13 +232,14 @@ def _outcomes(text: str) -> tuple[Outcome, ...]:
 
 def _services(raw: dict[str, Any]) -> Iterator[tuple[ObjectKind, dict[str, Any]]]:
     for name, said in raw.get("services", {}).items():
-        spec = {key: value for key, value in said.items() if key not in ("labels", "loadBalancer")}
+        spec = {key: value for key, value in said.items() if key not in ("annotations", "labels", "loadBalancer")}
+        metadata = {key: said[key] for key in ("annotations", "labels") if key in said}
         yield (
             Kind.SERVICE,
             {
                 "apiVersion": "v1",
                 "kind": "Service",
-                "metadata": {"name": name, "namespace": NAMESPACE, "labels": said.get("labels", {})},
+                "metadata": {"name": name, "namespace": NAMESPACE, **metadata},
                 "spec": spec,
                 "status": {"loadBalancer": {"ingress": said.get("loadBalancer", [])}},
             },

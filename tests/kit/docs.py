@@ -1,6 +1,6 @@
 """The parts of deploy/docs that are made from the code: every flag, every field, every metric.
 
-    python -m tests.docskit        writes them anew, between the markers in the pages
+    python -m tests.kit.docs        writes them anew, between the markers in the pages
 
 A test fails where they are not up to date.
 """

@@ -8,6 +8,7 @@ from kproxy.state.model import IPFamily
 from tests.kit.netns import need
 
 _PREFIX = {IPFamily.IPV4: "iptables", IPFamily.IPV6: "ip6tables"}
+_PLACE = re.compile(r"(--mode nth --every \d+ --packet) \d+")
 _COUNTERS = re.compile(r"\[\d+:\d+\]")
 
 
@@ -31,11 +32,11 @@ def restore(family: IPFamily, variant: str, text: str, *options: str) -> None:
 def saved(family: IPFamily, variant: str, table: TableName, *, counters: bool = False) -> list[str]:
     """Return one table's chains and rules as the listing tool prints them, without its remarks.
 
-    Counters are zeroed unless asked for.
+    Counters are zeroed unless asked for; turns are listed as if they began with the first time, see `Turn`.
     """
     command = [program(family, variant, "-save"), "-t", table]
     if counters:
         command.append("-c")
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    lines = [line for line in output.splitlines() if line and not line.startswith("#")]
+    lines = [_PLACE.sub(r"\1 0", line) for line in output.splitlines() if line and not line.startswith("#")]
     return lines if counters else [_COUNTERS.sub("[0:0]", line) for line in lines]

@@ -31,6 +31,7 @@ from kproxy.backends.iptables.rules.ruleset import (
     Rule,
     SetMark,
     State,
+    Turn,
 )
 from kproxy.state.model import IPFamily
 
@@ -48,7 +49,7 @@ def not_(inverted: bool, value: str) -> str:
     return f"!{value}" if inverted else value
 
 
-def add_match(reference: Any, match: Match) -> None:
+def add_match(reference: Any, match: Match) -> None:  # noqa: C901 (one case for each kind of match)
     match match:
         case Comment(text):
             set_options(reference.create_match("comment"), comment=text)
@@ -66,6 +67,10 @@ def add_match(reference: Any, match: Match) -> None:
         case Random(threshold):
             module = reference.create_match("statistic")
             set_options(module, mode="random", probability=f"{threshold / 2**31:.17f}")
+            module.final_check()  # derives a count
+        case Turn(every):
+            module = reference.create_match("statistic")
+            set_options(module, mode="nth", every=str(every), packet="0")
             module.final_check()  # derives a count
         case RecentCheck(name, seconds):
             options = {"rcheck": "", "seconds": str(seconds), "reap": "", "name": name, "rsource": ""}

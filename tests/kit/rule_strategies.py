@@ -31,6 +31,7 @@ from kproxy.backends.iptables.rules.ruleset import (
     State,
     TableName,
     TargetTerm,
+    Turn,
 )
 from kproxy.state.model import IPFamily, Protocol
 
@@ -86,6 +87,7 @@ def matches(protocol: Protocol | None) -> st.SearchStrategy[Match]:
         st.builds(LocalAddress, st.sampled_from(Side)),
         st.builds(Mark, numbers32, numbers32, st.booleans()),
         st.builds(Random, st.integers(0, Random.ONE)),
+        st.builds(Turn, st.integers(2, 2**32 - 1)),
         st.builds(RecentCheck, names, st.integers(1, 2**31 - 1)),
         st.builds(RecentSet, names),
     ]

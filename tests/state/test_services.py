@@ -7,7 +7,7 @@ import pytest
 from kproxy.api.decode import convert_object
 from kproxy.api.kinds import Kind
 from kproxy.api.types import Service
-from kproxy.state.model import IPFamily, Protocol, ServicePort
+from kproxy.state.model import IPFamily, LoadBalancing, Protocol, ServicePort
 from kproxy.state.services import service_ports
 
 
@@ -138,6 +138,27 @@ def test_health_check_node_port(spec: dict[str, Any], number: int) -> None:
 def test_affinity(spec: dict[str, Any], seconds: int) -> None:
     (port,) = ports(spec)
     assert port.affinity_seconds == seconds
+
+
+def annotated(value: str) -> dict[str, Any]:
+    annotations = {"kproxy.dev/load-balancing": value, "else": "is ignored"}
+    return {"metadata": {"name": "web", "namespace": "shop", "annotations": annotations}}
+
+
+@pytest.mark.parametrize("value", LoadBalancing)
+def test_load_balancing(value: LoadBalancing) -> None:
+    (port,) = ports(**annotated(value))
+    assert port.load_balancing is value
+    (port,) = ports()
+    assert port.load_balancing is None, "then as the node is configured"
+
+
+@pytest.mark.parametrize("value", ["rr", "Round-Robin", "round-robin ", "'; drop"])
+def test_load_balancing_that_nobody_knows_is_random_and_named(value: str) -> None:
+    (port,), said = service_ports(service(**annotated(value)), IPFamily.IPV4)
+    assert port.load_balancing is LoadBalancing.RANDOM
+    assert [problem.field for problem in said] == ["metadata.annotations[kproxy.dev/load-balancing]"]
+    assert "is not one of random, round-robin; taken as random" in said[0].reason
 
 
 @pytest.mark.parametrize("mode", ["VIP", "", None])

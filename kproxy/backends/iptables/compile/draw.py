@@ -3,6 +3,11 @@
 A rule can only say "with this probability", and a packet that it passes by comes to the next one. So the first of n
 rules takes 1/n, the second 1/(n-1) of what is left, and the last takes all. That walk is n/2 rules long on average;
 among many endpoints the large layout first draws a group, then within it, with a chance proportional to its size.
+
+In turn it is the same walk, with counting rules in place of drawing ones: the first is true every n-th time, the second
+every (n-1)-th of those that it passed by, and so on. Of any n*k connections that come to such rules one after the other
+each gets exactly k: the first rule takes k of them, wherever its count stands, the second k of the n*k - k that are
+left, and so on. Groups must be of the same size for that; what would be left over comes before them, one by one.
 """
 
 import functools
@@ -12,7 +17,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from kproxy.backends.iptables.rules import names
-from kproxy.backends.iptables.rules.ruleset import Chain, Jump, Match, Random, Rule
+from kproxy.backends.iptables.rules.ruleset import Chain, Jump, Match, Random, Rule, Turn
 from kproxy.state.model import Endpoint
 
 GROUP = 16
@@ -31,6 +36,28 @@ def flat_draw(endpoints: Sequence[Endpoint], rule: Callable[[Endpoint], Rule]) -
     """Return rules that send to each endpoint, as ``rule`` does unconditionally, with the same chance."""
     left = len(endpoints)
     return tuple(_by_chance(rule(endpoint), 1, left - index) for index, endpoint in enumerate(endpoints))
+
+
+def flat_turn(endpoints: Sequence[Endpoint], rule: Callable[[Endpoint], Rule]) -> Chain:
+    """Return rules that send to each endpoint, as ``rule`` does unconditionally, in turn."""
+    left = len(endpoints)
+    return tuple(_by_turn(rule(endpoint), left - index) for index, endpoint in enumerate(endpoints))
+
+
+def split_turn(chain: str, endpoints: Sequence[Endpoint], rule: Callable[[Endpoint], Rule]) -> dict[str, Chain]:
+    """Return ``chain`` and the chains below it, which send to each endpoint in turn, and in which no walk is long."""
+    count = len(endpoints)
+    if count <= GROUP:
+        return {chain: flat_turn(endpoints, rule)}
+    size, alone = divmod(count, GROUP)
+    rules = [_by_turn(rule(endpoint), count - index) for index, endpoint in enumerate(endpoints[:alone])]
+    chains: dict[str, Chain] = {}
+    for digit in range(GROUP):
+        below = f"KUBE-SPL-{names.short_hash(f'{chain}/{digit:x}')}"
+        rules.append(_by_turn(Rule(target=Jump(below)), GROUP - digit))
+        first = alone + digit * size
+        chains |= split_turn(below, endpoints[first : first + size], rule)
+    return {chain: tuple(rules)} | chains
 
 
 def split_draw(
@@ -57,6 +84,10 @@ def split_draw(
         chains |= split_draw(below, group, rule, depth + 1)
         left -= len(group)
     return {chain: tuple(rules)} | chains
+
+
+def _by_turn(rule: Rule, every: int) -> Rule:
+    return msgspec.structs.replace(rule, matches=(*rule.matches, Turn(every))) if every > 1 else rule
 
 
 def _by_chance(rule: Rule, part: int, whole: int) -> Rule:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from kproxy.backends.iptables.compile.draw import flat_draw, split_draw
+from kproxy.backends.iptables.compile.draw import flat_draw, flat_turn, split_draw, split_turn
 from kproxy.backends.iptables.compile.lists import Entry, Layout, SharedList
 from kproxy.backends.iptables.rules import names
 from kproxy.backends.iptables.rules.ruleset import (
@@ -151,9 +151,11 @@ class _ServiceCompiler:
         if self.plan.affinity_seconds:
             head += tuple(self._affinity_rule(endpoint) for endpoint in endpoints)
         if self.layout is Layout.LARGE:
-            drawn = split_draw(chain, endpoints, self._to_endpoint)
+            split = split_turn if self.plan.in_turn else split_draw
+            drawn = split(chain, endpoints, self._to_endpoint)
         else:
-            drawn = {chain: flat_draw(endpoints, self._to_endpoint)}
+            flat = flat_turn if self.plan.in_turn else flat_draw
+            drawn = {chain: flat(endpoints, self._to_endpoint)}
         return drawn | {chain: head + drawn[chain]}
 
     def _masquerade_internal(self, frontend: Frontend, masquerade: Masquerade) -> Rule:

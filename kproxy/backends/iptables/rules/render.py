@@ -38,6 +38,7 @@ from kproxy.backends.iptables.rules.ruleset import (
     Table,
     TableName,
     TargetTerm,
+    Turn,
     Unjudged,
 )
 from kproxy.state.model import IPFamily, endpoint_text
@@ -133,6 +134,8 @@ def render_match(match: Match, family: IPFamily) -> str:  # noqa: C901 (one case
             return f" -m mark {_not(inverted)}--mark {value:#x}{'' if bits == _ALL_BITS else f'/{bits:#x}'}"
         case Random(threshold):
             return f" -m statistic --mode random --probability {threshold / Random.ONE:.11f}"
+        case Turn(every):
+            return f" -m statistic --mode nth --every {every} --packet 0"
         case RecentCheck(name, seconds):
             mask = _RECENT_MASK[family]
             return f" -m recent --rcheck --seconds {seconds} --reap --name {name} --mask {mask} --rsource"

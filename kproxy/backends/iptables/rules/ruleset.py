@@ -93,6 +93,15 @@ class Random(Term, frozen=True, gc=False):
     ONE: ClassVar[int] = 1 << 31
 
 
+class Turn(Term, frozen=True, gc=False):
+    """True once in ``every`` times that it is asked, and then false for as long again (xt_statistic's mode nth).
+
+    Each rule counts for itself, from any place it was given when it was written.
+    """
+
+    every: int
+
+
 class RecentCheck(Term, frozen=True, gc=False):
     """The source address was put on ``list_name`` at most ``seconds`` ago; older entries are reaped on the way."""
 
@@ -120,7 +129,7 @@ class Unjudged(Term, frozen=True, gc=False):
 
 
 Match: TypeAlias = (
-    Comment | DestinationPort | State | LocalAddress | Mark | Random | RecentCheck | RecentSet | Ports | Unjudged
+    Comment | DestinationPort | State | LocalAddress | Mark | Random | Turn | RecentCheck | RecentSet | Ports | Unjudged
 )
 
 # --- targets -------------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from kproxy.backends.iptables.rules.ruleset import (
     State,
     Strange,
     TableName,
+    Turn,
     Unjudged,
 )
 from kproxy.backends.walk import (
@@ -231,6 +232,8 @@ def _odds(rule: Rule, skb: Skb, at: At) -> Fraction | int:
     for match in rule.matches:
         if isinstance(match, Random):
             odds *= Fraction(match.threshold, Random.ONE)
+        elif isinstance(match, Turn):
+            odds *= Fraction(1, match.every)  # of many connections, wherever the turn may be now
         elif not isinstance(match, Unjudged) and not _is(rule, match, skb, at):
             return 0
     if unjudged:

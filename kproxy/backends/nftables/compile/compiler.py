@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Set
 from typing import TypeVar
 
-from kproxy.backends.nftables.compile.affinity import SETS as AFFINITY_SETS
+from kproxy.backends.nftables.compile.own import SETS as AFFINITY_SETS
 from kproxy.backends.nftables.compile.service import NOTHING, Claim, Element, Entry, ServiceRules, compile_service
 from kproxy.backends.nftables.compile.shared import draw_chains, draws_of, fixed_chains, shared_sets, way_chains
 from kproxy.backends.nftables.rules import names
@@ -65,7 +65,7 @@ class Compiler:
 
     @property
     def affinity_endpoints(self) -> Mapping[Numbers, EndpointOf]:
-        """The endpoints of services with affinity, by what stands for them; live, not a copy."""
+        """The endpoints of services with chains of their own, by what stands for them; live, not a copy."""
         return self._affinity_endpoints
 
     def owner(self, claim: Claim) -> ServicePortName | None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kproxy.backends.nftables.compile.affinity import AffinityRules, affinity_chain, compile_affinity
+from kproxy.backends.nftables.compile.own import compile_own, has_own, own_chain
 from kproxy.backends.nftables.rules import names
 from kproxy.backends.nftables.rules.prefixes import merged
 from kproxy.backends.nftables.rules.ruleset import Chain, Data, Key, Numbers
@@ -42,7 +42,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     ways: tuple[Way, ...] = ()
     """The ways that its elements need to be there."""
     affinity: Place | None = None
-    """Where it is looked up, if it belongs to a service with affinity."""
+    """Where it is looked up, if it belongs to a service with chains of its own, for affinity or to take turns."""
 
 
 class ServiceRules(msgspec.Struct, frozen=True, gc=False):
@@ -54,13 +54,12 @@ class ServiceRules(msgspec.Struct, frozen=True, gc=False):
     cluster: Pods = ()
     local: Pods = ()
     chains: Mapping[str, Chain] = {}
-    """Chains of its own, if it has affinity."""
+    """Chains of its own, if it has affinity or takes turns."""
     affinity: Mapping[Numbers, str] = {}
     """Its endpoints then, by what stands for them."""
 
 
 NOTHING = ServiceRules({})
-_NO_AFFINITY = AffinityRules({}, {})
 
 
 def compile_service(plan: ServicePlan, node: NodePlan, before: ServiceRules = NOTHING) -> ServiceRules:
@@ -72,7 +71,7 @@ def compile_service(plan: ServicePlan, node: NodePlan, before: ServiceRules = NO
     cluster = number_endpoints(before.cluster, plan.cluster_endpoints)
     local = number_endpoints(before.local, plan.local_endpoints)
     compiler = _ServiceCompiler(plan, cluster, local)
-    own = compile_affinity(plan, node) if plan.affinity_seconds else _NO_AFFINITY
+    own = compile_own(plan, node)
     return ServiceRules(
         entries={_claim(plan, frontend): compiler.entry(frontend) for frontend in reversed(plan.frontends)},
         common=(*_common(plan), *((names.AFFINITY_ENDPOINTS, numbers, None) for numbers in own.endpoints)),
@@ -124,8 +123,8 @@ class _ServiceCompiler:
         guard = tuple(self._guard(frontend)) if frontend.sources else ()
         place = Place(self.protocol, node_port=frontend.kind is FrontendKind.NODE_PORT)
         key = frontend_key(place, frontend.ip, frontend.port)
-        if self.plan.affinity_seconds:
-            chain = affinity_chain(self.plan, internal=frontend.kind is FrontendKind.CLUSTER_IP)
+        if has_own(self.plan):
+            chain = own_chain(self.plan, internal=frontend.kind is FrontendKind.CLUSTER_IP)
             return Entry(((place.affinity, key, (chain,)), *guard, *refusal), affinity=place)
         ways = tuple(self._ways(place, route))
         lookups: list[Element] = [(way.name, key, None) for way in ways]

@@ -11,6 +11,7 @@
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
+from random import randrange
 from typing import NamedTuple
 from typing import Protocol as Interface
 
@@ -91,7 +92,8 @@ class NftApplier:
     def __init__(self, family: IPFamily) -> None:
         """Raises NoNftablesError."""
         self._family = family
-        self._render = Renderer(family)
+        # A turn begins anew whenever its rule is written: not always with the same endpoint.
+        self._render = Renderer(family, randrange)
         self._library = Libnftables()
         self._reader = Reader()
         self._kernel = KernelTable(family, self._reader)

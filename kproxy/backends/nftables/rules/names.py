@@ -41,7 +41,7 @@ GUARDED = "guarded"
 PERMITTED = "permitted"
 NOT_PERMITTED = "not-permitted"
 
-# Sets that are there if any service has affinity.
+# Sets that are there if any service has chains of its own: for affinity, or to take turns.
 AFFINITY_CLIENTS = "affinity-clients"
 AFFINITY_ENDPOINTS = "affinity-endpoints"
 
@@ -51,14 +51,14 @@ INVALID_DROPS = "invalid-drops"
 _PLAIN = re.compile(r"[A-Za-z0-9.-]{0,63}")
 
 
-def affinity_prefix(name: ServicePortName) -> str:
-    """Return what the names of the chains of one service port with affinity begin with."""
+def own_prefix(what_for: str, name: ServicePortName) -> str:
+    """Return what the names of the own chains of a service port begin with: what it has them for, and its name."""
     parts = (name.namespace, name.name, name.port)
     if all(_PLAIN.fullmatch(part) for part in parts):
-        return f"affinity/{'/'.join(parts)}/{name.protocol}"
+        return f"{what_for}/{'/'.join(parts)}/{name.protocol}"
     # Kubernetes has no such names; a hash of one cannot end the name it becomes part of.
     digest = hashlib.sha256("\0".join((*parts, name.protocol)).encode("utf-8", "surrogatepass")).digest()
-    return f"affinity/{base64.b32encode(digest)[:32].decode()}"
+    return f"{what_for}/{base64.b32encode(digest)[:32].decode()}"
 
 
 def number_for(text: str) -> int:

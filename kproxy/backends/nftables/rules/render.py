@@ -48,6 +48,7 @@ from kproxy.backends.nftables.rules.ruleset import (
     Term,
     ToPrefixes,
     Translated,
+    Turn,
     Unjudged,
     Verdict,
 )
@@ -64,9 +65,9 @@ _MOST_REMEMBERED = 1 << 18
 
 
 class Renderer:
-    """Renders for one address family."""
+    """Renders for one address family. ``place`` says at which of so many places a turn begins."""
 
-    def __init__(self, family: IPFamily) -> None:
+    def __init__(self, family: IPFamily, place: Callable[[int], int] = lambda _: 0) -> None:
         self._ip = FAMILIES[family]
         self.table = f"{self._ip} {names.TABLE}"
         """The table, as commands name it."""
@@ -78,6 +79,7 @@ class Renderer:
             Returning: self._returning,
             Remember: self._remember,
             Deliver: self._deliver,
+            Turn: lambda term: f"numgen inc mod {term.of} {place(term.of)}",
         }
 
     # --- a whole ruleset -------------------------------------------------------------------------------------------

@@ -133,6 +133,15 @@ class Chance(msgspec.Struct, frozen=True):
     of: int
 
 
+class Turn(msgspec.Struct, frozen=True):
+    """True once in ``of`` times that it is asked, and then false for as long again.
+
+    Each counts for itself, from any place it was given when it was written.
+    """
+
+    of: int
+
+
 class SetMark(msgspec.Struct, frozen=True):
     """Set a bit of the packet's mark."""
 
@@ -273,6 +282,7 @@ Term: TypeAlias = (
     | Translated
     | Marked
     | Chance
+    | Turn
     | SetMark
     | FlipMark
     | Returning

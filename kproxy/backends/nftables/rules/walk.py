@@ -46,6 +46,7 @@ from kproxy.backends.nftables.rules.ruleset import (
     Term,
     ToPrefixes,
     Translated,
+    Turn,
     Unjudged,
     Verdict,
 )
@@ -260,7 +261,7 @@ class RuleMachine(Machine[Rule]):
     # --- terms that ask --------------------------------------------------------------------------------------------
 
     def _split(self, term: Term, here: Spread, at: At) -> tuple[Spread, Spread]:
-        if isinstance(term, Chance):
+        if isinstance(term, Chance | Turn):  # of many connections, wherever the turn may be now
             odds = Fraction(1, term.of)
             hits = {skb: chance * odds for skb, chance in here.items()}
             return hits, {skb: chance * (1 - odds) for skb, chance in here.items()} if odds != 1 else {}

@@ -101,7 +101,7 @@ def test_numbers_have_no_gaps_and_few_change(before: list[int], after: list[int]
 @pytest.mark.parametrize("port", ["http", "", 'x"; drop', "ü", "a" * 64])
 def test_names_of_services_are_harmless_in_nft(port: str) -> None:
     name = ServicePortName("shop", "web", port, Protocol.TCP)
-    prefix = names.affinity_prefix(name)
+    prefix = names.own_prefix("affinity", name)
     assert NFT_NAME.fullmatch(prefix)
     assert len(f"{prefix}/internal") < 256
 
@@ -115,7 +115,7 @@ def test_numbers_for_names_fit_where_nft_takes_them_and_differ() -> None:
 
 @given(st.lists(st.tuples(*[st.text(max_size=5)] * 3), min_size=2, max_size=2, unique=True))
 def test_no_two_services_have_one_prefix(parts: list[tuple[str, str, str]]) -> None:
-    one, other = (names.affinity_prefix(ServicePortName(*part, Protocol.TCP)) for part in parts)
+    one, other = (names.own_prefix("turn", ServicePortName(*part, Protocol.TCP)) for part in parts)
     assert one != other
 
 

@@ -7,6 +7,7 @@ before that is kept in proportion to the change.
 import errno
 from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager
+from random import randrange
 
 from kproxy.backends.iptables.kernel.applier import ApplyResult
 from kproxy.backends.iptables.kernel.edit import Lazily, Steps, TableContent, TableEdit, heirs
@@ -23,7 +24,7 @@ from kproxy.backends.iptables.kernel.legacy.terms import UnencodableError
 from kproxy.backends.iptables.rules.diff import Hunk
 from kproxy.backends.iptables.rules.firewall import KUBELET_CHAINS
 from kproxy.backends.iptables.rules.names import is_ours
-from kproxy.backends.iptables.rules.ruleset import Chain, ChainCounters, RuleSet, TableName
+from kproxy.backends.iptables.rules.ruleset import Chain, ChainCounters, RuleSet, TableName, Turn
 from kproxy.backends.iptables.rules.served import is_list
 from kproxy.node import memory
 from kproxy.plan.model import Destination
@@ -47,6 +48,8 @@ class LegacyApplier(Engine[bytes]):
         self._encoder = Encoder(family)
         self._outlines: dict[TableName, TableInfo] = {}
         """Of the tables as they were read or left last; none while that is not certain."""
+        self._in_turn: set[str] = set()
+        """Chains of nat whose rules take turns, perhaps also some that are no more."""
 
     def reconcile(self, ruleset: RuleSet) -> ApplyResult:
         """Read the tables and correct whatever is not as the ruleset says."""
@@ -77,9 +80,12 @@ class LegacyApplier(Engine[bytes]):
     def _form(self, name: TableName, chain: str, rules: Chain) -> list[bytes]:
         encode = self._encoder.encode
         try:
-            return [encode(rule) for rule in rules]
+            entries = [encode(rule) for rule in rules]
         except UnencodableError as err:
             raise UnencodableRuleError(name, chain, str(err)) from err
+        if _takes_turns(rules):
+            self._in_turn.add(chain)
+        return entries
 
     def _read(self, name: TableName, expected: Callable[[str], Sequence[bytes]]) -> TableContent[bytes]:
         del expected  # bytes need no interpretation
@@ -121,8 +127,15 @@ class LegacyApplier(Engine[bytes]):
                 if self._reader.info(name) != self._outlines[name]:
                     raise _changed_by_others(name, check=check)
                 _edit(handle, self._layout, edit, check=check)
+                if name is TableName.NAT:
+                    self._in_turn = {chain for chain in self._in_turn if handle.begin_turns(chain, randrange)}
                 _commit(handle)
             self._outlines[name] = self._reader.info(name)
+
+
+def _takes_turns(rules: Chain) -> bool:
+    """Tell whether rules spread connections in turn: then the last but one of them leaves every other to the last."""
+    return any(isinstance(match, Turn) for rule in rules[-2:-1] for match in rule.matches)
 
 
 def _changed_by_others(name: TableName, *, check: bool) -> Exception:

@@ -17,6 +17,7 @@ from kproxy.backends.iptables.kernel.legacy.entry import (
 )
 from kproxy.backends.iptables.kernel.legacy.tableinfo import TableInfo
 from kproxy.backends.iptables.kernel.legacy.terms import standard_target
+from kproxy.backends.iptables.kernel.legacy.turns import without_places
 
 _HOOK_CHAINS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")  # by hook number, netfilter.h
 _ERROR = b"ERROR"  # XT_ERROR_TARGET
@@ -64,7 +65,7 @@ class TableImage:
         for start in self._offsets[chain][:-1]:
             target_offset, next_offset = OFFSETS.unpack_from(blob, start + at)
             target_start, end = start + target_offset, start + next_offset
-            matches = blob[start + size : target_start]
+            matches = without_places(blob[start + size : target_start])
             if blob[target_start + 2]:
                 target = blob[target_start:end]
             else:  # XT_STANDARD_TARGET, whose name is empty
@@ -94,7 +95,7 @@ def normal_form(layout: EntryLayout, entry: bytes, standard: bytes) -> bytes:
             bytes(layout.offsets_offset - layout.cache_offset),
             entry[layout.offsets_offset : after_offsets],
             bytes(layout.size - after_offsets),
-            _scrubbed(entry[layout.size : target_offset]),
+            without_places(_scrubbed(entry[layout.size : target_offset])),
             _scrubbed(target) if target[2] else standard_target(standard),
         )
     )

@@ -11,7 +11,7 @@ Its `Rule`, `Match` and `Target` are not used: too slow, and broken with libxtab
 import ctypes
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +19,8 @@ from typing import Any, Self
 from kproxy.backends.iptables.kernel.errors import KernelRefusedError, NoIptablesError
 from kproxy.backends.iptables.kernel.legacy.entry import COUNTERS, OFFSETS, entry_layout
 from kproxy.backends.iptables.kernel.legacy.image import normal_form
+from kproxy.backends.iptables.kernel.legacy.terms import BEGINNING, beginning
+from kproxy.backends.iptables.kernel.legacy.turns import turns
 from kproxy.backends.iptables.rules.render import BUILTIN_CHAINS
 from kproxy.backends.iptables.rules.ruleset import TableName
 from kproxy.state.model import IPFamily
@@ -181,6 +183,19 @@ class TableHandle:
         """Return one rule's counters, packed as COUNTERS; zeros where the chain has no rule of that number."""
         counters = self._library.read_counter(chain.encode(), position + 1, self._handle)
         return ctypes.string_at(counters, COUNTERS.size) if counters else bytes(COUNTERS.size)
+
+    def begin_turns(self, chain: str, place: Callable[[int], int]) -> bool:
+        """Have the turns of a chain's rules begin at ``place(n)`` of n places; tell whether there is any."""
+        layout, any_turn = self._library.layout, False
+        name, position = chain.encode(), 1
+        while counters := self._library.read_counter(name, position, self._handle):
+            address = counters - layout.counters_offset
+            (_, size) = OFFSETS.unpack(ctypes.string_at(address + layout.offsets_offset, OFFSETS.size))
+            for at, every in turns(layout, ctypes.string_at(address, size)):
+                any_turn = True
+                ctypes.memmove(address + at, beginning(every, place(every)), BEGINNING.size)
+            position += 1
+        return any_turn
 
     def commit(self) -> None:
         """Replace the kernel's table by this one, at once. Rules that stay keep their counters, and so do policies."""

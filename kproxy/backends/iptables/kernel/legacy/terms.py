@@ -32,6 +32,7 @@ from kproxy.backends.iptables.rules.ruleset import (
     Side,
     State,
     Term,
+    Turn,
 )
 from kproxy.state.model import IPFamily, Protocol
 
@@ -138,6 +139,38 @@ def _random(match: Random) -> bytes:
     return _module(b"statistic", 0, struct.pack("=HHIII8x", 0, 0, match.threshold, 0, match.threshold))
 
 
+_STATISTIC = b"statistic"
+_NTH = struct.Struct("=HHIII8x")
+"""xt_statistic_info in mode nth (1): mode, flags, every (less one), packet, count, eight bytes of the kernel's own."""
+_NTH_PLACE = 8
+BEGINNING = struct.Struct("=II")
+"""Where a turn begins: at which time it is true first, and, derived from that, the count the kernel begins with."""
+
+
+def _turn(match: Turn) -> bytes:
+    # As with --packet 0. Where a turn really begins is decided at each commit, see `turns`.
+    if not 1 < match.every <= 0xFFFFFFFF:
+        raise UnencodableError(f"every {match.every} times: not within 2 to {0xFFFFFFFF}")
+    return _module(_STATISTIC, 0, _NTH.pack(1, 0, match.every - 1, 0, match.every - 1))
+
+
+def place_of_turn(modules: bytes, start: int) -> tuple[int, int] | None:
+    """Return where in ``modules`` the match at ``start`` has its BEGINNING, and every how many times it is true.
+
+    None where it is another match.
+    """
+    _, name, _ = MODULE_HEADER.unpack_from(modules, start)
+    if not name.startswith(_STATISTIC + b"\0"):
+        return None
+    mode, _, last, _, _ = _NTH.unpack_from(modules, start + MODULE_HEADER.size)
+    return (start + MODULE_HEADER.size + _NTH_PLACE, last + 1) if mode == 1 else None
+
+
+def beginning(every: int, first: int) -> bytes:
+    """Return the BEGINNING of a turn that is true for the first time after ``first`` others."""
+    return BEGINNING.pack(first, every - 1 - first)
+
+
 _RECENT_CHECK = 1 | 32  # XT_RECENT_CHECK | XT_RECENT_REAP
 _RECENT_SET = 2  # XT_RECENT_SET
 _WHOLE_ADDRESS = b"\xff" * 16
@@ -168,6 +201,7 @@ MATCHES: Mapping[type[Term], Callable[[Any], bytes]] = {
     LocalAddress: _local_address,
     Mark: _mark,
     Random: _random,
+    Turn: _turn,
     RecentCheck: _recent_check,
     RecentSet: _recent_set,
 }

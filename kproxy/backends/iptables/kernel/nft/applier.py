@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
+from random import randrange
 from typing import NamedTuple
 
 from kproxy.backends.iptables.kernel.edit import Lazily, Steps, TableContent, TableEdit, heirs
@@ -42,6 +43,7 @@ _COUNTED_RULE = re.compile(r"\[(\d+):(\d+)\] -A (\S+)")
 _LISTED_COUNTERS = re.compile(r" -c (\d+ \d+)(?= -[jg] |$)")
 _FAULTY_LINE = re.compile(r"line:? (\d+)")
 _BANNER = re.compile(r"^\S+ v[\d.]+ \(nf_tables\):")
+_TURN = re.compile(r"(--mode nth --every (\d+) --packet) \d+")
 _FOREIGN = "is incompatible, use 'nft' tool."
 _ERRORS = (errno.EPERM, errno.EACCES, errno.ENOMEM, errno.ENOENT, errno.EBUSY, errno.EEXIST)
 
@@ -118,7 +120,7 @@ def _ahead(steps: Steps[str]) -> tuple[list[list[Part]], Steps[str]]:
             runs.append([Part(name, [f":{chain} - [0:0]" for chain in sorted(edit.fill, reverse=True)])])
             chains = iter(edit.fill.items())
             while batch := list(islice(chains, CHAINS_AT_ONCE)):
-                runs.append([Part(name, [f"-A {chain}{rule}" for chain, rules in batch for rule in rules])])
+                runs.append([Part(name, [f"-A {chain}{_begun(rule)}" for chain, rules in batch for rule in rules])])
             edit = TableEdit(hunks=edit.hunks, remove=edit.remove)
         left.append((name, edit))
     return runs, left
@@ -128,7 +130,7 @@ def _commands(edit: TableEdit[str], read_counters: Callable[[str], Sequence[str]
     # Declared, not made by -N, which has the program read all there is. A chain that is there after all is emptied.
     yield from (f":{chain} - [0:0]" for chain in edit.fill)
     for chain, rules in edit.fill.items():
-        yield from (f"-A {chain}{rule}" for rule in rules)
+        yield from (f"-A {chain}{_begun(rule)}" for rule in rules)
     for chain, hunks in edit.hunks.items():
         inherited = [heirs(hunk, _nat_destination) for hunk in hunks]
         counters = read_counters(chain) if any(inherited) else ()
@@ -137,8 +139,15 @@ def _commands(edit: TableEdit[str], read_counters: Callable[[str], Sequence[str]
             for number, rule in enumerate(hunk.new):
                 old = hunk.at + old_of[number] if number in old_of else len(counters)
                 counted = f" -c {counters[old]}" if old < len(counters) else ""
-                yield f"-I {chain} {hunk.at + number + 1}{counted}{rule}"
+                yield f"-I {chain} {hunk.at + number + 1}{counted}{_begun(rule)}"
     yield from (f"-X {chain}" for chain in edit.remove)
+
+
+def _begun(rule: str) -> str:
+    """Have a turn begin at a random place: it begins anew whenever its rule is written."""
+    if " --mode nth " not in rule:
+        return rule
+    return _TURN.sub(lambda found: f"{found[1]} {randrange(int(found[2]))}", rule)  # noqa: S311 - no secret
 
 
 def _nat_destination(rule: str) -> str:
@@ -202,7 +211,7 @@ class NftApplier(Engine[str]):
             if line.startswith(":"):
                 chains.setdefault(line[1:].partition(" ")[0], [])
             elif line.startswith("-A "):
-                chain, blank, rule = line[3:].partition(" ")
+                chain, blank, rule = _TURN.sub(r"\1 0", line[3:]).partition(" ")
                 chains[chain].append(blank + rule)
         return TableContent(
             chains=Lazily(chains, lambda chain: _spelled_alike(chains[chain], expected(chain))),

@@ -1,8 +1,8 @@
-"""Services whose clients come back to the endpoint they had: chains of their own, and a set of clients for all of them.
+"""Service ports that have chains of their own, which is what a map of endpoints cannot do.
 
-What a map of endpoints draws cannot be remembered: nft has no variable to put the number in, and no way to write what
-conntrack knows of the first destination's port into a key (1.0.6). Services with affinity are few; each gets a chain
-that tries the endpoints one by one, as kube-proxy has it:
+What a map draws cannot be remembered: nft has no variable to put the number in, and no way to write what conntrack
+knows of the first destination's port into a key (1.0.6). And what counts turns counts for all that come by. So services
+with affinity, and those that take turns, each get a chain that tries the endpoints one by one, as kube-proxy has it:
 
     chain affinity/shop/web/http/tcp/cluster {
         ip saddr . S . E0 @affinity-clients update @affinity-clients { ip saddr . S . E0 timeout 3h } … dnat to E0's
@@ -11,6 +11,14 @@ that tries the endpoints one by one, as kube-proxy has it:
         numgen random mod 2 0 update @affinity-clients { ip saddr . S . E1 timeout 3h } … dnat to E1's address
         …
     }
+    chain turn/shop/web/http/tcp/cluster {
+        numgen inc mod 3 0 … dnat to E0's address  # every third time; which of three, is random when it is written
+        numgen inc mod 2 1 … dnat to E1's address  # every second time of those that are left
+        … dnat to E2's address
+    }
+
+In turn, of any n*k connections each of n endpoints gets exactly k, for each rule takes its part of what is left,
+wherever its count stands.
 
 S and E0 stand for service and endpoint: numbers, spelt as random ones without a choice (``numgen random mod 1 offset
 S``), for nft takes no constant there. So one set does for all. kube-proxy has one for each endpoint of each service,
@@ -39,6 +47,7 @@ from kproxy.backends.nftables.rules.ruleset import (
     SetSpec,
     Speaks,
     Term,
+    Turn,
 )
 from kproxy.plan.model import NodePlan, Route, ServicePlan, Target
 from kproxy.state.model import Endpoint, endpoint_text
@@ -49,7 +58,7 @@ SETS = {
 }
 
 
-class AffinityRules(NamedTuple):
+class OwnRules(NamedTuple):
     """What one service port has of its own."""
 
     chains: Mapping[str, Chain]
@@ -57,23 +66,38 @@ class AffinityRules(NamedTuple):
     """Its endpoints as ``ip:port``, by the keys of the elements that count their connections."""
 
 
-def compile_affinity(plan: ServicePlan, node: NodePlan) -> AffinityRules:
-    """Translate the routes of a service port with affinity."""
-    prefix = names.affinity_prefix(plan.name)
+NOTHING = OwnRules({}, {})
+
+
+def compile_own(plan: ServicePlan, node: NodePlan) -> OwnRules:
+    """Translate the routes of a service port, if it is of those that have chains of their own."""
+    if not has_own(plan):
+        return NOTHING
+    prefix = _prefix(plan)
+    pick = _pick_again if plan.affinity_seconds else _pick_in_turn
     chains = {}
     for pool, endpoints in ((Target.CLUSTER, plan.cluster_endpoints), (Target.LOCAL, plan.local_endpoints)):
         if endpoints:
-            chains[f"{prefix}/{pool.value}"] = Chain(tuple(_pick(plan, endpoints)))
+            chains[f"{prefix}/{pool.value}"] = Chain(tuple(pick(plan, endpoints)))
     for way_in, route in (("internal", plan.internal), ("external", plan.external)):
         if route is not None and forwards(plan, route):
             chains[f"{prefix}/{way_in}"] = Chain(tuple(_route_rules(plan, node, prefix, route)))
     endpoints_text = (endpoint_text(endpoint.ip, endpoint.port) for endpoint in plan.reachable_endpoints)
-    return AffinityRules(chains, {_numbers(plan, text): text for text in endpoints_text})
+    return OwnRules(chains, {_numbers(plan, text): text for text in endpoints_text})
 
 
-def affinity_chain(plan: ServicePlan, *, internal: bool) -> str:
+def has_own(plan: ServicePlan) -> bool:
+    """Tell whether a service port has chains of its own."""
+    return bool(plan.affinity_seconds) or plan.in_turn
+
+
+def own_chain(plan: ServicePlan, *, internal: bool) -> str:
     """Return the chain that connections to the service port's frontends of a kind go to."""
-    return f"{names.affinity_prefix(plan.name)}/{'internal' if internal else 'external'}"
+    return f"{_prefix(plan)}/{'internal' if internal else 'external'}"
+
+
+def _prefix(plan: ServicePlan) -> str:
+    return names.own_prefix("affinity" if plan.affinity_seconds else "turn", plan.name)
 
 
 def forwards(plan: ServicePlan, route: Route) -> bool:
@@ -94,7 +118,15 @@ def _route_rules(plan: ServicePlan, node: NodePlan, prefix: str, route: Route) -
         yield (GoTo(f"{prefix}/{route.to.value}"),)
 
 
-def _pick(plan: ServicePlan, endpoints: Sequence[Endpoint]) -> Iterator[Rule]:
+def _pick_in_turn(plan: ServicePlan, endpoints: Sequence[Endpoint]) -> Iterator[Rule]:
+    of_protocol = Speaks(plan.name.protocol)
+    for passed, endpoint in enumerate(endpoints):
+        left = len(endpoints) - passed
+        place = _to(plan, endpoint)
+        yield of_protocol, *((Turn(left),) if left > 1 else ()), place.count_for, place.deliver
+
+
+def _pick_again(plan: ServicePlan, endpoints: Sequence[Endpoint]) -> Iterator[Rule]:
     of_protocol = Speaks(plan.name.protocol)
     places = [_to(plan, endpoint) for endpoint in endpoints]
     for place in places:
@@ -126,7 +158,7 @@ def _to(plan: ServicePlan, endpoint: Endpoint) -> _Place:
 
 
 def _numbers(plan: ServicePlan, endpoint: str) -> Numbers:
-    return Numbers(names.number_for(names.affinity_prefix(plan.name)), names.number_for(endpoint))
+    return Numbers(names.number_for(_prefix(plan)), names.number_for(endpoint))
 
 
 def _one_in(several: int) -> tuple[Term, ...]:
