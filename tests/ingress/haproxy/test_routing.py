@@ -191,3 +191,11 @@ def test_a_header_cannot_pose_as_another(running: Engine) -> None:
         assert get("x.org", port=PORT, headers={name: value}).status == 404
     for query in ("?x-admin:%20yes", "?%0d%0ax-admin:%20yes%0d%0a", "?a%0Ax-admin: yes".replace(" ", "+")):
         assert get("x.org", f"/{query}", port=PORT).status == 404
+
+
+def test_of_equal_matches_in_two_hosts_the_more_specific_one_is_met(running: Engine) -> None:
+    match = Match(path=PathMatch(PathKind.REGEX, "^(?:/a+)$"))
+    plan = plan_of([(ANY_HOST, [(HostPattern(HostKind.EXACT, "a.org"), [match]), (ANY_HOST, [match])])])
+    running.apply(plan)
+    assert get("a.org", "/aa", port=PORT).headers["location"] == "http://rule-0.test/aa"
+    assert get("b.org", "/aa", port=PORT).headers["location"] == "http://rule-1.test/aa"

@@ -199,9 +199,6 @@ def _general(settings: EngineSettings) -> list[str]:
         "default-path config",
         f"stats socket {settings.state_dir}/worker.sock mode 600 level admin expose-fd listeners",
         "stats timeout 1h",
-        # After a reload, connections move over one by one, each with the answer to a request. To close all idle ones at
-        # once would meet requests that are on their way.
-        "close-spread-time 5s",
         f"hard-stop-after {settings.drain_timeout}ms",
         "fd-hard-limit 1048576",  # HAProxy makes room for as many as it may open, and some machines allow a billion
         "ssl-default-bind-options ssl-min-ver TLSv1.2",
@@ -223,12 +220,15 @@ def _defaults(settings: EngineSettings) -> list[str]:
         "retries 3",
         "retry-on conn-failure empty-response",
         "option http-no-delay",
+        # After a reload, connections move over one by one, each with the answer to its next request. To close idle ones
+        # at once would meet requests that are on their way.
+        "option idle-close-on-response",
         f"timeout client {settings.client_timeout}ms",
         f"timeout server {settings.server_timeout}ms",
         f"timeout connect {settings.connect_timeout}ms",
         f"timeout tunnel {settings.tunnel_timeout}ms",
         "timeout http-request 30s",
-        "timeout http-keep-alive 60s",
+        "timeout http-keep-alive 75s",
     ]
     return ["defaults", *(f"    {line}" for line in lines)]
 

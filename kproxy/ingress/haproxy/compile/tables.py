@@ -127,7 +127,8 @@ def _resolve(candidates: Sequence[Route], groups: dict[str, Group]) -> str:
     end = next((at + 1 for at, route in enumerate(candidates) if _certain(route.match)), len(candidates))
     if end == 1 and _certain(candidates[0].match):
         return candidates[0].word
-    group = Group(tuple(candidates[:end]))
+    first = {route.match: route for route in reversed(candidates[:end])}  # of equal matches, only the first can be met
+    group = Group(tuple(route for route in candidates[:end] if first[route.match] is route))
     return groups.setdefault(group.name, group).name
 
 
