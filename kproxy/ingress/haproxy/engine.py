@@ -21,6 +21,7 @@ from kproxy.ingress.haproxy.control.process import Master, wait_for_end
 from kproxy.ingress.haproxy.control.runtime import RuntimeSocket, worker_of
 from kproxy.ingress.haproxy.errors import EngineError, RefusedError, UnreachableError
 from kproxy.ingress.haproxy.settings import EngineSettings
+from kproxy.ingress.haproxy.text.counts import NOTHING_COUNTED, Figures, added, figures, only
 from kproxy.ingress.haproxy.text.diff import NOTHING_LEFT, Leftovers, Reload, Steps, diff, tidy
 from kproxy.ingress.haproxy.text.model import NOTHING, Configuration, Memory
 from kproxy.ingress.haproxy.text.render import files
@@ -77,6 +78,7 @@ class Engine:
         self._running: Running | None = None
         self._last_good: Configuration | None = None
         self._refused: dict[Unit, tuple[object, str]] = {}
+        self._past = NOTHING_COUNTED
         self._begun = False
         self._stopping = False
         self._wake_reader, self._wake = os.pipe()
@@ -147,6 +149,14 @@ class Engine:
         """Return the running worker's answer to a command that changes nothing. Raises UnreachableError."""
         with RuntimeSocket(self._files.worker_socket) as runtime:
             return runtime.ask(command)
+
+    def figures(self) -> Figures:
+        """Return what HAProxy has counted since this kproxy started, or took it over.
+
+        What a worker counts after it was replaced is lost: the last requests of connections that it finishes.
+        """
+        with self._lock:
+            return added(self._past, self._count())
 
     def watch(self) -> None:
         """Start HAProxy again whenever it dies, until `close` is called; for a thread of its own."""
@@ -230,6 +240,7 @@ class Engine:
     def _take_up(self, wanted: Configuration, folder: Path) -> None:
         """Put a checked generation in force."""
         self._files.remember(None)
+        self._past = only(added(self._past, self._count()), wanted)
         before = self._files.put_in_force(folder)
         old = self._running.pid if self._running is not None else None
         if old is None:
@@ -251,6 +262,18 @@ class Engine:
         self._is_running(Running(pid, started, _without_draining(msgspec.structs.replace(wanted, memory=memory))))
         self._files.remove_others()
         os.write(self._wake, b"x")
+
+    def _count(self) -> Figures:
+        """Return the present worker's figures; none where it does not answer."""
+        if self._running is None:
+            return NOTHING_COUNTED
+        try:
+            with RuntimeSocket(self._files.worker_socket) as runtime:
+                stat = runtime.ask("show stat -1 7 -1")
+                table = runtime.ask("show table latency") if self.settings.histogram else ""
+        except UnreachableError:
+            return NOTHING_COUNTED
+        return figures(self._running.configuration, stat, table)
 
     def _is_running(self, running: Running) -> None:
         self._running, self._last_good = running, running.configuration

@@ -50,6 +50,8 @@ class Pod:
     def __init__(self, name: str, address: str, port: int = 8080) -> None:
         self.name, self.address, self.port = name, address, port
         self.delay_s = 0.0
+        self.waiting = threading.Event()
+        """Set once a request is being delayed."""
         self._server = _Server((address, port), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -67,6 +69,7 @@ class Pod:
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if pod.delay_s:
+                    pod.waiting.set()
                     time.sleep(pod.delay_s)
                 told = {
                     "pod": pod.name,
@@ -204,6 +207,10 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let all clients end."""
         self._stop.set()
         for thread in self._threads:
             thread.join(20)

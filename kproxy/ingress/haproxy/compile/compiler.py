@@ -11,6 +11,7 @@ from kproxy.ingress.haproxy.compile.tables import Table, listener_of, patterns, 
 from kproxy.ingress.haproxy.compile.words import Words
 from kproxy.ingress.haproxy.settings import EngineSettings
 from kproxy.ingress.haproxy.text import model
+from kproxy.ingress.haproxy.text.counts import BUCKETS
 from kproxy.ingress.haproxy.text.model import NOTHING, Configuration, Memory
 from kproxy.ingress.plan.model import Bind, Frontend, HostPattern, Plan, Protocol, RuleKey
 
@@ -110,7 +111,8 @@ class _Compiler:
             hosts += of
         maps[model.PORTS] = dict(self._ports())
         maps[model.TRUSTED] = dict.fromkeys(self._settings.trusted, "")
-        return {name: maps[name] for name in self._in_use(maps)}, [name for name in hosts if name in self._in_use(maps)]
+        in_use = self._in_use(maps)
+        return {name: _words(maps[name]) for name in in_use}, [name for name in hosts if name in in_use]
 
     def _in_use(self, maps: Collection[str]) -> list[str]:
         """Return the maps that the configuration names; there are no others at the runtime socket."""
@@ -182,6 +184,11 @@ class _Compiler:
         return lines
 
 
+def _words(entries: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the entries whose keys are one word: hosts and paths of requests have no white space in them."""
+    return {key: value for key, value in entries.items() if key.split() == [key]}
+
+
 def _tells_listeners_apart(frontend: Frontend) -> bool:
     return frontend.protocol is Protocol.HTTPS and len(frontend.listeners) > 1
 
@@ -241,6 +248,6 @@ def _answers(settings: EngineSettings) -> list[str]:
         '    http-request return status 500 content-type text/plain string "no valid backend for this route\\n"',
     ]
     if settings.histogram:
-        buckets = len(frontends.BUCKETS) + 1
+        buckets = len(BUCKETS) + 1
         lines += ["backend latency", f"    stick-table type string len 16 size 100k store gpc({buckets})"]
     return lines

@@ -8,13 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 
 from kproxy.ingress.haproxy.compile.conditions import KEY, Expression, digest
 from kproxy.ingress.haproxy.settings import EngineSettings
+from kproxy.ingress.haproxy.text.counts import BUCKETS
 from kproxy.ingress.haproxy.text.model import NO_ROUTE
 from kproxy.ingress.plan.model import Bind, Frontend, HostKind, HostPattern, Protocol
 
 ANY_KEY = "*"
-BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
-"""Upper bounds of the histogram's buckets, in milliseconds; there is one more above."""
-
 ONE, WILD, EXACT_PATHS, GROUPS, DRAWN, REDIRECTS = "one", "wild", "exact", "groups", "draws", "redirects"
 
 
@@ -110,8 +108,8 @@ class Speaker:
         for header, value in (("X-Forwarded-Proto", scheme), ("X-Forwarded-Host", "%[req.hdr(host)]")):
             missing = f"{stranger} or !{{ req.hdr({header}) -m found }}".replace("unless ", "if !") if stranger else ""
             yield f"http-request set-header {header} {value}{missing}"
-        yield f'http-request add-header Forwarded "for=%[src];proto={scheme}" if {{ src 0.0.0.0/0 }}'
-        yield f'http-request add-header Forwarded "for=\\"[%[src]]\\";proto={scheme}" unless {{ src 0.0.0.0/0 }}'
+        yield f'http-request add-header Forwarded "for=%[src];proto={scheme}" unless {{ src -m sub : }}'
+        yield f'http-request add-header Forwarded "for=\\"[%[src]]\\";proto={scheme}" if {{ src -m sub : }}'
         yield "http-request disable-l7-retry unless { method GET HEAD OPTIONS }"
 
     def _host(self, frontend: Frontend, name: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ dies. What ties a restarted kproxy to it again is the file with the master's pro
 
 import contextlib
 import os
+import re
 import select
 import shutil
 import signal
@@ -20,6 +21,7 @@ from kproxy.ingress.haproxy.text.render import CONFIGURATION
 
 _START_S = 20.0
 _CHECK_S = 60.0
+_PLACE = re.compile(r"^(?:config : )?[Pp]arsing \[[^]]*\] ?: ")
 _POLL_S = 0.005
 _END_S = 2.0
 _FAILED = ("Loading failure!", "Failed to load worker", "Failed to reload")
@@ -75,7 +77,7 @@ class Master:
 
     def check(self, folder: Path) -> None:
         """Have HAProxy read a configuration. Raises RefusedError with what it says."""
-        command = [self._program, "-c", "-q", "-f", str(folder / CONFIGURATION)]
+        command = [self._program, "-c", "-f", str(folder / CONFIGURATION)]
         try:
             done = subprocess.run(command, capture_output=True, timeout=_CHECK_S, check=False, stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired as error:
@@ -207,4 +209,4 @@ def _is_alive(pid: int) -> bool:
 
 def _first_alert(text: str) -> str:
     alerts = [line.partition(" : ")[2] or line for line in text.splitlines() if "[ALERT]" in line]
-    return alerts[0].strip() if alerts else (text.strip().splitlines() or ["it does not say why"])[-1]
+    return _PLACE.sub("", alerts[0]).strip() if alerts else (text.strip().splitlines() or ["it does not say why"])[-1]

@@ -1,13 +1,13 @@
 r"""Spells text of strangers so that HAProxy can only read it as text.
 
 HAProxy's language has words, quotes, escapes, variables, comments and, inside of arguments, log formats and sample
-expressions. All of them begin with a character that is not in `_PLAIN`; every such octet is spelled ``\xHH``, which
+expressions. What has a meaning inside of double quotes is not in `_PLAIN`: every such octet is spelled ``\xHH``, which
 the outermost reader turns back into the octet and none looks at again. (configuration manual, "Quoting and escaping".)
 """
 
 import string
 
-_PLAIN = frozenset(string.ascii_letters + string.digits + "/._~-,=:@+")
+_PLAIN = frozenset(string.ascii_letters + string.digits + "/._~-,=:@+()[]{}<>^*?|!&;# ")
 _LITERAL = frozenset(string.ascii_letters + string.digits)
 
 
