@@ -179,50 +179,74 @@ CURL_TLS = """\
 ip netns exec client curl -sS --cacert tls.crt https://shop.example.com/"""
 
 
+def on_one_connection(guide: Guide, _: Edge) -> None:
+    guide.step(
+        "Request by request",
+        """A Service of chapter 4 draws a pod for a connection, and all that is sent on it goes there. The ingress knows
+        where a request ends, and picks a pod for each: it does not go through item's ClusterIP, but knows its
+        pods.""",
+    )
+    output = guide.run("""\
+        ip netns exec client curl -sS -w '%{num_connects} connections\\n' \\
+            'http://shop.example.com/item?[1-12]' | grep -e 'I am' -e conn |
+            sort | uniq -c""")
+    counts = {words: int(count) for count, words in (line.split(maxsplit=1) for line in output.splitlines())}
+    guide.claim("curl made one connection for twelve requests",
+                (counts.get("1 connections"), counts.get("0 connections")), (1, 11))  # fmt: skip
+    pods = {words for words in counts if words.startswith("I am")}
+    guide.claim_that(len(pods) > 1, "and they went to different pods", pods, "more than one")
+
+
 def endpoints(guide: Guide, made: Edge) -> None:
     guide.step(
         "A pod goes and comes, under load",
-        """The ingress does not go through item's ClusterIP: it knows its pods, and picks one for each request, even on
-        one connection. So it must follow the EndpointSlices as kproxy does. HAProxy is told of each change through a
-        socket, and is not started anew.""",
+        """So the ingress must follow the EndpointSlices as kproxy does. item-2 is taken out while requests are made, is
+        stopped, and comes back. HAProxy is told of each change through a socket; it is not started anew.""",
     )
-    before = guide.look("pidof haproxy").split()
+    before = haproxies(guide)
     load = guide.start("""\
         ip netns exec client bash -c \\
             'while :; do
-                 curl -s -m 5 -o answer -w "%{http_code} " http://shop.example.com/item
-                 head -n 1 answer
+                 curl -sS -m 5 --rate 100/s -w "%{http_code}\\n" \\
+                     "http://shop.example.com/item?[1-20]"
              done'""")
-    guide.wait(lambda: Counter(load.log().split())["item-2"] > 1, "requests to reach all pods")
+    guide.wait(lambda: "item-2" in pods_of(load), "requests to reach all pods", load)
     guide.run("cp shop/item.yaml item.yaml; sed -i /10.244.0.12/d shop/item.yaml")
-    _wait_for_requests(guide, load, without="item-2")
+    moved = len(pods_of(load))
+    guide.wait(lambda: "item-2" not in pods_of(load)[max(moved, len(pods_of(load)) - MOVED_AFTER) :]
+               and len(pods_of(load)) > moved + MOVED_AFTER, "requests to avoid item-2", load)  # fmt: skip
     made.servers["item-2"].stop()
-    stopped = len(load.log())
-    guide.wait(lambda: len(load.log()) > stopped + 1000, "requests after it has gone")
+    stopped = len(pods_of(load))
+    guide.wait(lambda: len(pods_of(load)) > stopped + MOVED_AFTER, "requests after it has gone", load)
     made.servers["item-2"] = WebServer(made.lab.pod("item-2"))
-    between = load.log()[stopped:]
-    back = len(load.log())
+    between = pods_of(load)[stopped:]
     guide.run("mv item.yaml shop/item.yaml")
-    guide.wait(lambda: "item-2" in load.log()[back:], "requests to reach the new item-2")
+    back = len(pods_of(load))
+    guide.wait(lambda: "item-2" in pods_of(load)[back:], "requests to reach the new item-2", load)
     load.stop()
-    codes = re.findall(r"^(\d{3}) ", load.log(), re.MULTILINE)
-    guide.bars(Counter(re.findall(r"item-\d", load.log())))
+    codes = re.findall(r"^(\d{3}|curl: .*)$", load.log(), re.MULTILINE)
+    guide.bars(Counter(pods_of(load)))
     guide.claim(f"of {len(codes)} requests none failed", Counter(codes), {"200": len(codes)})
     guide.claim("none reached item-2 while it was away", "item-2" in between, False)
-    guide.claim("and HAProxy is the same process as before", guide.look("pidof haproxy").split(), before)
+    guide.claim("and HAProxy is the same process as before", haproxies(guide), before)
 
 
-def _wait_for_requests(guide: Guide, load: Background, without: str) -> None:
-    """Wait until so many requests in a row have gone elsewhere that it cannot be chance: 40 of three pods."""
-    guide.wait(lambda: without not in re.findall(r"item-\d", load.log())[-MOVED_AFTER:], f"requests to avoid {without}")
+def haproxies(guide: Guide) -> list[str]:
+    """HAProxy's processes."""
+    return sorted(guide.look("grep -l '^haproxy$' /proc/[0-9]*/comm").split())
 
 
-MOVED_AFTER = 40
+def pods_of(load: Background) -> list[str]:
+    """Who has answered so far."""
+    return re.findall(r"^I am (\S+)$", load.log(), re.MULTILINE)
+
+
+MOVED_AFTER = 40  # requests in a row that must not meet a pod: by chance, once in ten million tries
 
 STORY = Story(
     opening="""A Service takes an address for each, and knows only addresses and ports. Web sites have names and paths.
     One storey higher somebody reads the request, and then decides.""",
     picture=PICTURE,
-    steps=(one_address, paths, canary, tls, endpoints, *packet.STEPS),
+    steps=(one_address, paths, canary, tls, on_one_connection, endpoints, *packet.STEPS),
     stage=stage,
 )

@@ -71,7 +71,7 @@ def by_environment(guide: Guide, _: Shop) -> None:
         environment, and the API server's. The second kind, ITEM_PORT_…, is what Docker once did for linked containers.
         So the order pod finds item without asking anybody.""",
     )
-    guide.run("cat shop/item.yaml", show=lambda text: text.splitlines()[1:14])
+    guide.run("cat shop/item.yaml", show=lambda text: text.splitlines()[1:15])
     shop.start_kproxy(guide)
     guide.run("python3 -m hack.tour.envvars shop --namespace shop > order.env")
     made_for_item = guide.run("grep ITEM order.env")

@@ -7,6 +7,7 @@ they show.
 import re
 from typing import Any
 
+from hack.tour import service
 from hack.tour.docker0 import flows, grep
 from hack.tour.guide import Background, Guide
 
@@ -90,7 +91,7 @@ def there(guide: Guide, hops: dict[str, Background]) -> None:
     )
     guide.run(f"""\
         ip netns exec node-a \\
-            kproxy explain {EDGE}:80 --from {CLIENT}""")
+            kproxy explain {EDGE}:80 --from {CLIENT}""", show=service.without_rules)  # fmt: skip
     targets = [seen(guide, hops, hop, f"{CLIENT}.{PORT} >")[1] for hop in HOPS[:3]]
     command = "ip netns exec node-a conntrack -L -p tcp --dport 80"
     guide.wait(lambda: re.search(f"TIME_WAIT.*sport={PORT} ", guide.look(command)), "the connection to be closed")

@@ -7,7 +7,9 @@ run replaced by a word. A test makes it again and compares.
 import re
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
@@ -18,6 +20,7 @@ from hack.tour import packet, picture, world
 from hack.tour.guide import Ran, Told
 
 DOCS = REPOSITORY / "deploy" / "docs"
+COLUMNS = 120
 PAGE, PICTURE = DOCS / "packet.md", DOCS / "packet.svg"
 INTRODUCTION = f"""\
 # The whole way of a packet
@@ -27,8 +30,7 @@ One request, `http://shop.example.com/order`, from the client's socket to a pod 
 shows the same on your machine. This page is made of what that printed (`python -m hack.tour.page` makes it anew, and a
 test compares), with {packet.CHANGING} in place of what is another each time.
 
-![The way of the request and of its answer, with the addresses of each packet](packet.svg)
-"""
+![The way of the request and of its answer, with the addresses of each packet](packet.svg)"""
 
 
 def record() -> list[Told]:
@@ -47,45 +49,25 @@ def markdown(told: list[Told]) -> str:
     """The page."""
     parts = [INTRODUCTION]
     for number, step in enumerate(told, start=1):
-        parts += [f"## {number}. {step.title}\n", f"{_wrapped(step.why)}\n", *_shown(step)]
-    return packet.stable("\n".join(parts))
+        parts += [f"## {number}. {step.title}", textwrap.fill(step.why, COLUMNS), *_blocks(step)]
+    return packet.stable("\n\n".join(parts) + "\n")
 
 
-def _wrapped(text: str) -> str:
-    lines, line = [], ""
-    for word in text.split():
-        if line and len(line) + len(word) >= WIDTH:
-            lines.append(line)
-            line = ""
-        line = f"{line} {word}".strip()
-    return "\n".join([*lines, line])
-
-
-WIDTH = 120
-
-
-def _shown(step: Told) -> Iterator[str]:
+def _blocks(step: Told) -> Iterator[str]:
     """Commands with what they printed, as on a terminal, and what was seen in them."""
-    terminal: list[str] = []
-    for shown in step.shown:
-        if isinstance(shown, Ran):
-            if shown.command:
-                first, *others = shown.command.splitlines()
-                terminal += [f"# {first}", *(f"  {line}" for line in others)]
-            terminal += shown.output.splitlines()
-        else:
-            yield from _block(terminal)
-            terminal = []
-            yield f"* {shown}"
-    yield from _block(terminal)
-    yield ""
+    for is_terminal, group in groupby(step.shown, lambda shown: isinstance(shown, Ran)):
+        lines = [line for shown in group for line in _lines(shown)]
+        yield "\n".join(["```console", *lines, "```"] if is_terminal else lines)
 
 
-def _block(lines: list[str]) -> Iterator[str]:
-    if lines:
-        yield "```console"
-        yield from (line.rstrip() for line in lines)
-        yield "```\n"
+def _lines(shown: Ran | str) -> Iterator[str]:
+    if isinstance(shown, str):
+        yield f"* {shown}"
+        return
+    if shown.command:
+        first, *others = shown.command.splitlines()
+        yield from (f"# {first}", *(f"  {line}" for line in others))
+    yield from (line.rstrip() for line in shown.output.splitlines())
 
 
 def packets(told: list[Told]) -> list[picture.Packet]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 from typing import NamedTuple
 
 COLUMNS = {"client": "client", "node-a": "node-a", "pod-ingress": "pod ingress", "pod-order-1": "pod order-1"}
 NOTES = {"node-a": "kproxy's rules, conntrack", "pod-ingress": "HAProxy: host and path", "client": "curl",
          "pod-order-1": "the server"}  # fmt: skip
-STEP, TOP, LEFT, ROW = 250, 90, 90, 52
+STEP, TOP, LEFT, ROW = 270, 90, 90, 46
 STYLE = """\
   text { font: 13px sans-serif; fill: #24292f; text-anchor: middle }
   .place { font-weight: bold; font-size: 15px }
@@ -37,14 +38,14 @@ class Arrow(NamedTuple):
 
 
 def arrows(packets: Sequence[Packet]) -> list[Arrow]:
-    """From each place to the next: the packet as it was seen where it arrived, or where it left if nobody saw that."""
+    """From each place to the next. On the way out a packet is labelled as it arrived, on the way back as it left."""
     places = list(COLUMNS)
-    at = [places.index(packet.place) for packet in packets]
     found = []
-    for position, (packet, column) in enumerate(zip(packets, at, strict=True)):
-        before = at[position - 1] if position else column
-        if column != before:
-            found.append(Arrow(before, column, packet.source, packet.target))
+    for before, after in pairwise(packets):
+        start, end = places.index(before.place), places.index(after.place)
+        label = after if end > start else before
+        if start != end:
+            found.append(Arrow(start, end, label.source, label.target))
     return found
 
 
@@ -76,15 +77,12 @@ def svg(packets: Sequence[Packet]) -> str:
 
 def _arrow(arrow: Arrow, y: int, previous: Arrow | None) -> list[str]:
     start, end = LEFT + STEP * arrow.start, LEFT + STEP * arrow.end
+    known = {previous.source, previous.target} if previous else {arrow.source, arrow.target}
     parts = [
-        f'<tspan class="{_emphasis(text, known)}">{escape(text)}</tspan>'
-        for text, known in ((arrow.source, previous and previous.source), (arrow.target, previous and previous.target))
+        f'<tspan class="{"address" if text in known else "changed"}">{escape(text)}</tspan>'
+        for text in (arrow.source, arrow.target)
     ]
     return [
         f'<text class="address" x="{(start + end) // 2}" y="{y - 8}">{" &gt; ".join(parts)}</text>',
         f'<line class="arrow" x1="{start}" y1="{y}" x2="{end}" y2="{y}"/>',
     ]
-
-
-def _emphasis(text: str, known: str | None) -> str:
-    return "address" if known in (None, text) else "changed"

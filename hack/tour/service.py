@@ -118,14 +118,52 @@ def explained(guide: Guide, _: Shop) -> None:
     guide.step(
         "The same, in words: kproxy explain",
         """It asks the kproxy that runs on the node what becomes of a connection, and why: which pods it may end at,
-        with their shares, and whose address they see.""",
+        with their shares, and whose address they see. Then it reads the rules that are in the kernel, and walks a
+        packet through them; it lists those above and more, with their counters (left out here).""",
     )
-    guide.run("ip netns exec node-a kproxy explain shop/item")
+    guide.run("ip netns exec node-a kproxy explain shop/item", show=without_rules)
     told = json.loads(guide.look("ip netns exec node-a kproxy explain shop/item -o json"))
     shares = {endpoint["address"]: round(endpoint["share"], 6) for endpoint in told["endpoints"]}
     expected = {f"{ip}:{POD_PORT}": round(1 / len(ITEM_PODS), 6) for _, ip in ITEM_PODS.values()}
     guide.claim("it is forwarded", told["verdict"], "forward")
     guide.claim("each pod has a third of the connections", shares, expected)
+    guide.claim("and the kernel's rules come to the same", told["kernel"], "as planned")
+
+
+def without_rules(text: str) -> list[str]:
+    """What explain says, without the list of rules."""
+    lines = text.rstrip().splitlines()
+    start = next((number for number, line in enumerate(lines) if line.startswith("Rules on its way")), len(lines))
+    return [*lines[:start], *lines[start:][-1:]]
+
+
+def in_turn(guide: Guide, _: Shop) -> None:
+    guide.step(
+        "In turn, if it is wished",
+        """Textbooks have Services go round robin. kube-proxy's rules only draw lots; here a Service may ask for turns,
+        by an annotation, or an administrator for all of them. The rules are the same but for one word: instead of
+        drawing, the kernel counts.""",
+    )
+    nat = "ip netns exec node-a iptables-legacy-save -t nat"
+    guide.run("sed -i 's/# annotations/annotations/' shop/item.yaml; grep annot shop/item.yaml")
+    guide.wait(lambda: "--mode nth" in guide.look(nat), "the rules to count")
+    guide.run(nat, show=lambda text: [drop_comment(line) for line in text.splitlines() if "--mode nth" in line])
+    output = guide.run(f"""\
+        ip netns exec pod-order bash -c 'for i in {{1..9}}; do
+            read name source port < /dev/tcp/{ITEM}/{ITEM_PORT}
+            echo -n "$name "
+        done'""")
+    names = output.split()
+    rounds = [set(names[start : start + 3]) for start in (0, 3, 6)]
+    guide.claim("in each round of three, each pod has its turn", rounds, [set(ITEM_PODS)] * 3)
+    guide.claim("always in the same order", names, names[:3] * 3)
+    guide.run("sed -i 's/annotations/# annotations/' shop/item.yaml")
+    guide.wait(lambda: "--mode nth" not in guide.look(nat), "the rules to draw lots again")
+
+
+def drop_comment(rule: str) -> str:
+    """A rule as iptables-save prints it, without its comment."""
+    return re.sub(r' -m comment --comment ("[^"]*"|\S+)', "", rule)
 
 
 def node_port(guide: Guide, _: Shop) -> None:
@@ -184,6 +222,6 @@ STORY = Story(
     opening="""A pod's address goes with the pod. A Service has one that stays, and stands for all its pods. How that is
     done is chapter 2's trick, with a draw.""",
     picture=PICTURE,
-    steps=(nobody, starts, spread, rules, explained, node_port, load_balancer, pod_goes),
+    steps=(nobody, starts, spread, rules, explained, in_turn, node_port, load_balancer, pod_goes),
     stage=shop.opened,
 )
