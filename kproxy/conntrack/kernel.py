@@ -69,7 +69,7 @@ class KernelConntrack:
         The kernel does the choosing, and is many times as quick at it; one that doesn't know how tells of all flows.
         Read to the end before you ask anything else.
         """
-        reader = Reader(self._family, look.protocols)
+        reader = Reader(self._family, look.protocols, answered=look.answered)
         try:
             yield from self._dump(dump_request(self._family, look), reader)
         except RefusedError as error:
@@ -106,6 +106,20 @@ class KernelConntrack:
             return False  # there is no way to it
         except OSError as err:
             raise ConntrackError(f"asking for the route to {ip}: {err.strerror}") from err
+
+    def interface_to(self, ip: str) -> str | None:
+        """Return the interface by which the kernel would send to an address; None where there is no way."""
+        from pyroute2 import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        if self._routes is None:
+            self._routes = IPRoute()
+        try:
+            routes = self._routes.route("get", dst=ip, family=LAYOUTS[self._family].address_family)
+            index = next(iter(routes)).get("oif")
+            return socket.if_indextoname(index) if index else None
+        except (NetlinkError, OSError, StopIteration):
+            return None
 
     def _dump(self, request: bytes, reader: Reader) -> Iterator[Flow]:
         self._send(request)

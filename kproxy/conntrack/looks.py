@@ -21,11 +21,13 @@ class Look(NamedTuple):
     ip: str | None = None
     """Where flows were sent to, None for anywhere."""
     port: int | None = None
+    answered: bool = False
+    """Whether connections matter that have been answered, too: to people who look, and to nobody else."""
 
     @property
     def unanswered(self) -> bool:
         """Whether only flows are asked for that nobody has answered: those of UDP can go wrong at any time."""
-        return Protocol.UDP not in self.protocols
+        return not self.answered and Protocol.UDP not in self.protocols
 
 
 def looks(family: IPFamily, destinations: Mapping[Protocol, Collection[Destination] | None]) -> list[Look]:

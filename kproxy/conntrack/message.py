@@ -86,10 +86,11 @@ _REMEDIES = {
 
 
 class Reader:
-    """Reads one family's entries of some protocols; where connections are among them, only those without an answer."""
+    """Reads one family's entries of some protocols; of connections only those without an answer, unless told else."""
 
-    def __init__(self, family: IPFamily, protocols: Collection[Protocol]) -> None:
+    def __init__(self, family: IPFamily, protocols: Collection[Protocol], *, answered: bool = False) -> None:
         self._layout = LAYOUTS[family]
+        self._answered = answered
         self._protocols = {PROTOCOL_NUMBERS[protocol]: protocol for protocol in protocols}
 
     def flows(self, datagram: bytes) -> Iterator[Flow]:
@@ -118,7 +119,7 @@ class Reader:
                 # kproxy's rules put nothing into a zone: this is somebody else's idea of the network.
                 return None
             elif kind == _STATUS:
-                if data[offset + 7] & SEEN_REPLY and protocol is not Protocol.UDP:
+                if data[offset + 7] & SEEN_REPLY and protocol is not Protocol.UDP and not self._answered:
                     return None
             elif kind == _ID:
                 return self._assemble(protocol, original, reply, data[offset : offset + length])

@@ -5,7 +5,6 @@ Asked in threads of its own. The state is looked at as it was at one moment, wit
 
 import datetime
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -120,7 +119,7 @@ class Inspector:
 
     def _view(self, snapshot: Snapshot) -> View:
         addresses = frozenset((*interfaces.addresses(), *snapshot.node.ips.values()))
-        return View(snapshot.plan, snapshot.tracker, snapshot.node, addresses, self._config.mode.value)
+        return View(snapshot.plan, snapshot.tracker, snapshot.node, addresses, snapshot.losses, self._config.mode.value)
 
     # --- status ----------------------------------------------------------------------------------------------------
 
@@ -181,14 +180,8 @@ def _watch(status: WatchStatus) -> WatchState:
 def _conflicts(snapshots: Sequence[Snapshot]) -> Iterator[ServiceProblem]:
     """Yield the service ports that want what another has."""
     for snapshot in snapshots:
-        claims: dict[tuple[str | None, int, Protocol], list[str]] = defaultdict(list)
-        for name, service in sorted(snapshot.plan.services.items()):
-            for frontend in service.frontends:
-                claims[frontend.ip, frontend.port, name.protocol].append(str(name))
-        for (ip, port, protocol), names in claims.items():
-            for loser in names[1:]:
-                place = f"{ip or 'node port'} {port}/{protocol.upper()}"
-                yield ServiceProblem(service=loser, reason=f"{place} is {names[0]}'s, too, which has it")
+        for loss in snapshot.losses:
+            yield ServiceProblem(service=str(loss.loser), reason=f"{loss.claim} is {loss.owner}'s, {loss.reason}")
 
 
 def _timestamp(moment: float) -> str:

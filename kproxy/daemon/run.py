@@ -31,6 +31,7 @@ from kproxy.daemon.rates import Rates
 from kproxy.daemon.settings import KernelSettings
 from kproxy.daemon.signals import Both, Signals
 from kproxy.faults import watch_threads
+from kproxy.held.flows import flows_to, interface_of
 from kproxy.node import interfaces, limits, sysctl
 from kproxy.node.door import socket_path
 from kproxy.node.facts import node_facts, proxy_settings
@@ -147,7 +148,9 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         proxier = Proxier(backends, planning, facts, inbox, pacer, reporter, resync_seconds=resync)
         reader = _connections(config, proxier, metrics)
         rules = partial(engines.rules_held, config)
-        sources = Sources(proxier, health, reporter, lambda: source.statuses, Rates(reader.read), rules)
+        sources = Sources(
+            proxier, health, reporter, lambda: source.statuses, Rates(reader.read), rules, interface_of, flows_to
+        )
         inspector = Inspector(config, started, sources)
         stack.enter_context(open_door(socket_path(config.kproxy.state_directory), inspector.reply))
         watch = ConfigWatch(configured, read_config, proxier.stop)

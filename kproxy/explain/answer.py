@@ -136,9 +136,7 @@ class _Explanation:
         """Return all of it."""
         decision = self.decision
         met = decision.met
-        if decision.also:
-            others = ", ".join(str(other.service.name) for other in decision.also)
-            self.notes.append(f"{others} also has this address and port, and loses it to {met and met.service.name}")
+        self.notes += self._losers()
         answer = Answer(
             destination=self.question.text,
             address=endpoint_text(self.to.ip, self.to.port),
@@ -159,6 +157,18 @@ class _Explanation:
             notes=tuple(self.notes),
         )
         return self._with_kernel(answer)
+
+    def _losers(self) -> Iterator[str]:
+        """Name those who want the same address and port, and do not get it."""
+        met = self.decision.met
+        for loss in self.view.losses:
+            claim = loss.claim
+            if met is not None and (claim.ip, claim.port, claim.protocol) == (
+                met.frontend.ip,
+                met.frontend.port,
+                self.protocol,
+            ):
+                yield f"{loss.loser} names {claim}, too, and loses it to {loss.owner}, {loss.reason}"
 
     def _with_kernel(self, answer: Answer) -> Answer:
         if self.kernel is None or self.kernel.rules is None:

@@ -49,12 +49,15 @@ class FrontendShown(Model, frozen=True, kw_only=True):
 
 
 class Flow(Model, frozen=True, kw_only=True):
-    """A connection that conntrack holds for this destination already."""
+    """Connections of one client that conntrack holds for this destination already."""
 
     source: str
+    """The client's address."""
     destination: str
     goes_to: str
-    state: str | None = None
+    """Where its packets end up."""
+    number: int = 1
+    """How many of them there are."""
 
 
 class RulePassed(Model, frozen=True, kw_only=True):

@@ -1,9 +1,10 @@
 """What the state of one address family has to offer to somebody who wants an explanation."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from kproxy.api.types import ObjectKey
+from kproxy.plan.claims import Loss
 from kproxy.plan.model import Frontend, Plan, ServicePlan
 from kproxy.plan.settings import NodeFacts
 from kproxy.state.model import Endpoint, IPFamily, Protocol, ServicePort, ServicePortName
@@ -25,6 +26,8 @@ class View(NamedTuple):
     facts: NodeFacts
     addresses: frozenset[str]
     """The node's own addresses."""
+    losses: Sequence[Loss] = ()
+    """Frontends that do nothing, as another service port has them."""
     mode: str = "iptables"
     """Which of kube-proxy's modes: where they differ on purpose, so do the answers."""
 

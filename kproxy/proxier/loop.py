@@ -82,6 +82,8 @@ class Snapshot(NamedTuple):
     tracker: Tracker
     """What the plan is made of; goes on changing."""
     node: NodeFacts
+    losses: Sequence[Loss]
+    """Frontends that do nothing, as another service port has them."""
     pending: bool
     """Whether the kernel may not be as planned yet."""
     applied: bool
@@ -130,6 +132,7 @@ class _Family:
             plan=msgspec.structs.replace(plan, services=dict(plan.services)),
             tracker=self.tracker,
             node=self.planner.node,
+            losses=self.planner.losses,
             pending=self.needs_sync,
             applied=self.applied,
         )

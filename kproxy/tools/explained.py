@@ -91,8 +91,8 @@ def _flows(answer: Answer) -> Iterator[str]:
         return
     yield ""
     yield strong("Connections that conntrack holds")
-    rows = [[flow.source, flow.destination, flow.goes_to, flow.state or ""] for flow in answer.flows]
-    yield table(rows, ("FROM", "TO", "GOES TO", "STATE"))
+    rows = [[flow.source, flow.goes_to, str(flow.number)] for flow in answer.flows]
+    yield table(rows, ("FROM", "GO TO", "NUMBER"), right=(2,))
 
 
 def _kernel(answer: Answer) -> Iterator[str]:

@@ -89,7 +89,7 @@ def view_objects(
     planner.update(tracker.pending)
     problems += (loss.problem for loss in planner.losses)
     addresses = frozenset((*node.interface_addresses, *node.ips.values()))
-    return View(planner.plan, tracker, node, addresses, mode), tuple(problems)
+    return View(planner.plan, tracker, node, addresses, planner.losses, mode), tuple(problems)
 
 
 def views(loaded: Loaded, mode: str, families: Iterable[IPFamily] = IPFamily) -> tuple[list[View], tuple[Problem, ...]]:

@@ -31,7 +31,7 @@ def view_of(
                 tracker.update_slice(obj)
     planner = Planner(settings, facts, tracker)
     planner.update(tracker.pending)
-    return View(planner.plan, tracker, facts, addresses, mode)
+    return View(planner.plan, tracker, facts, addresses, planner.losses, mode)
 
 
 def shop_view(family: IPFamily, mode: str = "iptables") -> View:
