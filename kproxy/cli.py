@@ -1,4 +1,4 @@
-"""The command line: ``kproxy run``, ``kproxy render``, ``kproxy explain``, ``kproxy status``, ``kproxy cleanup``.
+"""The command line: ``kproxy run``, ``kproxy render``, ``explain``, ``diff``, ``status``, ``cleanup``.
 
 Without a command, flags mean ``run``, so that a DaemonSet written for kube-proxy needs another image and nothing else.
 What is wrong with a command line, a file or an object is said on standard error, one line for each, and never with a
@@ -21,7 +21,7 @@ from kproxy.tools.objects import Sources
 from kproxy.wording import quote
 
 OK, FAILED, USAGE = 0, 1, 2
-_COMMANDS = ("run", "render", "explain", "status", "cleanup")
+_COMMANDS = ("run", "render", "explain", "diff", "status", "cleanup")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +58,8 @@ def _dispatch(options: argparse.Namespace, config: Config) -> int:
         return _render(options, config)
     if options.command == "explain":
         return _explain(options, config)
+    if options.command == "diff":
+        return _diff(options, config)
     if options.command == "status":
         return _status(options, config)
     if options.command == "cleanup" or config.options.cleanup:
@@ -113,6 +115,15 @@ def _parser() -> ArgumentParser:
         epilog="Exit code: 0 where it is forwarded, 3 where it is refused or dropped, 4 where no Service is meant, "
         "2 for wrong use.",
     )
+    diff = commands.add_parser(
+        "diff",
+        usage="kproxy diff [-f FILE ...] [flag ...]",
+        help="show what would change in the kernel if kproxy synced now",
+        description="Show what would change in the kernel if kproxy synced now: the rules wanted against those held, "
+        "Service by Service. With -f it shows what a kproxy with these objects would change on this node, on one with "
+        "kube-proxy what taking over would.",
+        epilog="Exit code: 0 where nothing would change, 1 where something would, 2 in trouble.",
+    )
     status = commands.add_parser(
         "status",
         usage="kproxy status [--watch [SECONDS]] [--node ADDRESS] [flag ...]",
@@ -130,8 +141,9 @@ def _parser() -> ArgumentParser:
     )
     _add_render_options(render)
     _add_explain_options(explain)
+    _add_diff_options(diff)
     _add_status_options(status)
-    for command in (run, render, explain, status, cleanup):
+    for command in (run, render, explain, diff, status, cleanup):
         add_flags(command)
     return parser
 
@@ -165,6 +177,13 @@ def _add_explain_options(parser: argparse.ArgumentParser) -> None:
         help="by what protocol (default: what the Service's port says, else tcp)",
     )
     group.add_argument("--family", type=_family, default=None, metavar="ipv4|ipv6", help="of a Service's two")
+    _add_output(group)
+    _add_sources(group, " (default: the kproxy that runs on this node is asked)")
+
+
+def _add_diff_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to compare")
+    group.add_argument("--family", type=_family, default=None, metavar="ipv4|ipv6", help="one of the two alone")
     _add_output(group)
     _add_sources(group, " (default: the kproxy that runs on this node is asked)")
 
@@ -304,6 +323,28 @@ def _explain(options: argparse.Namespace, config: Config) -> int:
         _complain(str(problem))
     _print(explained.text)
     return explained.exit_code
+
+
+def _diff(options: argparse.Namespace, config: Config) -> int:
+    from kproxy.backends.base import BackendError
+    from kproxy.tools.ask import NoAnswerError
+    from kproxy.tools.diff import TROUBLE, changes_by_daemon, changes_for, of_family, told
+    from kproxy.tools.objects import load, views
+
+    try:
+        if options.files:
+            found, problems = views(load(_sources(options), config), config.mode.value)
+            for problem in problems:
+                _complain(str(problem))
+            changes = changes_for(found, config)
+        else:
+            changes = changes_by_daemon(config)
+    except (NoAnswerError, BackendError) as error:
+        _complain(str(error))
+        return TROUBLE
+    text, code = told(of_family(changes, options.family), json=options.output == "json")
+    _print(text)
+    return code
 
 
 def _status(options: argparse.Namespace, config: Config) -> int:

@@ -23,6 +23,8 @@ from kproxy.backends.nftables.kernel import probe
 from kproxy.backends.nftables.kernel.errors import NoNftablesError
 from kproxy.backends.nftables.rules import names
 from kproxy.config import Config, IPTablesVariant, ProxyMode
+from kproxy.held.changes import FamilyChanges
+from kproxy.held.diff import changes_wanted
 from kproxy.held.node import NodeRules
 from kproxy.held.read import read_rules
 from kproxy.plan.model import Plan
@@ -82,6 +84,12 @@ def rules_held(config: Config, family: IPFamily, plan: Plan) -> NodeRules:
         return read_rules(family, None)
     forced = None if config.kproxy.layout == "auto" else Layout(config.kproxy.layout)
     return read_rules(family, _variant(config), forced or choose_layout(count_endpoints(plan)))
+
+
+def changes_due(config: Config, plan: Plan) -> FamilyChanges:
+    """Return what a full sync of a plan would change now."""
+    forced = None if config.kproxy.layout == "auto" else Layout(config.kproxy.layout)
+    return changes_wanted(plan, None if config.mode is ProxyMode.NFTABLES else _variant(config), forced)
 
 
 def retire_others(config: Config, *, keep_guard: bool) -> None:

@@ -19,8 +19,9 @@ from kproxy.explain.answer import Kernel, explain
 from kproxy.explain.compare import KernelRules
 from kproxy.explain.model import DIFFERS, Answer, Flow
 from kproxy.explain.question import Question, QuestionError, ask
-from kproxy.explain.questions import ExplainQuestion, Questions, Reply, StatusQuestion
+from kproxy.explain.questions import DiffQuestion, ExplainQuestion, Questions, Reply, StatusQuestion
 from kproxy.explain.view import View
+from kproxy.held.changes import Changes, FamilyChanges
 from kproxy.node import interfaces
 from kproxy.plan.model import Plan
 from kproxy.proxier.loop import Proxier, Snapshot
@@ -46,6 +47,8 @@ class Sources(NamedTuple):
     rates: Rates
     rules: Callable[[IPFamily, Plan], KernelRules]
     """What the kernel holds of one family; may raise BackendError."""
+    changes: Callable[[Plan], FamilyChanges]
+    """What a full sync of a plan would change."""
     interface_of: Callable[[str], str | None] = lambda _: None
     flows: Callable[[IPFamily, Protocol, str, int], Sequence[Flow]] = lambda *_: ()
 
@@ -82,7 +85,8 @@ class Inspector:
                 return self.explain(ask(to, sender=sender, protocol=protocol, family=family))
             case StatusQuestion():
                 return self.status()
-        raise QuestionError("this kproxy cannot be asked that yet")
+            case DiffQuestion():
+                return self.diff()
 
     # --- explain ---------------------------------------------------------------------------------------------------
 
@@ -120,6 +124,13 @@ class Inspector:
     def _view(self, snapshot: Snapshot) -> View:
         addresses = frozenset((*interfaces.addresses(), *snapshot.node.ips.values()))
         return View(snapshot.plan, snapshot.tracker, snapshot.node, addresses, snapshot.losses, self._config.mode.value)
+
+    # --- diff ------------------------------------------------------------------------------------------------------
+
+    def diff(self) -> Changes:
+        """Say what a full sync would change now."""
+        found = [self._from.changes(snapshot.plan) for snapshot in self._from.proxier.snapshots()]
+        return Changes(mode=self._config.mode.value, families=tuple(found))
 
     # --- status ----------------------------------------------------------------------------------------------------
 

@@ -147,10 +147,10 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         resync = config.kproxy.resync_period
         proxier = Proxier(backends, planning, facts, inbox, pacer, reporter, resync_seconds=resync)
         reader = _connections(config, proxier, metrics)
-        rules = partial(engines.rules_held, config)
-        sources = Sources(
-            proxier, health, reporter, lambda: source.statuses, Rates(reader.read), rules, interface_of, flows_to
-        )
+        rules, changes = partial(engines.rules_held, config), partial(engines.changes_due, config)
+        rates = Rates(reader.read)
+        watches = lambda: source.statuses  # noqa: E731 (asked anew each time)
+        sources = Sources(proxier, health, reporter, watches, rates, rules, changes, interface_of, flows_to)
         inspector = Inspector(config, started, sources)
         stack.enter_context(open_door(socket_path(config.kproxy.state_directory), inspector.reply))
         watch = ConfigWatch(configured, read_config, proxier.stop)

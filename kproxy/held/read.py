@@ -40,6 +40,17 @@ def read_rules(family: IPFamily, variant: Variant | None, layout: Layout | None 
     return NodeRules(IptablesPart(own, layout), [*parts, NftablesPart(family, native)])
 
 
+def iptables_tables(family: IPFamily, variant: Variant) -> list[IptablesTable]:
+    """Return the tables of one variant of iptables that exist. Raises BackendError where they can't be read."""
+    if variant is Variant.LEGACY:
+        return list(legacy_tables(family))
+    tables = _nftables(family)
+    for table in tables[:1]:
+        table.close()
+    names = [table.name.partition(" ")[2] for table in tables if table.name.startswith(f"{FAMILIES[family]} ")]
+    return list(nft_variant_tables(family, [name for name in names if name in HOOKS]))
+
+
 def _nftables(family: IPFamily) -> list[HeldTable]:
     try:
         return held_tables(family)

@@ -79,7 +79,7 @@ def run(lab: Lab, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.kernel
 @pytest.mark.usefixtures("running")
-def test_explain_and_status_ask_the_daemon(lab: Lab) -> None:
+def test_explain_diff_and_status_ask_the_daemon(lab: Lab) -> None:
     told = run(lab, "explain", "default/web", "-o", "json")
     assert told.returncode == 0, told.stderr
     answer: dict[str, Any] = json.loads(told.stdout)
@@ -89,6 +89,9 @@ def test_explain_and_status_ask_the_daemon(lab: Lab) -> None:
     assert status.returncode == 0, status.stderr
     how: dict[str, Any] = json.loads(status.stdout)
     assert (how["healthy"], how["mode"], how["families"][0]["services"]) == (True, "iptables", 1)
+    assert (answer["kernel"], answer["differences"], answer["doubts"]) == ("as planned", [], [])
+    assert [rule["chain"] for rule in answer["rules"]][:2] == ["PREROUTING", "KUBE-SERVICES"]
+    assert (run(lab, "diff").returncode, run(lab, "diff").stdout) == (0, "")
     from_afar = run(lab, "status", "--node", lab.node.ip, "-o", "json")
     assert json.loads(from_afar.stdout)["families"][0]["rules"] == how["families"][0]["rules"]
 

@@ -1,7 +1,7 @@
 """Tables as the kernel holds them, whoever wrote the rules: what a walk and a comparison go by."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 from kproxy.backends.iptables.rules.render import render_rule
@@ -34,6 +34,10 @@ class HeldTable(RuleMachine):
     @abstractmethod
     def read(self, chain: str) -> Sequence[HeldRule] | None:
         """Read a chain's rules; None if there is no such chain."""
+
+    @abstractmethod
+    def chain_names(self) -> Set[str]:
+        """Return the names of all chains."""
 
     @abstractmethod
     def policy_drops(self, chain: str) -> bool:

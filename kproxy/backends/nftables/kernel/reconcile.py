@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from kproxy.backends.nftables.kernel.netlink import Reader
 from kproxy.backends.nftables.kernel.table import KernelTable, SetShape, shape_of
 from kproxy.backends.nftables.rules import names
 from kproxy.backends.nftables.rules.change import Change
@@ -76,6 +77,17 @@ def _differences(
     missing_chains = ruleset.chains.keys() - chains.keys()
     places = msgspec.structs.replace(change, chains_come=dict.fromkeys(missing_chains, _EMPTY)).touched
     return Differences(repairable=True, change=change, places=places)
+
+
+def elements_by_set(reader: Reader, ruleset: RuleSet, family: IPFamily) -> dict[str, dict[Key, Data]]:
+    """Return what the kernel holds in the sets that a ruleset has, as far as they are there and of the same shape."""
+    kernel = KernelTable(family, reader)
+    sets = kernel.sets()
+    return {
+        name: {found.key: found.data for found in kernel.elements(name, spec)}
+        for name, spec in ruleset.sets.items()
+        if not spec.remembers and sets.get(name) == shape_of(spec, family)
+    }
 
 
 _EMPTY = Chain(())

@@ -3,7 +3,7 @@
 A table of 70,000 rules is copied at once, which takes the kernel some milliseconds; of its rules a walk sees a few.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from kproxy.backends.iptables.kernel.legacy.decode import VERDICTS, decode_entry, jump
 from kproxy.backends.iptables.kernel.legacy.entry import (
@@ -59,6 +59,19 @@ class LegacyTable(HeldTable):
                 return None
             self._starts[chain] = start
         return list(self._rules_from(start))
+
+    def chain_names(self) -> Set[str]:
+        """See `HeldTable`."""
+        found = set(self._policies)
+        offset, end = 0, len(self._blob)
+        while offset < end:
+            _, size = OFFSETS.unpack_from(self._blob, offset + self._layout.offsets_offset)
+            if self._is_mark(offset):
+                name = self._name_before(offset + self._head)
+                self._starts[name] = offset + self._head
+                found.add(name)
+            offset += size
+        return found - {"ERROR"}  # the mark at the table's end
 
     def policy_drops(self, chain: str) -> bool:
         """See `HeldTable`."""

@@ -1,6 +1,6 @@
 """The tables of the nft variant as the kernel holds them, for a walk: by iptables-nft's own listing, chain by chain."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from kproxy.backends.iptables.kernel.nft.applier import NftTools
 from kproxy.backends.iptables.rules.held import HeldRule, HeldTable
@@ -31,6 +31,19 @@ class NftTable(HeldTable):
             return None
         self._drops[chain] = lines[0].startswith(f"-P {chain} DROP")
         return [parse_rule(line, self.family) for line in lines if line.startswith("-A ")]
+
+    def chain_names(self) -> Set[str]:
+        """See `HeldTable`; reads the whole table, as then all of it will be asked for."""
+        found: dict[str, list[HeldRule]] = {}
+        for line in self._tools.save(self._table):
+            if line.startswith(":"):
+                name, _, rest = line[1:].partition(" ")
+                found[name] = []
+                self._drops[name] = rest.startswith("DROP")
+            elif line.startswith("-A "):
+                found[line[3:].partition(" ")[0]].append(parse_rule(line, self.family))
+        self._held.update(found)
+        return found.keys()
 
     def policy_drops(self, chain: str) -> bool:
         """See `HeldTable`."""
