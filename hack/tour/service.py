@@ -145,7 +145,8 @@ def in_turn(guide: Guide, _: Shop) -> None:
         drawing, the kernel counts.""",
     )
     nat = "ip netns exec node-a iptables-legacy-save -t nat"
-    guide.run("sed -i 's/# annotations/annotations/' shop/item.yaml; grep annot shop/item.yaml")
+    guide.run("sed -i 's/# annotations/annotations/' shop/item.yaml")
+    guide.run("grep annotations shop/item.yaml")
     guide.wait(lambda: "--mode nth" in guide.look(nat), "the rules to count")
     guide.run(nat, show=lambda text: [drop_comment(line) for line in text.splitlines() if "--mode nth" in line])
     output = guide.run(f"""\
