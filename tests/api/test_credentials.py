@@ -375,12 +375,32 @@ def test_secrets_show_nowhere(api_server: ApiServer, tmp_path: Path, caplog: pyt
 
 
 def test_reading_manifests_needs_no_kubernetes_package() -> None:
-    code = (
-        "import sys, kproxy.api.manifests, kproxy.api.folder, kproxy.api.source, kproxy.api.credentials;"
-        "print([name for name in sys.modules if name.split('.')[0] in ('kubernetes', 'pydantic')])"
+    imports = "kproxy.api.manifests, kproxy.api.folder, kproxy.api.source, kproxy.api.credentials"
+    assert loaded(f"import {imports}") == []
+
+
+def test_only_who_has_a_plugin_or_a_socks_proxy_pays_for_it(
+    api_server: ApiServer, kubeconfig: Path, tmp_path: Path
+) -> None:
+    get = (
+        "from kproxy.api.access import AccessOptions; from kproxy.api.client import ApiClient;"
+        "from kproxy.api.credentials import Credentials;"
+        f"ApiClient(Credentials(AccessOptions(kubeconfig={str(kubeconfig)!r}, environ={{}}))).get('/version').read()"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
-    assert result.stdout == "[]\n"
+    assert loaded(get) == []
+    use_plugin(kubeconfig, plugin(tmp_path, GIVES_FILE))
+    (tmp_path / "status").write_text(json.dumps({"token": api_server.token}))
+    assert "kubernetes" in loaded(get)
+
+
+def loaded(code: str) -> list[str]:
+    """Run some code; return which of the packages that take much memory were imported by it."""
+    tell = "; import sys, json; print(json.dumps([name for name in ('kubernetes', 'socks') if name in sys.modules]))"
+    result = subprocess.run(
+        [sys.executable, "-c", code + tell], capture_output=True, text=True, check=True, env=os.environ
+    )
+    names: list[str] = json.loads(result.stdout)
+    return names
 
 
 def test_observer_sees_every_request(api_server: ApiServer, kubeconfig: Path) -> None:

@@ -104,6 +104,26 @@ def test_proxy(server: ApiServer, tmp_path: Path, kind: str, place: str) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_proxy_on_the_way_to_ipv6(tmp_path: Path, kind: str) -> None:
+    with ApiServer(address="::1") as server, KINDS[kind](server) as proxy:
+        api = client(kubeconfig(server, tmp_path, server=server.url, proxy_url=url_of(proxy)))
+        assert works(api)
+        assert proxy.asked == [Asked("::1", server.port, proxy.login)]
+        api.close()
+
+
+@pytest.mark.parametrize("kind", ["http", "http with login", "socks5", "socks5 with login"])
+def test_proxy_on_the_way_to_plain_http(kind: str) -> None:
+    with ApiServer(tls=False) as server, KINDS[kind](server) as proxy:
+        server.settings.anonymous = True
+        api = client(master=f"http://{NAME}:{server.port}", environ={"HTTP_PROXY": url_of(proxy)})
+        assert works(api)
+        assert proxy.asked[0] == Asked(NAME, server.port, proxy.login)
+        assert server.requests.seen("services")[0].header("Authorization") == []
+        api.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_closing_breaks_off_a_watch_behind_a_proxy(server: ApiServer, tmp_path: Path, kind: str) -> None:
     with KINDS[kind](server) as proxy:
         api = client(kubeconfig(server, tmp_path, proxy_url=url_of(proxy)))
@@ -140,15 +160,6 @@ def test_bypass_follows_the_server_that_is_asked(server: ApiServer, tmp_path: Pa
         master = f"https://{NAME}:{server.port}"
         assert works(client(path, {"HTTPS_PROXY": proxy.url, "NO_PROXY": "127.0.0.1"}, master=master))
         assert [asked.host for asked in proxy.asked] == [NAME]
-
-
-def test_plain_http_by_way_of_a_proxy() -> None:
-    with ApiServer(tls=False) as server, HttpProxy(hosts=HOSTS, login="u:p") as proxy:
-        server.settings.anonymous = True
-        api = client(master=f"http://{NAME}:{server.port}", environ={"HTTP_PROXY": proxy.url})
-        assert works(api)
-        assert proxy.asked[0] == Asked(NAME, server.port, "u:p")
-        api.close()
 
 
 def test_proxy_of_its_own_for_each_server(server: ApiServer, tmp_path: Path) -> None:
