@@ -38,7 +38,7 @@ class _Oracle:
         self.mode_section: Mapping[str, Any] = cluster.config.get("iptables", {})
 
     def judge(self) -> dict[Outcome, Fraction]:
-        frontend = next(self.frontends(), None)
+        frontend = self.frontend()
         if frontend is None:
             return self.certainly(DROPPED if self.guarded() else UNTOUCHED)
         if not self.usable(self.endpoints(frontend)):
@@ -51,6 +51,14 @@ class _Oracle:
         return {Outcome(to): Fraction(1)}
 
     # --- whose address is it? --------------------------------------------------------------------------------------
+
+    def frontend(self) -> _Frontend | None:
+        """An address that leads somewhere comes before a node port of the same number; else the first there is."""
+        found = list(self.frontends())
+        by_address = next((one for one in found if one.kind not in ("node", "shadow")), None)
+        if by_address is not None and self.usable(self.endpoints(by_address)):
+            return by_address
+        return found[0] if found else None
 
     def frontends(self) -> Iterator[_Frontend]:
         for service in self.cluster.services.values():
