@@ -58,6 +58,8 @@ class Folder:
         self._kinds = tuple(kinds)
         self._files: dict[str, _Loaded] = {}
         self._seen: dict[str, _Signature] | None = None
+        self._left: dict[str, str] = {}
+        """What is left aside although it looks as if it were meant, and why."""
 
     @property
     def manifests(self) -> dict[str, Manifest]:
@@ -93,20 +95,32 @@ class Folder:
 
     def _signatures(self) -> dict[str, _Signature]:
         try:
-            paths = [path for path in self._path.iterdir() if path.suffix in SUFFIXES and path.name[0] != "."]
+            paths = [path for path in self._path.iterdir() if path.name[0] != "."]
         except OSError as error:
             raise ManifestError(str(self._path), None, f"cannot be read: {error.strerror}") from error
         signatures = {}
+        left: dict[str, str] = {}
         for path in paths:
             try:
                 status = path.stat()
             except OSError:  # gone between the two calls, or a link that leads nowhere
+                if path.suffix in SUFFIXES and path.is_symlink():
+                    left[path.name] = "a link that leads nowhere"
                 continue
-            if stat.S_ISREG(status.st_mode):
+            if stat.S_ISREG(status.st_mode) and path.suffix in SUFFIXES:
                 signatures[path.name] = _Signature(
                     status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
                 )
+            elif reason := _why_left(path.name, status.st_mode):
+                left[path.name] = reason
+        self._tell_left(left)
         return signatures
+
+    def _tell_left(self, left: dict[str, str]) -> None:
+        for name, reason in sorted(left.items()):
+            if self._left.get(name) != reason:
+                _log.warning("left aside among the manifests", file=self._path / name, reason=reason)
+        self._left = left
 
     def _read(self, name: str, signature: _Signature) -> _Loaded:
         path = self._path / name
@@ -118,6 +132,18 @@ class Folder:
             return _Loaded(signature, held, str(error))
         _log.info("manifest read", file=path, objects=len(manifest.objects))
         return _Loaded(signature, manifest)
+
+
+def _why_left(name: str, mode: int) -> str:
+    """Return why something is not read that may be meant to be; nothing for what clearly is something else."""
+    if stat.S_ISDIR(mode):
+        return "a folder; only files right in the folder of --manifests are read, so move its files there"
+    suffix = Path(name).suffix
+    if suffix in SUFFIXES:
+        return "no file"
+    if suffix.lower() in SUFFIXES:
+        return f"its name ends in {suffix}; rename it so that it ends in {suffix.lower()}"
+    return ""
 
 
 class ManifestSource:

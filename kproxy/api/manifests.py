@@ -9,7 +9,7 @@ object that has the wrong form becomes a `Problem`, as with objects from the API
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from kproxy import logs
 from kproxy.api.decode import convert_object
 from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.selection import wanted
-from kproxy.api.types import ApiObject, ObjectKey, Problem
+from kproxy.api.types import ApiObject, EndpointSlice, ObjectKey, Problem
 from kproxy.api.yamlreader import NESTED_TOO_DEEPLY, UnreadableError, read_documents
 from kproxy.wording import printable, shown
 
@@ -105,7 +105,19 @@ def combine(manifests: Mapping[str, Manifest], node_name: str | None, kinds: Ite
                 problems.append(Problem(kind, key, "metadata.name", f"twice in {first}; the first one is used"))
             else:
                 problems.append(Problem(kind, key, "metadata.name", f"in {first} and {origin}; {first}'s is used"))
-    return Combined(objects, tuple(problems))
+    return Combined(objects, tuple(_without_doubles(problems, objects.get(Kind.ENDPOINT_SLICE, {}).values())))
+
+
+def _without_doubles(problems: Sequence[Problem], slices: Iterable[ApiObject]) -> Iterator[Problem]:
+    """Leave out problems with Endpoints whose slices are there as well, as in what kubectl prints of a cluster."""
+    owners: set[tuple[str, str | None]] = set()
+    if any(problem.kind == _ENDPOINTS for problem in problems):
+        owners = {
+            (obj.metadata.namespace, obj.metadata.labels.service_name)
+            for obj in slices
+            if isinstance(obj, EndpointSlice) and obj.metadata.labels is not None
+        }
+    return (problem for problem in problems if problem.kind != _ENDPOINTS or tuple(problem.key) not in owners)
 
 
 def _documents(data: bytes, origin: str) -> Iterator[_Document]:
@@ -171,6 +183,8 @@ def _object(raw: Mapping[str, Any], known: Mapping[str, ObjectKind]) -> tuple[Ap
     """Make an object of a kind that matters; None for all others."""
     api_version = raw.get("apiVersion")
     kind = known.get(raw["kind"])
+    if raw["kind"] == _ENDPOINTS and api_version in (None, "v1"):
+        return None, (Problem(_ENDPOINTS, _key_of(raw), "kind", _NO_ENDPOINTS),)
     if kind is None or not _same_group(api_version, kind):
         _log.debug("passing over an object of no concern", kind=raw["kind"], api_version=api_version)
         return None, ()
@@ -185,6 +199,21 @@ def _object(raw: Mapping[str, Any], known: Mapping[str, ObjectKind]) -> tuple[Ap
             metadata = msgspec.structs.replace(obj.metadata, namespace=DEFAULT_NAMESPACE)
             obj = msgspec.structs.replace(obj, metadata=metadata)
     return obj, problems
+
+
+_ENDPOINTS = "Endpoints"
+_NO_ENDPOINTS = (
+    "kproxy reads EndpointSlices (discovery.k8s.io/v1), which an API server makes of Endpoints and a folder has to "
+    "hold; the object is left out"
+)
+
+
+def _key_of(raw: Mapping[str, Any]) -> ObjectKey:
+    metadata = raw.get("metadata")
+    name, namespace = (
+        (metadata.get("name"), metadata.get("namespace")) if isinstance(metadata, Mapping) else (None, None)
+    )
+    return ObjectKey(printable(str(namespace or DEFAULT_NAMESPACE)), printable(str(name or "")))
 
 
 def _in_default_namespace(key: ObjectKey) -> ObjectKey:

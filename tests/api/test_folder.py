@@ -133,6 +133,26 @@ def test_files_that_are_none_of_our_business(folder: Folder, tmp_path: Path) -> 
     assert not settle(folder)
 
 
+def test_what_looks_as_if_it_were_meant_is_named_once(
+    folder: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "shop.YML").write_text(service("shop"))
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "deep.yaml").write_text(service("deep"))
+    (tmp_path / "dangling.yaml").symlink_to("nowhere")
+    (tmp_path / "README.md").write_text("]")
+    for _ in range(3):
+        folder.look()
+    fields = [record.fields for record in caplog.records]  # type: ignore[attr-defined]
+    assert {field["file"].name: field["reason"] for field in fields} == {
+        "dangling.yaml": "a link that leads nowhere",
+        "more": "a folder; only files right in the folder of --manifests are read, so move its files there",
+        "shop.YML": "its name ends in .YML; rename it so that it ends in .yml",
+    }
+    assert len(fields) == 3
+    assert names(folder) == {"web"}
+
+
 def test_broken_file_keeps_its_objects(folder: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "web.yaml"
     path.write_text("kind: Service\n  x: [")

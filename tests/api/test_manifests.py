@@ -242,3 +242,19 @@ def test_first_file_by_name_wins() -> None:
         "Service default/web: metadata.name: twice in a.yaml; the first one is used",
         "Service default/web: metadata.name: in a.yaml and b.yaml; a.yaml's is used",
     ]
+
+
+ENDPOINTS = b"apiVersion: v1\nkind: Endpoints\nmetadata: {name: web}\nsubsets: []\n"
+
+
+def test_endpoints_are_named_as_what_they_are_not() -> None:
+    manifest = read_manifest(ENDPOINTS, "web.yaml")
+    assert manifest.objects == ()
+    (problem,) = combine({"web.yaml": manifest}, None).problems
+    assert str(problem).startswith("Endpoints default/web: kind: kproxy reads EndpointSlices (discovery.k8s.io/v1)")
+
+
+def test_endpoints_beside_their_slices_are_passed_over() -> None:
+    owner = b"metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}"
+    piece = b"---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n" + owner + b"\naddressType: IPv4\n"
+    assert combine({"web.yaml": read_manifest(ENDPOINTS + piece, "web.yaml")}, None).problems == ()

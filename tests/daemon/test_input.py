@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from hack.lab import Kproxy, Lab, until
+from hack.lab.addresses import CLUSTER_CIDR, CLUSTER_CIDR6
 from hack.lab.processes import Process
 from tests.kit.packets import PATIENCE, PORT, TARGET_PORT, service, slices
 
@@ -196,18 +197,32 @@ os.execv(sys.argv[2], sys.argv[2:])
 IPV4, IPV6 = 0, 41
 
 
-def start_without(lab: Lab, files: Path, *levels: int) -> Process:
+def start_without(lab: Lab, files: Path, *levels: int, variant: str = "auto") -> Process:
     before = (sys.executable, "-c", WITHOUT_TABLES, ",".join(map(str, levels)))
     args = ("--hostname-override", "node-a", "--healthz-bind-address", ":0", "--metrics-bind-address", ":0")
-    return lab.node.start([*before, *KPROXY, "run", "--manifests", str(files / "manifests"), *args])
+    more = ("--cluster-cidr", f"{CLUSTER_CIDR},{CLUSTER_CIDR6}", "--iptables-variant", variant)
+    return lab.node.start([*before, *KPROXY, "run", "--manifests", str(files / "manifests"), *args, *more])
 
 
 @pytest.mark.usefixtures("web")
 def test_a_kernel_without_iptables_is_said_to_be_one(lab: Lab, files: Path) -> None:
-    process = start_without(lab, files, IPV4, IPV6)
+    process = start_without(lab, files, IPV4, IPV6, variant="legacy")
     assert process.wait(PATIENCE) == FAILED
     (line,) = complaints(process.log())
     assert "modprobe ip_tables" in line
+
+
+@pytest.mark.usefixtures("web")
+def test_on_a_kernel_without_legacy_tables_the_nft_variant_serves(lab: Lab, files: Path) -> None:
+    """RHEL 10 has none, and without a kubelet nothing else tells."""
+    cleanup = [sys.executable, "-m", "kproxy", "cleanup", "--iptables-variant"]
+    lab.node.run([*cleanup, "legacy"])
+    process = start_without(lab, files, IPV4, IPV6)
+    until(lambda: answered(lab), PATIENCE, "the service to answer")
+    assert "using iptables variant=nft" in process.log()
+    assert complaints(process.log()) == []
+    assert process.stop(PATIENCE) == OK
+    lab.node.run([*cleanup, "nft"])
 
 
 @pytest.mark.usefixtures("web")

@@ -3,7 +3,7 @@
 All programs on a node must use the same, or their rules are evaluated one after the other without knowing of each
 other. The kubelet leaves a mark in the mangle table of the one it uses, for containers to find; iptables-wrappers, with
 which kube-proxy's image decides, looks for it in the same order as here. Where there is no mark, it counts rules;
-kproxy takes the legacy tables then, which it reaches without starting programs.
+kproxy takes the legacy tables then, which it reaches without starting programs, as long as the kernel has them.
 """
 
 import enum
@@ -38,12 +38,32 @@ _ORDER_OF_TRAVERSAL = {
 
 
 def detect_variant() -> Variant:
-    """Return the variant that the kubelet on this node uses; legacy where none has left a mark."""
+    """Return the variant that the kubelet on this node uses.
+
+    Where none has left a mark, legacy, unless the kernel has no legacy tables any more (as from RHEL 10 on) and the
+    programs of the other variant are there.
+    """
     for variant in (Variant.NFT, Variant.LEGACY):
         for family in IPFamily:
             if not KUBELET_CHAINS.isdisjoint(_chains(variant, family, "mangle")):
                 return variant
+    if not any(_is_there(Variant.LEGACY, family) for family in IPFamily):
+        if any(_is_there(Variant.NFT, family) for family in IPFamily):
+            return Variant.NFT
     return Variant.LEGACY
+
+
+def _is_there(variant: Variant, family: IPFamily) -> bool:
+    try:
+        if variant is Variant.NFT:
+            NftTools(family).chains("filter")
+        else:
+            TableReader(entry_layout(family)).close()
+    except KernelRefusedError:
+        return True  # it is there, and says no to what it was asked
+    except NoIptablesError:
+        return False
+    return True
 
 
 def open_applier(family: IPFamily, variant: Variant, lock: XtablesLock | None = None) -> Engine[Any]:
