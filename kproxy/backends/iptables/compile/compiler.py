@@ -7,10 +7,11 @@ and touches its chains and its entries in the shared lists. Compiling from scrat
 from collections.abc import Iterator, Mapping
 
 from kproxy.backends.iptables.compile.lists import LARGE_CLUSTER_ENDPOINTS, PLACES, Layout, SharedList
-from kproxy.backends.iptables.compile.node import FILTER_HOOKS, NAT_HOOKS, filter_chains, nat_chains, node_port_jumps
+from kproxy.backends.iptables.compile.node import filter_chains, nat_chains, node_port_jumps
 from kproxy.backends.iptables.compile.service import ServiceRules, compile_service
 from kproxy.backends.iptables.compile.tree import DispatchTree, Item, LinearList, ListBuilder, item_of
 from kproxy.backends.iptables.rules.diff import ChainChange, RuleSetChange
+from kproxy.backends.iptables.rules.hooks import FILTER_HOOKS, NAT_HOOKS
 from kproxy.backends.iptables.rules.ruleset import Chain, Rule, RuleSet, Table, TableName
 from kproxy.plan.model import NodePlan, Plan, ServicePlan
 from kproxy.state.model import ServicePortName

@@ -4,19 +4,17 @@ from collections.abc import Iterator
 
 from kproxy.backends.iptables.compile.lists import Layout
 from kproxy.backends.iptables.rules import names
-from kproxy.backends.iptables.rules.firewall import GUARD_HOOKS, LOCALNET_GUARD
+from kproxy.backends.iptables.rules.firewall import LOCALNET_GUARD
 from kproxy.backends.iptables.rules.ruleset import (
     Accept,
     Chain,
     Comment,
     ConnectionState,
     Drop,
-    Hook,
     Jump,
     LocalAddress,
     Mark,
     MasqueradeSource,
-    Match,
     Prefix,
     Return,
     Rule,
@@ -27,34 +25,7 @@ from kproxy.backends.iptables.rules.ruleset import (
 from kproxy.plan.model import NodePlan
 from kproxy.state.model import IPFamily
 
-_NEW = State(ConnectionState.NEW)
 _NODE_PORTS_LAST = "kubernetes service nodeports; NOTE: this must be the last rule in this chain"
-
-
-def _hook(builtin: str, chain: str, comment: str, *matches: Match) -> Hook:
-    # Hooks keep their comments in every layout: they are few, and the first thing anybody looks at.
-    comments = (Comment(comment),) if comment else ()
-    return Hook(builtin, Rule(target=Jump(chain), matches=(*matches, *comments)))
-
-
-FILTER_HOOKS = (
-    GUARD_HOOKS[0],
-    _hook("INPUT", names.PROXY_FIREWALL, "kubernetes load balancer firewall", _NEW),
-    _hook("INPUT", names.NODE_PORTS, "kubernetes health check service ports"),
-    _hook("INPUT", names.EXTERNAL_SERVICES, "kubernetes externally-visible service portals", _NEW),
-    _hook("FORWARD", names.PROXY_FIREWALL, "kubernetes load balancer firewall", _NEW),
-    _hook("FORWARD", names.FORWARD, "kubernetes forwarding rules"),
-    _hook("FORWARD", names.SERVICES, "kubernetes service portals", _NEW),
-    _hook("FORWARD", names.EXTERNAL_SERVICES, "kubernetes externally-visible service portals", _NEW),
-    GUARD_HOOKS[1],
-    _hook("OUTPUT", names.PROXY_FIREWALL, "kubernetes load balancer firewall", _NEW),
-    _hook("OUTPUT", names.SERVICES, "kubernetes service portals", _NEW),
-)
-NAT_HOOKS = (
-    _hook("PREROUTING", names.SERVICES, "kubernetes service portals"),
-    _hook("OUTPUT", names.SERVICES, "kubernetes service portals"),
-    _hook("POSTROUTING", names.POSTROUTING, "kubernetes postrouting rules"),
-)
 
 
 def filter_chains(node: NodePlan) -> dict[str, Chain]:

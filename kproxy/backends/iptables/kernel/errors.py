@@ -38,6 +38,19 @@ class KernelRefusedError(BackendError):
         self.text = text
 
 
+class ForeignRulesError(KernelRefusedError):
+    """The nft variant can't read a table, for there are native rules of nftables in it."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            table,
+            errno.EINVAL,
+            "it holds native rules of nftables, which iptables can't read",
+            "reading it",
+            remedy="take mode nftables (--proxy-mode nftables), which works beside them, or remove them with nft",
+        )
+
+
 class TableBusyError(KernelRefusedError):
     """Others changed the table between read and commit, several times in a row, without taking the xtables lock."""
 

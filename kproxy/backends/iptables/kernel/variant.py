@@ -47,10 +47,8 @@ def detect_variant() -> Variant:
         for family in IPFamily:
             if not KUBELET_CHAINS.isdisjoint(_chains(variant, family, "mangle")):
                 return variant
-    if not any(_is_there(Variant.LEGACY, family) for family in IPFamily):
-        if any(_is_there(Variant.NFT, family) for family in IPFamily):
-            return Variant.NFT
-    return Variant.LEGACY
+    there = {variant for variant in Variant for family in IPFamily if _is_there(variant, family)}
+    return Variant.NFT if there == {Variant.NFT} else Variant.LEGACY
 
 
 def _is_there(variant: Variant, family: IPFamily) -> bool:

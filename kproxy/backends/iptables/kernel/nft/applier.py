@@ -24,7 +24,9 @@ from typing import NamedTuple
 
 from kproxy.backends.iptables.kernel.edit import Lazily, Steps, TableContent, TableEdit, heirs
 from kproxy.backends.iptables.kernel.engine import Engine, OutOfStepError
-from kproxy.backends.iptables.kernel.errors import KernelRefusedError, NoIptablesError
+from kproxy.backends.iptables.kernel.errors import ForeignRulesError, KernelRefusedError, NoIptablesError
+from kproxy.backends.iptables.kernel.nft.names import chain_names
+from kproxy.backends.iptables.kernel.nft.sweep import sweep
 from kproxy.backends.iptables.kernel.nft.watch import NftWatch
 from kproxy.backends.iptables.rules.firewall import KUBELET_CHAINS
 from kproxy.backends.iptables.rules.names import is_ours
@@ -64,6 +66,7 @@ class NftTools:
 
     def __init__(self, family: IPFamily) -> None:
         """Raises NoIptablesError where they are not installed."""
+        self._family = family
         self._save = _program(f"{_PREFIXES[family]}-save")
         self._restore = _program(f"{_PREFIXES[family]}-restore")
         self._iptables = _program(_PREFIXES[family])
@@ -74,13 +77,16 @@ class NftTools:
         if done.returncode != 0:
             raise _refusal(table, done.stderr, "reading it")
         if _FOREIGN in done.stdout:
-            text = "it holds rules that were not made by iptables"
-            raise KernelRefusedError(table, errno.EINVAL, text, "reading it", remedy="remove them with the nft tool")
+            raise ForeignRulesError(table)
         return done.stdout.splitlines()
 
     def chains(self, table: str) -> frozenset[str]:
-        """Return the names of a table's chains."""
-        return frozenset(line[1:].partition(" ")[0] for line in self.save(table) if line.startswith(":"))
+        """Return the names of a table's chains, also of one that iptables can't read."""
+        try:
+            lines = self.save(table)
+        except ForeignRulesError:
+            return chain_names(self._family, table)
+        return frozenset(line[1:].partition(" ")[0] for line in lines if line.startswith(":"))
 
     def counters(self, table: str, chain: str) -> list[str]:
         """Return the counters of a chain's rules, "packets bytes"; none where there is no such chain."""
@@ -91,6 +97,10 @@ class NftTools:
     def listing(self, table: str, chain: str) -> list[str]:
         """Return a chain's rules with their counters, as commands; none where there is no such chain."""
         return _run([self._iptables, "-t", table, "-v", "-S", chain]).stdout.splitlines()
+
+    def has_rule(self, table: str, chain: str, words: Iterable[str]) -> bool:
+        """Tell whether a chain has a rule that is just so."""
+        return _run([self._iptables, "-t", table, "-C", chain, *words]).returncode == 0
 
     def restore(self, parts: Iterable[Part]) -> None:
         """Make each part's commit. Raises KernelRefusedError; parts before the one of the table it names are done."""
@@ -193,6 +203,13 @@ class NftApplier(Engine[str]):
     def udp_frontends(self) -> Set[Destination]:
         """Read where the rules in force now, whoever wrote them, take in UDP for services."""
         return frozenset(destinations_in_text(self._tools.save(TableName.NAT)))
+
+    def cleanup(self, *, keep_guard: bool = False) -> None:
+        """Remove all that is kproxy's or kube-proxy's, and nothing else; also from among others' native rules."""
+        try:
+            super().cleanup(keep_guard=keep_guard)
+        except ForeignRulesError:
+            sweep(self._tools, lambda *part: self._tools.restore([Part(*part)]), self.family, keep_guard=keep_guard)
 
     def close(self) -> None:
         """Let go of the sockets; the rules stay in force."""

@@ -40,7 +40,7 @@ _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, seque
 _FAMILY_HEADER = struct.Struct("=BBH")  # struct nfgenmsg
 _ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
 _FAMILY_NUMBERS = {IPFamily.IPV4: socket.AF_INET, IPFamily.IPV6: socket.AF_INET6}
-_RECEIVE_SIZE = 1 << 16
+RECEIVE_SIZE = 1 << 16
 
 
 class NftWatch:
@@ -51,8 +51,8 @@ class NftWatch:
         self._family = _FAMILY_NUMBERS[family]
         self._changed = True
         try:
-            self._requests = _open()
-            self._events = _open()
+            self._requests = open_socket()
+            self._events = open_socket()
         except OSError as err:
             raise NoIptablesError(f"no netlink to the kernel's nftables: {err.strerror}") from err
         self._generation()
@@ -92,12 +92,10 @@ class NftWatch:
         self._events.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_NFTABLES)
 
     def _generation(self) -> int:
-        body = _FAMILY_HEADER.pack(0, 0, 0)
-        header = _HEADER.pack(_HEADER.size + len(body), _SUBSYSTEM_NFTABLES << 8 | _GETGEN, _NLM_F_REQUEST, 0, 0)
-        self._requests.send(header + body)
-        for kind, message in _messages(self._requests.recv(_RECEIVE_SIZE)):
+        self._requests.send(request(_GETGEN, None, _NLM_F_REQUEST))
+        for kind, message in messages(self._requests.recv(RECEIVE_SIZE)):
             if kind == _SUBSYSTEM_NFTABLES << 8 | _NEWGEN:
-                return int.from_bytes(_attributes(message)[_GENERATION], "big")
+                return int.from_bytes(attributes(message)[_GENERATION], "big")
             if kind == _NLMSG_ERROR:
                 code = -int.from_bytes(message[:4], "little", signed=True)
                 hint = f"; {NEEDED_PRIVILEGE}" if code == errno.EPERM else ""
@@ -108,7 +106,7 @@ class NftWatch:
         """Take in what the kernel has told since the last time."""
         while True:
             try:
-                data = self._events.recv(_RECEIVE_SIZE, socket.MSG_DONTWAIT)
+                data = self._events.recv(RECEIVE_SIZE, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError as err:
@@ -117,7 +115,7 @@ class NftWatch:
                 self._changed = True  # more was told than was listened to
                 continue
             if not self._changed:
-                self._changed = any(self._concerns(kind, message) for kind, message in _messages(data))
+                self._changed = any(self._concerns(kind, message) for kind, message in messages(data))
 
     def _concerns(self, kind: int, message: bytes) -> bool:
         what = kind & 0xFF
@@ -125,28 +123,36 @@ class NftWatch:
             return False
         if what not in _TABLE_MESSAGES | _CHAIN_MESSAGES | _RULE_MESSAGES:
             return False
-        attributes = _attributes(message)
-        table = _text(attributes[_TABLE_ATTRIBUTE])
+        found = attributes(message)
+        table = text(found[_TABLE_ATTRIBUTE])
         if table not in set(TableName):
             return False
         if what in _TABLE_MESSAGES:
             return True
-        chain = _text(attributes[_CHAIN_NAME if what in _CHAIN_MESSAGES else _RULE_CHAIN])
+        chain = text(found[_CHAIN_NAME if what in _CHAIN_MESSAGES else _RULE_CHAIN])
         name = TableName(table)
         return is_ours(name, chain) or chain in BUILTIN_CHAINS[name] or chain == KUBE_FIREWALL
 
 
-def _open() -> socket.socket:
+def open_socket() -> socket.socket:
+    """Return a socket to the kernel's netfilter, in the calling thread's network namespace. Raises OSError."""
     opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
     opened.bind((0, 0))
     return opened
 
 
-def _text(attribute: bytes) -> str:
+def request(kind: int, family: IPFamily | None, flags: int) -> bytes:
+    """Return a request to nf_tables without attributes, for one family or about none."""
+    body = _FAMILY_HEADER.pack(_FAMILY_NUMBERS[family] if family else 0, 0, 0)
+    return _HEADER.pack(_HEADER.size + len(body), _SUBSYSTEM_NFTABLES << 8 | kind, flags, 0, 0) + body
+
+
+def text(attribute: bytes) -> str:
+    """Return an attribute that is a text."""
     return attribute.rstrip(b"\0").decode(errors="replace")
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield each netlink message's type and what follows its header."""
     while len(data) >= _HEADER.size:
         length, kind, *_ = _HEADER.unpack_from(data)
@@ -154,7 +160,7 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         data = data[_padded(length) :]
 
 
-def _attributes(message: bytes) -> dict[int, bytes]:
+def attributes(message: bytes) -> dict[int, bytes]:
     """Return the attributes behind a netfilter message's family header, by type."""
     attributes = {}
     data = message[_FAMILY_HEADER.size :]
