@@ -86,6 +86,8 @@ class Reflector:
         self._awake = threading.Event()
         self._answer: Answer | None = None
         self._opened = False
+        self._broken_off = False
+        """Whether it was us who broke the watch off."""
         self._bytes_before = 0
 
     def stop(self) -> None:
@@ -96,6 +98,9 @@ class Reflector:
     def relist(self) -> None:
         """List again soon, and compare. From any thread; often asked for, it is done once in ten seconds or so."""
         if self._requested.is_set():
+            return
+        if self._place is None:  # a list is under way, or will be
+            self._awake.set()
             return
         self._requested.set()
         wait = self._listed_at + self._suspicions.spread - time.monotonic()
@@ -108,6 +113,7 @@ class Reflector:
         self._awake.set()
         answer = self._answer
         if answer is not None and self._place is not None:
+            self._broken_off = True
             answer.abort()
 
     def run(self) -> None:
@@ -156,6 +162,7 @@ class Reflector:
             self._give_up_place(due.reason)
             _log.info("listing again", kind=self._kind, reason=due.text)
         elif self._requested.is_set() and time.monotonic() - self._listed_at >= self._suspicions.spread:
+            self._requested.clear()
             self._give_up_place(Reason.REQUESTED)
         elif self._suspicions.must_ask:
             self._ask(place)
@@ -326,6 +333,7 @@ class Reflector:
             self._reason = None
         self._sink.replace(self._kind, objects)
         self._requested.clear()
+        self._broken_off = False
         self._place = self._known = version
         self._listed_at = time.monotonic()
         self._suspicions.listed(objects.values(), self.status.bytes_received - self._bytes_before)
@@ -352,8 +360,9 @@ class Reflector:
         return self._doubted(error, error.retry_after)
 
     def _failed(self, error: Exception, retry_after: float | None = None) -> float:
-        if self._stopping.is_set() or self._requested.is_set():
-            return 0.0  # it was us who broke it off
+        broken_off, self._broken_off = self._broken_off, False
+        if self._stopping.is_set() or broken_off:
+            return 0.0
         self.status.fails(str(error))
         pause = self._backoff.next(retry_after)
         _log.warning("watch failed, trying again", kind=self._kind, error=error)
