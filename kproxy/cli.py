@@ -1,5 +1,7 @@
 """The command line: ``kproxy run``, ``kproxy render``, ``explain``, ``diff``, ``status``, ``cleanup``.
 
+``kproxy ingress`` is a second program with a command line of its own (`kproxy.ingress.cli`).
+
 Without a command, flags mean ``run``, so that a DaemonSet written for kube-proxy needs another image and nothing else.
 What is wrong with a command line, a file or an object is said on standard error, one line for each, and never with a
 traceback; standard output carries results only.
@@ -21,7 +23,7 @@ from kproxy.tools.objects import Sources
 from kproxy.wording import quote
 
 OK, FAILED, USAGE = 0, 1, 2
-_COMMANDS = ("run", "render", "explain", "diff", "status", "cleanup")
+_COMMANDS = ("run", "render", "explain", "diff", "status", "cleanup", "ingress")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if arguments is None else arguments)
     if args and args[0].startswith("-") and args[0] not in ("-h", "--help", "--version"):
         args.insert(0, "run")
+    if args[:1] == ["ingress"]:  # a program of its own, which nothing of this one imports
+        from kproxy.ingress import cli as ingress
+
+        return ingress.main(args[1:])
     parser = _parser()
     if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
         parser.error(f"unknown command {quote(args[0])}{nearest(args[0], _COMMANDS)}")
@@ -143,6 +149,7 @@ def _parser() -> ArgumentParser:
     _add_explain_options(explain)
     _add_diff_options(diff)
     _add_status_options(status)
+    commands.add_parser("ingress", add_help=False, help="serve HTTP to the outside, by Ingress and HTTPRoute")
     for command in (run, render, explain, diff, status, cleanup):
         add_flags(command)
     return parser

@@ -214,7 +214,7 @@ class _Store(argparse.Action):
         name = self.option_strings[0].lstrip("-")
         flags = dict(getattr(namespace, "flags", {}))
         try:
-            flags[name] = _add_up(flags.get(name), _read(str(values), field_type(FLAGS[name].field)))
+            flags[name] = add_up(flags.get(name), read_value(str(values), field_type(FLAGS[name].field)))
         except ValueError as error:
             raise argparse.ArgumentError(self, str(error)) from None
         namespace.flags = flags
@@ -249,14 +249,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                 dest=argparse.SUPPRESS,
                 nargs="?" if kind is bool else None,
                 const="true" if kind is bool else None,
-                metavar=_metavar(kind),
+                metavar=metavar(kind),
                 help=flag.help.replace("%", "%%"),
             )
     for name in IGNORED_FLAGS:
         parser.add_argument(f"--{name}", action=_Ignore, dest=argparse.SUPPRESS, nargs="?", help=argparse.SUPPRESS)
 
 
-def _metavar(kind: Any) -> str:
+def metavar(kind: Any) -> str:
+    """Return what help calls a value of a type."""
     if kind is bool:
         return "true|false"
     if isinstance(kind, type) and issubclass(kind, Duration):
@@ -264,7 +265,7 @@ def _metavar(kind: Any) -> str:
     return {int: "N", float: "NUMBER"}.get(kind, "LIST" if typing.get_origin(kind) else "VALUE")
 
 
-def _read(text: str, kind: Any) -> Any:
+def read_value(text: str, kind: Any) -> Any:
     """Read a flag's value as pflag would.
 
     Raises ValueError.
@@ -306,7 +307,7 @@ def _gate(pair: str) -> tuple[str, bool]:
     return name.strip(), _boolean(value.strip())
 
 
-def _add_up(earlier: Any, value: Any) -> Any:
+def add_up(earlier: Any, value: Any) -> Any:
     """Combine the values of a repeated flag: lists and maps grow, of all else the last one counts."""
     if isinstance(earlier, tuple):
         return (*earlier, *value)

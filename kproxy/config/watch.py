@@ -7,9 +7,10 @@ where nobody restarts it; and one that can't be used changes nothing but the log
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 from kproxy import logs
-from kproxy.config import Config, ConfigError
+from kproxy.config import ConfigError
 from kproxy.faults import contained
 
 log = logs.get("config")
@@ -17,12 +18,15 @@ log = logs.get("config")
 LOOK_SECONDS = 1.0
 
 
-class ConfigWatch:
+C = TypeVar("C")
+
+
+class ConfigWatch(Generic[C]):
     """Reads the configuration again and again, in a thread of its own, until it is another one."""
 
-    def __init__(self, current: Config, read: Callable[[], Config], changed: Callable[[], None]) -> None:
+    def __init__(self, current: C, read: Callable[[], C], changed: Callable[[], None]) -> None:
         """Watch for ``read`` to return something else than ``current``; then call ``changed``, once."""
-        self.new: Config | None = None
+        self.new: C | None = None
         """The new configuration, once there is one."""
         self._current = current
         self._read = read

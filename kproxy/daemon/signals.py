@@ -18,6 +18,7 @@ from kproxy import logs
 log = logs.get("daemon")
 
 _STOP_SECONDS = 0.9
+RESYNC = "comparing all rules with the kernel's, and all objects with their source's"
 
 
 class Loop(Protocol):
@@ -57,9 +58,13 @@ class Both:
 class Signals:
     """What signals have asked for so far, and who is to do it."""
 
-    def __init__(self) -> None:
+    def __init__(self, resync: str = RESYNC) -> None:
+        """``resync`` is what SIGHUP makes the log say."""
         self.stopping = False
         """Whether kproxy has been told to stop."""
+        self.stop_seconds = _STOP_SECONDS
+        """How long that may take."""
+        self._resync = resync
         self._loop: Loop | None = None
 
     @contextlib.contextmanager
@@ -85,7 +90,7 @@ class Signals:
             self._loop = None
 
     def _compare(self, _number: int, _frame: FrameType | None) -> None:
-        log.info("comparing all rules with the kernel's, and all objects with their source's", signal="SIGHUP")
+        log.info(self._resync, signal="SIGHUP")
         if self._loop is not None:  # else its first sync, which compares everything, is still to come
             self._loop.resync()
 
@@ -96,6 +101,6 @@ class Signals:
             self._loop.stop()
         # A first sync of a large cluster takes longer than whoever stops us wants to wait. It can be left at any point:
         # each table is either as before or as it shall be, and the next start does the rest.
-        impatience = threading.Timer(_STOP_SECONDS, os._exit, (0,))
+        impatience = threading.Timer(self.stop_seconds, os._exit, (0,))
         impatience.daemon = True
         impatience.start()

@@ -49,15 +49,23 @@ class Event(NamedTuple):
     action: str
     note: str
     warning: bool = False
+    api_version: str = "v1"
+    uid: str = ""
 
 
 class EventRecorder:
     """Takes Events from any thread, and writes them when it can."""
 
     def __init__(
-        self, post: Post | None, node_name: str, retry_seconds: tuple[float, ...] = _RETRY_SECONDS, size: int = _QUEUE
+        self,
+        post: Post | None,
+        node_name: str,
+        retry_seconds: tuple[float, ...] = _RETRY_SECONDS,
+        size: int = _QUEUE,
+        controller: str = CONTROLLER,
     ) -> None:
         """Write by ``post`` (see `kproxy.api.client.ApiClient.post`); without one, there is nobody to tell."""
+        self._controller = controller
         self._post = post
         self._node_name = node_name
         self._retry_seconds = retry_seconds
@@ -91,16 +99,17 @@ class EventRecorder:
     def health_check_failed(self, failure: HealthCheckFailure) -> None:
         """Say that a Service's health-check node port can't be opened."""
         note = f"node {self._node_name} failed to start healthcheck on port {failure.port}: {failure.reason}"
-        self._put(Event("Service", failure.service, "FailedToStartServiceHealthcheck", "Listen", note, warning=True))
+        self.record(Event("Service", failure.service, "FailedToStartServiceHealthcheck", "Listen", note, warning=True))
 
     def node_problem(self, reason: str, note: str) -> None:
         """Say what is wrong with the node."""
         self._on_node(reason, note, warning=True, action="CheckNode")
 
     def _on_node(self, reason: str, note: str, *, warning: bool = False, action: str = "StartKubeProxy") -> None:
-        self._put(Event("Node", ObjectKey("", self._node_name), reason, action, note, warning))
+        self.record(Event("Node", ObjectKey("", self._node_name), reason, action, note, warning))
 
-    def _put(self, event: Event) -> None:
+    def record(self, event: Event) -> None:
+        """Write an Event, when that can be done."""
         if self._post is None:
             return
         try:
@@ -117,7 +126,7 @@ class EventRecorder:
 
     def _write(self, event: Event, moment: datetime.datetime) -> None:
         path = EVENTS_PATH.format(namespace=event.regarding.namespace or _NODE_NAMESPACE)
-        body = encode(event, self._node_name, moment)
+        body = encode(event, self._node_name, moment, self._controller)
         for seconds in (*self._retry_seconds, None):
             problem = self._try(path, body)
             if problem is None or seconds is None or self._stopping.wait(seconds):
@@ -140,7 +149,7 @@ class EventRecorder:
         return None
 
 
-def encode(event: Event, node_name: str, moment: datetime.datetime) -> bytes:
+def encode(event: Event, node_name: str, moment: datetime.datetime, controller: str = CONTROLLER) -> bytes:
     """Return the Event as an object of events.k8s.io/v1, named as client-go names them: after the object and the time.
 
     A Node is referred to by its name in place of a UID, as the kubelet and kube-proxy do it: ``kubectl describe node``
@@ -148,15 +157,16 @@ def encode(event: Event, node_name: str, moment: datetime.datetime) -> bytes:
     """
     nanoseconds = int(moment.timestamp() * 1_000_000) * 1000
     namespace, name = event.regarding
-    regarding = {"kind": event.kind, "name": name, "apiVersion": "v1"}
+    regarding = {"kind": event.kind, "name": name, "apiVersion": event.api_version}
     regarding |= {"namespace": namespace} if namespace else {"uid": name}
+    regarding |= {"uid": event.uid} if event.uid else {}
     return msgspec.json.encode(
         {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"name": f"{name}.{nanoseconds:x}", "namespace": namespace or _NODE_NAMESPACE},
             "eventTime": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "reportingController": CONTROLLER,
+            "reportingController": controller,
             "reportingInstance": f"{CONTROLLER}-{node_name}"[:_MAX_INSTANCE],
             "action": event.action,
             "reason": event.reason,

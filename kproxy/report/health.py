@@ -114,7 +114,7 @@ class HealthState:
     def healthz(self) -> Verdict:
         """Whether this node should get traffic from outside."""
         with self._lock:
-            reasons = [*self._late(), *self._dead_watches()]
+            reasons = [*self._late(), *dead_watches(self._read_watches(), self._watch_timeout, self._monotonic())]
             eligible = not self._node_problem
             verdict = self._verdict(
                 healthy=not reasons,
@@ -142,16 +142,6 @@ class HealthState:
             if now - since >= self._sync_timeout:
                 yield f"{family.metric_label} changes have been waiting to be synced for {now - since:.0f}s"
 
-    def _dead_watches(self) -> Iterator[str]:
-        """Yield a line for each watch that can't be restored, or is silent beyond all measure."""
-        now = self._monotonic()
-        for status in self._read_watches():
-            kind, failing_since = status.kind.value, status.failing_since
-            if failing_since is not None and now - failing_since >= self._watch_timeout:
-                yield f"watching {kind} has failed for {now - failing_since:.0f}s: {status.error or 'no reason known'}"
-            elif now - status.last_sign_of_life >= self._watch_timeout:
-                yield f"watching {kind} has brought no sign of life for {now - status.last_sign_of_life:.0f}s"
-
     def _verdict(self, *, healthy: bool, ok: bool, reasons: list[str]) -> Verdict:
         """Put together the body that kube-proxy's answers have; ``reasons`` and ``watches`` are kproxy's addition.
 
@@ -160,18 +150,18 @@ class HealthState:
         """
         now = self._wall_clock()
         body: dict[str, object] = {
-            "lastUpdated": _timestamp(now if ok else max(self._last_synced.values(), default=None)),
-            "currentTime": _timestamp(now),
+            "lastUpdated": timestamp(now if ok else max(self._last_synced.values(), default=None)),
+            "currentTime": timestamp(now),
             "healthy": healthy,
             "status": {
                 family.metric_label: {
-                    "lastUpdated": _timestamp(self._last_synced.get(family)),
+                    "lastUpdated": timestamp(self._last_synced.get(family)),
                     "healthy": not self._is_late(family),
                 }
                 for family in self._families
                 if family in self._last_synced or family in self._oldest_pending
             },
-            "watches": {status.kind.value: self._watch(status) for status in self._read_watches()},
+            "watches": {status.kind.value: shown_watch(status, self._monotonic()) for status in self._read_watches()},
         }
         if reasons:
             body["reasons"] = reasons
@@ -181,10 +171,22 @@ class HealthState:
         since = self._oldest_pending.get(family)
         return since is not None and self._monotonic() - since >= self._sync_timeout
 
-    def _watch(self, status: WatchStatus) -> dict[str, object]:
-        age = max(0.0, self._monotonic() - status.last_sign_of_life)
-        shown: dict[str, object] = {"synced": status.synced, "ageSeconds": round(age, 3)}
-        return {**shown, "error": status.error} if status.error else shown
+
+def dead_watches(statuses: Collection[WatchStatus], timeout: float, now: float) -> Iterator[str]:
+    """Yield a line for each watch that can't be restored, or is silent beyond all measure."""
+    for status in statuses:
+        kind, failing_since = status.kind.value, status.failing_since
+        if failing_since is not None and now - failing_since >= timeout:
+            yield f"watching {kind} has failed for {now - failing_since:.0f}s: {status.error or 'no reason known'}"
+        elif now - status.last_sign_of_life >= timeout:
+            yield f"watching {kind} has brought no sign of life for {now - status.last_sign_of_life:.0f}s"
+
+
+def shown_watch(status: WatchStatus, now: float) -> dict[str, object]:
+    """Return what a health check's body says of a watch."""
+    age = max(0.0, now - status.last_sign_of_life)
+    shown: dict[str, object] = {"synced": status.synced, "ageSeconds": round(age, 3)}
+    return {**shown, "error": status.error} if status.error else shown
 
 
 def _node_problem(node: Node) -> str:
@@ -195,7 +197,7 @@ def _node_problem(node: Node) -> str:
     return ""
 
 
-def _timestamp(moment: float | None) -> str:
+def timestamp(moment: float | None) -> str:
     """Write Unix time as Go writes a time in JSON; None is Go's zero time."""
     if moment is None:
         return "0001-01-01T00:00:00Z"

@@ -11,7 +11,7 @@ from typing import Any
 
 from kproxy.config import Duration, ProxyMode
 from kproxy.config.decode import fields_of
-from kproxy.config.flags import FLAGS, IGNORED_FLAGS, KPROXY_FLAGS, KUBE_PROXY_FLAGS, Flag, _metavar
+from kproxy.config.flags import FLAGS, IGNORED_FLAGS, KPROXY_FLAGS, KUBE_PROXY_FLAGS, Flag, metavar
 from kproxy.config.load import field_type
 from kproxy.config.schema import IPVS, KproxyConfiguration, KubeProxyConfiguration, LogOptions, Section, Winkernel
 from tests.kit.deploy import DEPLOY
@@ -40,7 +40,7 @@ def flags(table: tuple[Flag, ...]) -> Iterator[str]:
     for flag in table:
         only_flag = not any(flag.field.split(".")[0] in fields_of(root) for root in ROOTS)
         field = "" if only_flag else f"`{flag.field}`"
-        yield f"| `--{flag.name}` {_metavar(field_type(flag.field))} | {field} | {flag.help} |".replace(
+        yield f"| `--{flag.name}` {metavar(field_type(flag.field))} | {field} | {flag.help} |".replace(
             "|false", "\\|false"
         )
 

@@ -65,6 +65,12 @@ class NamedSecrets:
         self._stopping.set()
         self._wake.set()
 
+    @property
+    def settled(self) -> bool:
+        """Whether of every Secret that is named the sink has what there is, or cannot have it."""
+        with self._lock:
+            return self._listed and not self._missing
+
     def name(self, keys: Iterable[ObjectKey]) -> None:
         """Take note of all the Secrets that are named now; those that no longer are will be forgotten."""
         with self._lock:

@@ -31,6 +31,11 @@ class IngressSource:
         """One for each kind."""
         return (*self._objects.statuses, *self._watch.statuses)
 
+    @property
+    def secrets_settled(self) -> bool:
+        """Whether all that can be had of the Secrets that are named has been delivered."""
+        return self._secrets.settled
+
     def start(self) -> None:
         """Begin to deliver; a server out of reach is tried again and again."""
         self._objects.start()

@@ -23,20 +23,8 @@ from kproxy.ingress.plan.ingress import Ingresses, IngressReader, shadow_problem
 from kproxy.ingress.plan.model import Backend, BackendKey, Bind, Frontend, Host, Plan, Protocol, Rule, RuleKey
 from kproxy.ingress.plan.services import backend, slice_problems
 from kproxy.ingress.plan.settings import PlanSettings
-from kproxy.ingress.plan.world import World
+from kproxy.ingress.plan.world import FIELDS, World
 from kproxy.state.slices import owner_name
-
-_FIELDS: dict[ObjectKind, str] = {
-    IngressKind.INGRESS: "ingresses",
-    IngressKind.INGRESS_CLASS: "ingress_classes",
-    IngressKind.GATEWAY_CLASS: "gateway_classes",
-    IngressKind.GATEWAY: "gateways",
-    IngressKind.HTTP_ROUTE: "http_routes",
-    IngressKind.REFERENCE_GRANT: "reference_grants",
-    IngressKind.SERVICE: "services",
-    IngressKind.SECRET: "secrets",
-    IngressKind.NAMESPACE: "namespaces",
-}
 
 
 class Planned(NamedTuple):
@@ -99,7 +87,7 @@ class HttpPlanner:
     def _held(self, kind: ObjectKind) -> dict[ObjectKey, Any]:
         if kind is IngressKind.ENDPOINT_SLICE:
             return dict(self._owners)
-        held: dict[ObjectKey, Any] = getattr(self.world, _FIELDS[kind])
+        held: dict[ObjectKey, Any] = getattr(self.world, FIELDS[kind])
         return held
 
     def _set_slice(self, key: ObjectKey, obj: EndpointSlice | None) -> None:

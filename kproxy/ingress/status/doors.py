@@ -113,7 +113,7 @@ def gateway_addresses(world: World, settings: DoorSettings) -> dict[ObjectKey, t
     for key in sorted(world.services):
         gateway = gateway_of(world.services[key])
         if gateway is not None:
-            found[gateway] = _addresses(world.services[key], settings)
+            found[gateway] = addresses_of(world.services[key], settings)
     return found
 
 
@@ -130,7 +130,8 @@ def _digest(value: object) -> str:
     return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:8]
 
 
-def _addresses(service: BackendService, settings: DoorSettings) -> tuple[str, ...]:
+def addresses_of(service: BackendService, settings: DoorSettings) -> tuple[str, ...]:
+    """Return where a Service can be reached from outside the cluster, as far as its type allows."""
     if service.spec.external_ips:
         return service.spec.external_ips
     match service.spec.type:

@@ -1,0 +1,1 @@
+"""``kproxy ingress`` put together: ``run`` knows all the parts, ``loop`` turns the crank."""

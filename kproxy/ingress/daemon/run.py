@@ -1,0 +1,231 @@
+"""The composition root of ``kproxy ingress``: the one place that knows all its parts and wires them up.
+
+How it ends. At SIGTERM, /readyz says no, HAProxy goes on for the shutdown delay, then finishes what it has begun, for
+as long as the shutdown timeout, and both end; a second SIGTERM ends it at once. With --leave-haproxy only kproxy ends,
+and HAProxy serves by its last state until the next kproxy takes it over, as it does when kproxy is killed.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from kproxy import __version__, logs
+from kproxy.api.access import AccessError, AccessOptions
+from kproxy.api.client import ApiClient
+from kproxy.api.credentials import Credentials
+from kproxy.api.folder import ManifestSource
+from kproxy.api.manifests import ManifestError
+from kproxy.api.sink import Source
+from kproxy.config import ConfigError
+from kproxy.config.watch import ConfigWatch
+from kproxy.daemon.signals import Signals
+from kproxy.ingress.api.kinds import IngressKind
+from kproxy.ingress.api.source import IngressSource
+from kproxy.ingress.config.settings import Settings
+from kproxy.ingress.daemon.accesslog import access_log
+from kproxy.ingress.daemon.loop import Facts, Loop
+from kproxy.ingress.daemon.objects import ObjectReporter, status_writer
+from kproxy.ingress.daemon.traffic import TrafficReader
+from kproxy.ingress.haproxy.control.files import Generations
+from kproxy.ingress.haproxy.engine import Engine
+from kproxy.ingress.haproxy.errors import EngineError
+from kproxy.ingress.plan.planner import HttpPlanner
+from kproxy.ingress.report.health import IngressHealth
+from kproxy.ingress.report.metrics import IngressMetrics
+from kproxy.ingress.report.pages import health_routes, metrics_routes
+from kproxy.ingress.report.reporter import Reporter
+from kproxy.ingress.status.writer import StatusWriter
+from kproxy.node import interfaces
+from kproxy.proxier.inbox import Inbox
+from kproxy.proxier.pacing import Pacer
+from kproxy.report.events import Event, EventRecorder
+from kproxy.report.http import BindError, HttpServers
+
+log = logs.get("ingress")
+haproxy_log = logs.get("haproxy")
+
+_ENDING_SECONDS = 10.0
+"""What the end may take beyond the shutdown delay and timeout."""
+_RESTART_SECONDS = 1.0
+
+
+def run(settings: Settings, read: Callable[[], Settings], signals: Signals) -> int:
+    """Run until a signal comes; return the exit code. Settings that change on disk are taken up on the way.
+
+    ``signals`` must be handled by now.
+    """
+    while True:
+        written = settings.written
+        logs.setup(written.logging.format, written.logging.verbosity)
+        signals.stop_seconds = written.timeouts.shutdown + written.timeouts.shutdown_delay + _ENDING_SECONDS
+        try:
+            new = _Program(settings).serve(read, signals)
+        except (AccessError, BindError, ConfigError, EngineError, ManifestError) as error:
+            log.error(str(error))
+            return 1
+        if new is None or signals.stopping:
+            log.info("stopped")
+            return 0
+        log.info("the configuration has changed; taking it up")
+        settings = new
+
+
+class _Program:
+    """One run with fixed settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._written = settings.written
+        self._metrics = IngressMetrics()
+        self._inbox = Inbox()
+        self._files = Generations(Path(self._written.state_dir))
+        self._files.prepare()  # whoever may not write there learns it at once
+        self._engine = Engine(settings.engine, program=self._written.haproxy, say=haproxy_log.warning)
+        self._client = self._api_client()
+        self._source = self._object_source()
+        self._health = IngressHealth(self._engine.is_serving, lambda: self._source.statuses)
+        self._loop: Loop | None = None
+        self._stops = 0
+
+    # --- what signals are for --------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End; asked for a second time, at once. See `kproxy.daemon.signals.Loop`."""
+        self._stops += 1
+        self._health.stopping()
+        if self._loop is not None:
+            self._loop.stop()
+        if self._stops > 1:
+            with contextlib.suppress(OSError, ValueError):
+                os.kill(int(self._files.pid_file.read_text()), signal.SIGTERM)
+
+    def resync(self) -> None:
+        """Bring everything into force anew."""
+        if self._loop is not None:
+            self._loop.resync()
+
+    # --- how it goes -----------------------------------------------------------------------------------------------
+
+    def serve(self, read: Callable[[], Settings], signals: Signals) -> Settings | None:
+        """Work until told to stop (None), or until there are new settings."""
+        log.info("starting", version=__version__, source=self._written.manifests or "API server")
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._end, signals)
+            self._source.start()
+            stack.callback(self._source.stop)
+            writer = stack.enter_context(self._writing())
+            event = stack.enter_context(self._events(writer))
+            if self._written.logging.access:
+                stack.enter_context(access_log(self._files.log_socket))
+            traffic = TrafficReader(self._engine, lambda: writer)
+            stack.enter_context(traffic.running())
+            self._metrics.read_from(traffic.scrape, lambda: self._source.statuses)
+            stack.enter_context(self._http())
+            stack.enter_context(self._watching())
+            objects = ObjectReporter(self._settings, writer) if writer is not None else None
+            reporter = Reporter(self._metrics, self._health, event, objects.settled if objects is not None else None)
+            self._loop = Loop(
+                HttpPlanner(self._settings.plan),
+                self._engine,
+                self._inbox,
+                Pacer(self._written.cpu_share),
+                reporter,
+                self._source if isinstance(self._source, IngressSource) else None,
+                Facts() if self._settings.in_cluster else Facts(lambda: frozenset(interfaces.addresses())),
+            )
+            watch = ConfigWatch(self._settings, read, self._loop.stop)
+            with signals.steering(self), watch.running():
+                self._loop.run()
+                if signals.stopping:
+                    self._stand_by(self._written.timeouts.shutdown_delay)
+                    self._drain()
+            return watch.new
+
+    def _stand_by(self, seconds: float) -> None:
+        """Go on serving for a while, until others know that this replica goes."""
+        deadline = time.monotonic() + seconds
+        while self._stops < 2 and time.monotonic() < deadline:
+            time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))
+
+    def _drain(self) -> None:
+        if not self._written.leave_haproxy:
+            log.info("HAProxy finishes its requests", seconds=self._written.timeouts.shutdown)
+            self._engine.close(stop=True, grace_s=0.0 if self._stops > 1 else self._written.timeouts.shutdown)
+
+    def _end(self, signals: Signals) -> None:
+        if not signals.stopping or self._written.leave_haproxy:
+            self._engine.close(stop=False)
+
+    # --- the parts -------------------------------------------------------------------------------------------------
+
+    def _api_client(self) -> ApiClient | None:
+        """Return the way to the API server, if there is to be one. Raises AccessError where waiting can't help."""
+        written = self._written
+        if written.manifests:
+            return None
+        options = AccessOptions(kubeconfig=written.kubeconfig, master=written.master, fallbacks=written.api_servers)
+        return ApiClient(Credentials(options), self._metrics)
+
+    def _object_source(self) -> Source:
+        if self._client is None:
+            return ManifestSource(Path(self._written.manifests), self._inbox, "", kinds=IngressKind)
+        return IngressSource(self._client, self._inbox)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[StatusWriter | None]:
+        if self._client is None or not self._written.write_status:
+            yield None
+            return
+        writer = status_writer(self._client, self._settings)
+        writer.start()
+        try:
+            yield writer
+        finally:
+            writer.stop()
+
+    @contextlib.contextmanager
+    def _events(self, writer: StatusWriter | None) -> Iterator[Callable[[Event], None]]:
+        """Yield what writes Events, where this replica is the one that writes."""
+        if writer is None or self._client is None:
+            yield lambda _: None
+            return
+        controller = self._settings.plan.ingress_controller
+        recorder = EventRecorder(self._client.post, socket.gethostname(), controller=controller)
+        with recorder.running():
+            yield lambda event: recorder.record(event) if writer.writes else None
+
+    @contextlib.contextmanager
+    def _http(self) -> Iterator[None]:
+        servers = HttpServers()
+        servers.start()
+        try:
+            servers.serve("health", self._settings.healthz, health_routes(self._health, self._metrics))
+            servers.serve("metrics", self._settings.metrics, metrics_routes(self._metrics))
+            yield
+        finally:
+            servers.stop()
+
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Have HAProxy started again whenever it dies, for as long as the block lasts."""
+        ending = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(ending,), name="haproxy", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ending.set()
+
+    def _watch(self, ending: threading.Event) -> None:
+        while not ending.is_set():
+            try:
+                self._engine.watch()
+                return
+            except Exception as error:
+                log.exception("watching HAProxy failed; beginning again", error)
+                ending.wait(_RESTART_SECONDS)

@@ -1,0 +1,34 @@
+"""The pages of the ingress program: the health server's, and the metrics server's."""
+
+import json
+from collections.abc import Callable
+
+from kproxy.ingress.report.health import IngressHealth
+from kproxy.ingress.report.metrics import CONTENT_TYPE, IngressMetrics
+from kproxy.report.health import Verdict
+from kproxy.report.http import Page, Response, Routes
+
+_JSON = "application/json"
+
+
+def health_routes(health: IngressHealth, metrics: IngressMetrics) -> Routes:
+    """Return the pages of the health server."""
+
+    def page(name: str, judge: Callable[[], Verdict]) -> Page:
+        def answer(_: object) -> Response:
+            verdict = judge()
+            metrics.health_answered(name, verdict.status)
+            return Response(verdict.status, json.dumps(verdict.body), _JSON)
+
+        return answer
+
+    pages = {"healthz": health.healthz, "livez": health.livez, "readyz": health.readyz}
+    return {f"/{name}": page(name, judge) for name, judge in pages.items()}
+
+
+def metrics_routes(metrics: IngressMetrics) -> Routes:
+    """Return the pages of the metrics server."""
+    return {
+        "/metrics": lambda _: Response(200, metrics.exposition(), CONTENT_TYPE),
+        "/healthz": lambda _: Response(200, "ok"),
+    }
