@@ -42,6 +42,11 @@ class IngressSource:
         self._watch.start()
         self._secrets.start()
 
+    def refresh(self) -> None:
+        """Read everything anew, soon, and hand it over to be compared."""
+        self._objects.refresh()
+        self._watch.refresh()
+
     def stop(self) -> None:
         """Deliver nothing more, and close the client."""
         self._secrets.stop()

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple, Protocol
 
-from kproxy import logs
 from kproxy.api.kinds import ObjectKind
 from kproxy.api.types import ObjectKey, Problem
+from kproxy.faults import survived
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.haproxy.engine import ApplyReport
 from kproxy.ingress.haproxy.errors import EngineError
@@ -21,8 +21,6 @@ from kproxy.ingress.plan.planner import HttpPlanner, Planned
 from kproxy.ingress.plan.world import World
 from kproxy.proxier.inbox import Batch, Inbox
 from kproxy.proxier.pacing import Pacer
-
-log = logs.get("ingress")
 
 IDLE_SECONDS = 1.0
 """How often the loop turns when nothing happens."""
@@ -144,7 +142,7 @@ class Loop:
             except Exception as error:
                 self._pending = True
                 self._pacer.failed(time.monotonic())
-                log.exception("something that nobody has foreseen; trying again", error)
+                survived("loop", error, "a turn of the loop failed; HAProxy goes on with what it has; trying again")
                 self._observer.failed(error, 0.0)
             self._observer.turned()
 

@@ -24,6 +24,7 @@ from kproxy.api.sink import Source
 from kproxy.config import ConfigError
 from kproxy.config.watch import ConfigWatch
 from kproxy.daemon.signals import Signals
+from kproxy.faults import survived, watch_threads
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.api.source import IngressSource
 from kproxy.ingress.config.settings import Settings
@@ -59,6 +60,7 @@ def run(settings: Settings, read: Callable[[], Settings], signals: Signals) -> i
 
     ``signals`` must be handled by now.
     """
+    watch_threads()
     while True:
         written = settings.written
         logs.setup(written.logging.format, written.logging.verbosity)
@@ -105,9 +107,10 @@ class _Program:
                 os.kill(int(self._files.pid_file.read_text()), signal.SIGTERM)
 
     def resync(self) -> None:
-        """Bring everything into force anew."""
+        """Bring everything into force anew, and read it anew: in another thread, as this is a signal's handler."""
         if self._loop is not None:
             self._loop.resync()
+        threading.Thread(target=self._source.refresh, name="refresh", daemon=True).start()
 
     # --- how it goes -----------------------------------------------------------------------------------------------
 
@@ -227,5 +230,5 @@ class _Program:
                 self._engine.watch()
                 return
             except Exception as error:
-                log.exception("watching HAProxy failed; beginning again", error)
+                survived("haproxy", error, "watching HAProxy failed; beginning again")
                 ending.wait(_RESTART_SECONDS)

@@ -21,6 +21,7 @@ from kproxy.api.status import WatchStatus
 from kproxy.ingress.haproxy.engine import Totals
 from kproxy.ingress.plan.model import BackendKey, Plan
 from kproxy.ingress.report.traffic import CODES, ERRORS, Frontend, Reading, Way, cumulative
+from kproxy.report.metrics.faults import FaultCollector
 from kproxy.report.metrics.watches import WatchCollector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -142,6 +143,7 @@ class IngressMetrics:
         """Ask these at each scrape. Neither should raise."""
         self._registry.register(WatchCollector(watches))
         self._registry.register(_Haproxy(scrape))
+        self._registry.register(FaultCollector())
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format, which is `CONTENT_TYPE`."""
