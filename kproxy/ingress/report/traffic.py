@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kproxy.ingress.haproxy.compile.frontends import BUCKETS
+from kproxy.ingress.haproxy.text.counts import BUCKETS
 from kproxy.ingress.haproxy.text.model import NO_BACKEND, NO_ROUTE, Slot
 
 CODES = ("1xx", "2xx", "3xx", "4xx", "5xx")
