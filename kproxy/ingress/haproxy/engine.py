@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from kproxy.bisect import find_culprits
-from kproxy.ingress.haproxy.compile.compiler import NOTHING_LEFT_OUT, LeftOut, compile_plan
+from kproxy.ingress.haproxy.compile.compiler import NOTHING_LEFT_OUT, Compiler, LeftOut, compile_plan
 from kproxy.ingress.haproxy.control.files import Generations, Running
 from kproxy.ingress.haproxy.control.process import Master, wait_for_end
 from kproxy.ingress.haproxy.control.runtime import RuntimeSocket, worker_of
@@ -79,6 +79,7 @@ class Engine:
         self._last_good: Configuration | None = None
         self._refused: dict[Unit, tuple[object, str]] = {}
         self._past = NOTHING_COUNTED
+        self._compiler = Compiler()
         self._begun = False
         self._stopping = False
         self._wake_reader, self._wake = os.pipe()
@@ -90,8 +91,9 @@ class Engine:
         """Make HAProxy do what ``plan`` says; see `ApplyReport`. Raises EngineError, and the last state stays."""
         with self._lock:
             self._begin()
-            units = units_of(plan)
-            self._refused = {unit: known for unit, known in self._refused.items() if units.get(unit) == known[0]}
+            if self._refused:
+                units = units_of(plan)
+                self._refused = {unit: known for unit, known in self._refused.items() if units.get(unit) == known[0]}
             wanted = self._compile(plan)
             step = self._step(wanted)
             commands = 0
@@ -202,7 +204,7 @@ class Engine:
         return self._running.configuration.memory if self._running is not None else NOTHING
 
     def _compile(self, plan: Plan) -> Configuration:
-        return compile_plan(plan, self.settings, self._memory(), left_out(self._refused))
+        return self._compiler.compile(plan, self.settings, self._memory(), left_out(self._refused))
 
     def _step(self, wanted: Configuration) -> Steps | Reload:
         if self._running is None or self._master.pid is None:

@@ -7,13 +7,24 @@ import msgspec
 from kproxy.api.types import ObjectKey
 from kproxy.ingress.haproxy.compile import certificates, frontends
 from kproxy.ingress.haproxy.compile.conditions import Expression
-from kproxy.ingress.haproxy.compile.tables import Table, listener_of, patterns, routes_of, table
+from kproxy.ingress.haproxy.compile.slots import backend_slot
+from kproxy.ingress.haproxy.compile.tables import Hosts, Routes, Table, patterns, table
 from kproxy.ingress.haproxy.compile.words import Words
 from kproxy.ingress.haproxy.settings import EngineSettings
 from kproxy.ingress.haproxy.text import model
 from kproxy.ingress.haproxy.text.counts import BUCKETS
 from kproxy.ingress.haproxy.text.model import NOTHING, Configuration, Memory
-from kproxy.ingress.plan.model import Bind, Frontend, HostPattern, Plan, Protocol, RuleKey
+from kproxy.ingress.plan.model import (
+    BackendKey,
+    Bind,
+    Frontend,
+    HostPattern,
+    Plan,
+    Protocol,
+    Rule,
+    RuleKey,
+    WeightedBackend,
+)
 
 _OWN_PORT = {Protocol.HTTP: 80, Protocol.HTTPS: 443}
 
@@ -33,26 +44,89 @@ def compile_plan(
     plan: Plan, settings: EngineSettings, before: Memory = NOTHING, without: LeftOut = NOTHING_LEFT_OUT
 ) -> Configuration:
     """Return the configuration of a plan, as near as can be to the one that has left ``before`` behind."""
-    return _Compiler(plan, settings, before, without).configuration()
+    return _Compilation(plan, settings, before, without, {}).configuration()
 
 
-class _Compiler:
+class _Last(msgspec.Struct, frozen=True):
+    plan: Plan
+    settings: EngineSettings
+    without: LeftOut
+    configuration: Configuration
+    uses: Mapping[BackendKey, Sequence[tuple[str, Rule, WeightedBackend]]]
+    """The slots of each backend."""
+
+
+class Compiler:
+    """Compiles one plan after another, and remembers what has not changed in between."""
+
+    def __init__(self) -> None:
+        self._last: _Last | None = None
+        self._tables: dict[Routes, Table] = {}
+
+    def compile(self, plan: Plan, settings: EngineSettings, before: Memory, without: LeftOut) -> Configuration:
+        """Return the same as `compile_plan`."""
+        last = self._last
+        if last is not None and _differs_in_backends_only(last, plan, settings, before, without):
+            configuration, uses = _with_backends(last, plan, settings), last.uses
+        else:
+            compilation = _Compilation(plan, settings, before, without, self._tables)
+            configuration, uses = compilation.configuration(), compilation.uses()
+            self._tables = compilation.known_tables
+        self._last = _Last(plan, settings, without, configuration, uses)
+        return configuration
+
+
+def _differs_in_backends_only(
+    last: _Last, plan: Plan, settings: EngineSettings, before: Memory, without: LeftOut
+) -> bool:
+    return (
+        plan.frontends is last.plan.frontends
+        and plan.rules is last.plan.rules
+        and plan.certificates is last.plan.certificates
+        and plan.backends.keys() == last.plan.backends.keys()
+        and (settings, without, before) == (last.settings, last.without, last.configuration.memory)
+    )
+
+
+def _with_backends(last: _Last, plan: Plan, settings: EngineSettings) -> Configuration:
+    """Return the last configuration with other backends: what changes most often, and least."""
+    fresh = {
+        name: backend_slot(rule, choice, backend, settings)
+        for key, backend in plan.backends.items()
+        if backend is not last.plan.backends[key]
+        for name, rule, choice in last.uses.get(key, ())
+    }
+    return msgspec.structs.replace(last.configuration, slots={**last.configuration.slots, **fresh})
+
+
+class _Compilation:
     """Gathers what the sections need to know of each other."""
 
-    def __init__(self, plan: Plan, settings: EngineSettings, before: Memory, without: LeftOut) -> None:
+    def __init__(
+        self, plan: Plan, settings: EngineSettings, before: Memory, without: LeftOut, known: Mapping[Routes, Table]
+    ) -> None:
+        """``known`` are tables that have been made before."""
         self._settings = settings
         self._without = without
         self._words = Words(plan, settings, before, without.rules)
         self._certificates = {key: one for key, one in plan.certificates.items() if key not in without.certificates}
         self._frontends = [one for one in plan.frontends if self._binds(one)]
-        self._tables: dict[str, Table] = {}
+        self._before = known
+        self.known_tables: dict[Routes, Table] = {}
         self._hosts: dict[str, dict[HostPattern, str]] = {}
-        cache: dict[object, str] = {}
+        same: dict[int, dict[HostPattern, str]] = {}
         for frontend in self._frontends:
-            self._hosts[frontends.name_of(frontend)] = {
-                pattern: self._table_of(frontend, pattern, cache) for pattern in patterns(frontend)
-            }
+            # HTTP mostly has the very listeners that HTTPS has.
+            if id(frontend.listeners) not in same:
+                hosts = Hosts(frontend)
+                same[id(frontend.listeners)] = {one: self._table_of(hosts, one) for one in patterns(frontend)}
+            self._hosts[frontends.name_of(frontend)] = same[id(frontend.listeners)]
+        self._tables = {made.name: made for made in self.known_tables.values()}
         self._features = before.features | self._asked_for(plan)
+
+    def uses(self) -> Mapping[BackendKey, Sequence[tuple[str, Rule, WeightedBackend]]]:
+        """Return the slots of each backend."""
+        return self._words.uses
 
     def configuration(self) -> Configuration:
         """Put everything together."""
@@ -76,15 +150,13 @@ class _Compiler:
     def _binds(self, frontend: Frontend) -> Sequence[Bind]:
         return [bind for bind in frontend.binds if bind not in self._without.binds]
 
-    def _table_of(self, frontend: Frontend, pattern: HostPattern, cache: dict[object, str]) -> str:
-        """Return the name of a pattern's table. Many hosts share one, and HTTP has mostly the same ones as HTTPS."""
-        routes = routes_of(frontend, pattern, self._words.get)
-        name = cache.get(routes)
-        if name is None:
-            made = table(routes)
-            name = cache[routes] = made.name
-            self._tables[name] = made
-        return name
+    def _table_of(self, hosts: Hosts, pattern: HostPattern) -> str:
+        """Return the name of a pattern's table. Many hosts share one."""
+        routes = hosts.routes(pattern, self._words.get)
+        made = self.known_tables.get(routes)
+        if made is None:
+            made = self.known_tables[routes] = self._before.get(routes) or table(routes)
+        return made.name
 
     def _asked_for(self, plan: Plan) -> frozenset[str]:
         asked = {one for frontend in self._frontends for one in frontends.features_of(patterns(frontend))}
@@ -106,7 +178,8 @@ class _Compiler:
         for frontend in self._frontends:
             name = frontends.name_of(frontend)
             of = frontends.pattern_maps(frontends.host_maps(name), self._hosts[name])
-            of |= frontends.pattern_maps(frontends.listener_maps(name), _listeners(frontend))
+            if _tells_listeners_apart(frontend):
+                of |= frontends.pattern_maps(frontends.listener_maps(name), _listeners(frontend))
             maps |= of
             hosts += of
         maps[model.PORTS] = dict(self._ports())
@@ -123,16 +196,12 @@ class _Compiler:
             model.DRAWS: frontends.DRAWN,
             model.PORTS: frontends.REDIRECTS,
         }
-        several = {frontends.name_of(one) for one in self._frontends if _tells_listeners_apart(one)}
 
         def in_use(name: str) -> bool:
             if name in wanted:
                 return wanted[name] in self._features
             if name == model.TRUSTED:
                 return bool(self._settings.trusted)
-            frontend, listeners, _ = name.partition("-listeners")
-            if listeners and frontend not in several:
-                return False
             ending = name.rpartition("-")[2]
             return ending not in (frontends.ONE, frontends.WILD) or ending in self._features
 
@@ -195,7 +264,8 @@ def _tells_listeners_apart(frontend: Frontend) -> bool:
 
 def _listeners(frontend: Frontend) -> dict[HostPattern, str]:
     """Return the number of the listener of each pattern that has one."""
-    found = {pattern: listener_of(frontend, pattern) for pattern in patterns(frontend)}
+    hosts = Hosts(frontend)
+    found = {pattern: hosts.listener(pattern) for pattern in patterns(frontend)}
     return {
         pattern: f"l{frontend.listeners.index(listener)}" for pattern, listener in found.items() if listener is not None
     }

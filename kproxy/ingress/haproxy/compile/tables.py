@@ -6,8 +6,8 @@ order, are resolved here for every path that they name: first for a path as it i
 prefix. A route that is certain to match ends the list; where the first is certain, the path alone leads to its word.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -22,6 +22,9 @@ class Route(NamedTuple):
 
     match: Match
     word: str
+
+
+Routes = tuple[Route, ...]
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -53,12 +56,8 @@ class Table(msgspec.Struct, frozen=True):
     prefix: dict[str, str]
     groups: tuple[Group, ...]
 
-    @property
-    def name(self) -> str:
-        """A name that tells tables of different content apart."""
-        parts = [f"={path} {word}" for path, word in self.exact.items()]
-        parts += [f"^{path} {word}" for path, word in self.prefix.items()]
-        return "h" + digest(*sorted(parts))
+    name: str
+    """Tells tables of different content apart."""
 
 
 def patterns(frontend: Frontend) -> list[HostPattern]:
@@ -68,34 +67,59 @@ def patterns(frontend: Frontend) -> list[HostPattern]:
     return sorted(found, key=lambda one: (_KINDS.index(one.kind), -len(one.name), one.name))
 
 
-def listener_of(frontend: Frontend, wanted: HostPattern) -> Listener | None:
-    """Return the listener that hosts of a pattern belong to."""
-    return next((listener for listener in frontend.listeners if contains(listener.pattern, wanted)), None)
+Item = TypeVar("Item")
 
 
-def contains(outer: HostPattern, inner: HostPattern) -> bool:
-    """Tell whether every host that ``inner`` means is meant by ``outer``, too."""
-    if outer == inner or outer.kind is HostKind.ANY:
-        return True
-    if inner.kind is HostKind.EXACT:
-        return outer.matches(inner.name)
-    if inner.kind is HostKind.ANY or outer.kind is not HostKind.WILDCARD:
-        return False
-    return inner.name == outer.name or inner.name.endswith(f".{outer.name}")
+class Patterns(Generic[Item]):
+    """Things by host pattern, found by a pattern that they all contain."""
+
+    def __init__(self, items: Mapping[HostPattern, Item]) -> None:
+        self._by_kind: dict[HostKind, dict[str, Item]] = {kind: {} for kind in HostKind}
+        for (kind, name), item in items.items():
+            self._by_kind[kind][name] = item
+        self._exact, self._one, self._wild, self._any = (self._by_kind[kind] for kind in _KINDS)
+
+    def wider(self, pattern: HostPattern) -> Iterator[Item]:
+        """Yield what there is for patterns that mean every host that ``pattern`` means, most specific ones first."""
+        kind, name = pattern
+        if kind is HostKind.EXACT:
+            if name in self._exact:
+                yield self._exact[name]
+            name = name.partition(".")[2]
+        if kind is not HostKind.WILDCARD and name in self._one:
+            yield self._one[name]
+        while name and self._wild:
+            if name in self._wild:
+                yield self._wild[name]
+            name = name.partition(".")[2]
+        yield from self._any.values()
 
 
-def routes_of(frontend: Frontend, wanted: HostPattern, word: Callable[[RuleKey], str | None]) -> tuple[Route, ...]:
-    """Return the routes of hosts of a pattern in order; rules without a word are left out."""
-    listener = listener_of(frontend, wanted)
-    if listener is None:
-        return ()
-    return tuple(
-        Route(route.match, found)
-        for host in listener.hosts
-        if contains(host.pattern, wanted)
-        for route in host.routes
-        if (found := word(route.rule)) is not None
-    )
+class Hosts:
+    """Finds what a frontend has for a host pattern."""
+
+    def __init__(self, frontend: Frontend) -> None:
+        self._listeners = Patterns({listener.pattern: listener for listener in frontend.listeners})
+        self._hosts = {
+            listener.pattern: Patterns({host.pattern: host for host in listener.hosts})
+            for listener in frontend.listeners
+        }
+
+    def listener(self, wanted: HostPattern) -> Listener | None:
+        """Return the listener that hosts of a pattern belong to."""
+        return next(self._listeners.wider(wanted), None)
+
+    def routes(self, wanted: HostPattern, word: Callable[[RuleKey], str | None]) -> tuple[Route, ...]:
+        """Return the routes of hosts of a pattern in order; rules without a word are left out."""
+        listener = self.listener(wanted)
+        if listener is None:
+            return ()
+        return tuple(
+            Route(route.match, found)
+            for host in self._hosts[listener.pattern].wider(wanted)
+            for route in host.routes
+            if (found := word(route.rule)) is not None
+        )
 
 
 def table(routes: Sequence[Route]) -> Table:
@@ -119,7 +143,8 @@ def table(routes: Sequence[Route]) -> Table:
             exact[path] = resolved(everywhere + above + by_path[kind, path])
         elif kind is PathKind.PREFIX:
             prefix[path] = resolved(everywhere + above)
-    return Table(exact, prefix, tuple(groups.values()))
+    parts = [f"={path} {word}" for path, word in exact.items()] + [f"^{path} {word}" for path, word in prefix.items()]
+    return Table(exact, prefix, tuple(groups.values()), "h" + digest(*sorted(parts)))
 
 
 def _resolve(candidates: Sequence[Route], groups: dict[str, Group]) -> str:

@@ -6,12 +6,13 @@ for the next reload, so that the figures of one rule are never those of another.
 
 import collections
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from kproxy.ingress.haproxy.compile.draws import draw
 from kproxy.ingress.haproxy.compile.slots import backend_slot, redirect_slot
 from kproxy.ingress.haproxy.settings import EngineSettings
 from kproxy.ingress.haproxy.text.model import NO_BACKEND, Memory, Slot
-from kproxy.ingress.plan.model import Plan, Rule, RuleKey
+from kproxy.ingress.plan.model import BackendKey, Plan, Rule, RuleKey, WeightedBackend
 
 _FEWEST_SPARES = 16
 SPARE = Slot()
@@ -21,17 +22,34 @@ def _name(number: int) -> str:
     return f"b{number}"
 
 
+class _Use(NamedTuple):
+    """What needs a slot."""
+
+    name: str
+    slot: Slot
+    rule: Rule
+    choice: WeightedBackend | None
+    """None for a redirect."""
+
+
 class Words:
     """The words and slots of a plan."""
 
     def __init__(self, plan: Plan, settings: EngineSettings, before: Memory, without: frozenset[RuleKey]) -> None:
         self.draws: dict[str, str] = {}
         self.weights: dict[str, str] = {}
-        uses = dict(_uses(plan, settings, without))
+        self.uses: dict[BackendKey, list[tuple[str, Rule, WeightedBackend]]] = {}
+        """The slots of each backend."""
+        found = list(_uses(plan, settings, without))
+        uses = {one.name: one.slot for one in found}
         self.memory = _assign(uses, before)
         self.slots: Mapping[str, Slot] = {_name(number + 1): SPARE for number in range(self.memory.size)} | {
             name: uses[use] for use, name in self.memory.slots.items()
         }
+        for one in found:
+            if one.choice is not None and one.choice.backend is not None:
+                used = self.uses.setdefault(one.choice.backend, [])
+                used.append((self.memory.slots[one.name], one.rule, one.choice))
         self._words = {key: self._word(rule) for key, rule in plan.rules.items() if key not in without}
 
     def get(self, key: RuleKey) -> str | None:
@@ -51,18 +69,19 @@ class Words:
         return word
 
 
-def _uses(plan: Plan, settings: EngineSettings, without: frozenset[RuleKey]) -> Iterator[tuple[str, Slot]]:
+def _uses(plan: Plan, settings: EngineSettings, without: frozenset[RuleKey]) -> Iterator[_Use]:
     """Yield what needs a slot, in a fixed order."""
     for key in sorted(plan.rules):
         rule = plan.rules[key]
         if key in without:
             continue
         if rule.redirect is not None:
-            yield _redirect_use(rule), redirect_slot(rule, rule.redirect)
+            yield _Use(_redirect_use(rule), redirect_slot(rule, rule.redirect), rule, None)
             continue
         for use, choice in zip(_backend_uses(rule), rule.backends, strict=True):
             if use is not None and choice.backend is not None:
-                yield use, backend_slot(rule, choice, plan.backends[choice.backend], settings)
+                slot = backend_slot(rule, choice, plan.backends[choice.backend], settings)
+                yield _Use(use, slot, rule, choice)
 
 
 def _redirect_use(rule: Rule) -> str:

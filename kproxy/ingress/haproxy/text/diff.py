@@ -75,14 +75,14 @@ def tidy(left: Leftovers) -> Iterator[tuple[Command, Leftovers]]:
 
 
 def _why_reload(before: Configuration, after: Configuration) -> str | None:
-    if before.head != after.head:
+    if before.head is not after.head and before.head != after.head:
         return _first_difference(before, after)
     if len(before.slots) < len(after.slots):
         return "no slot is left for a new rule"
     if before.memory.used - after.memory.used:
         return "slots are to be used again"
     for name, slot in after.slots.items():
-        if before.slots[name].lines != slot.lines:
+        if before.slots[name] is not slot and before.slots[name].lines != slot.lines:
             return f"filters of {slot.rule or before.slots[name].rule} have changed"
     for path, lines in after.crt_lists.items():
         if before.crt_lists[path][:1] != lines[:1]:
@@ -112,7 +112,7 @@ class _Servers:
         self.left: dict[str, frozenset[str]] = {}
         for name, slot in after.slots.items():
             old, parked = before.slots[name].servers, left.servers.get(name, frozenset())
-            if old != slot.servers:
+            if before.slots[name] is not slot and old != slot.servers:
                 parked = self._slot(name, old, slot.servers, parked)
             if parked:
                 self.left[name] = parked
@@ -151,18 +151,18 @@ class _Entries:
             if name in after.maps:
                 self._leaf(name, before.maps[name], after.maps[name], left.entries.get(name, {}))
         for name, entries in after.maps.items():
-            if name not in LEAVES and before.maps[name] != entries:
+            if name not in LEAVES and before.maps[name] is not entries and before.maps[name] != entries:
                 if name in after.host_maps and not name.endswith("-wild"):
                     self.hosts += _switched(name, before.maps[name], entries)
                 else:  # the order counts
                     self.hosts += _replaced(name, entries)
 
     def _leaf(self, name: str, old: Mapping[str, str], new: Mapping[str, str], left: Mapping[str, str]) -> None:
-        there = {**left, **old}
-        if new == old:
+        if new is old or new == old:
             if left:
                 self.left[name] = left
             return
+        there = {**left, **old}
         self.come += _added(f"maps/{name}", {key: value for key, value in new.items() if key not in there})
         over = {key: value for key, value in there.items() if key not in new}
         if over:
