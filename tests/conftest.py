@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.kit.apiserver.fixtures import api_server as api_server
 from tests.kit.apiserver.fixtures import kubeconfig as kubeconfig
@@ -15,6 +16,10 @@ from tests.kit.lab import lab as lab
 from tests.kit.world import idle_world as idle_world
 from tests.kit.world import kproxy_args as kproxy_args
 from tests.kit.world import world as world
+
+# Others are at work on the same machine: how long it takes to make or to try an example says nothing about kproxy.
+settings.register_profile("kproxy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kproxy")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
