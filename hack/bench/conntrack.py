@@ -1,21 +1,25 @@
-"""How long it takes to look through conntrack for stale UDP flows, and to release them.
+"""What conntrack costs kproxy: looking for what leads to the wrong place, releasing it, and a sync beside that.
 
-    python -m hack.bench.conntrack                       50,000 flows to 200 services
-    python -m hack.bench.conntrack --flows 10000 --services 20
+    python -m hack.bench.conntrack                       50,000 flows to 200 services, among up to 200,000 connections
+    python -m hack.bench.conntrack --flows 10000 --services 20 --connections 0 100000
 
 The flows are real: a pod sends a datagram from that many ports through rules that kproxy has compiled. pyroute2's own
-reading of the same entries is the yardstick. CPU seconds are this process's, the kernel's part included. Looks are
-the least of some tries.
+reading of the same entries is the yardstick. The connections are written into the table, answered and closing, as
+10,000 new ones a second leave behind; a hundred are unanswered. Older kernels are played by asking the question that
+they understand. CPU seconds are this process's, the kernel's part included. All figures are the least of some tries.
 """
 
 import argparse
+import itertools
 import os
 import socket
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
+from unittest.mock import patch
 
 import msgspec
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
@@ -24,6 +28,9 @@ from hack.lab import Lab, Pod
 from kproxy.api.types import EndpointSlice, Service
 from kproxy.backends.iptables.backend import IptablesBackend
 from kproxy.backends.iptables.kernel.legacy.applier import LegacyApplier
+from kproxy.conntrack import requests
+from kproxy.conntrack.keeper import Keeper
+from kproxy.conntrack.looks import Look
 from kproxy.conntrack.reconciler import Reconciler
 from kproxy.node.facts import node_facts
 from kproxy.plan.model import Plan
@@ -34,27 +41,36 @@ from kproxy.state.tracker import Tracker
 from tests.kit.apiserver.objects import endpoint, make_service, make_slice, service_port, slice_port
 
 PORT, TARGET, FIRST_SOURCE_PORT = 53, 8053, 1024
-TRIES = 3
+TRIES = 5
+UNANSWERED = 100
 T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print a table."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flows", type=int, default=50_000)
     parser.add_argument("--services", type=int, default=200)
+    parser.add_argument("--connections", type=int, nargs="*", default=[0, 50_000, 200_000])
     options = parser.parse_args(arguments)
     with Lab(nodes=("node-a",)) as lab, tempfile.TemporaryDirectory() as folder:
         os.environ["XTABLES_LOCKFILE"] = f"{folder}/lock"
-        one, other, client = (lab.add_pod(name) for name in ("one", "other", "client"))
+        one, other, third, client = (lab.add_pod(name) for name in ("one", "other", "third", "client"))
         lab.node.namespace.sysctl("net.netfilter.nf_conntrack_udp_timeout", 600)
-        program(lab, plan_of(options.services, one.ip))
-        send(client, options.flows, options.services)
+        if options.flows:
+            program(lab, plan_of(options.services, one.ip))
+            send(client, options.flows, options.services)
+            with lab.node.namespace.entered():
+                measure_flows(plan_of(options.services, one.ip), plan_of(options.services, other.ip), options.flows)
         with lab.node.namespace.entered():
-            measure(plan_of(options.services, one.ip), plan_of(options.services, other.ip), options.flows)
+            plans = [plan_of(options.services, one.ip, pod.ip, protocol=Protocol.TCP) for pod in (other, third)]
+            measure_connections(plans, client.ip, options.connections)
 
 
-def measure(right: Plan, changed: Plan, flows: int) -> None:
+# --- flows of UDP -----------------------------------------------------------------------------------------------------
+
+
+def measure_flows(right: Plan, changed: Plan, flows: int) -> None:
     """Print what each kind of look costs, with all flows right, and then with all of them stale."""
     some = next(iter(right.services))
     reconciler = Reconciler()
@@ -62,35 +78,17 @@ def measure(right: Plan, changed: Plan, flows: int) -> None:
     rows: list[tuple[str, Callable[[], object]]] = [
         ("a look at all flows", lambda: reconciler.reconcile(right, None)),
         ("a look at the flows of one service", lambda: reconciler.reconcile(right, {some})),
-        ("a change of a TCP service", lambda: reconciler.reconcile(right, {tcp(some)})),
     ]
     print(f"{flows:,} flows\n\n| what | CPU | wall clock |\n|---|---|---|")
     for what, action in rows:
-        print(row(what, min(timed(action) for _ in range(TRIES))), flush=True)
+        print(row(what, least(action)), flush=True)
     print(row("pyroute2: reading all flows", timed(read_with_pyroute2)), flush=True)
-    print(row("releasing all of them", timed(lambda: check(reconciler.reconcile(changed, None), flows))))
-
-
-def tcp(name: ServicePortName) -> ServicePortName:
-    """Return the name of the same port over TCP."""
-    return name._replace(protocol=Protocol.TCP)
+    print(row("releasing all of them", timed(lambda: check(reconciler.reconcile(changed, None), flows))), flush=True)
 
 
 def check(released: int | None, flows: int) -> None:
     """Make sure that the figure is about what it says."""
     assert released == flows, f"{released} of {flows} released"
-
-
-def row(what: str, seconds: tuple[float, float]) -> str:
-    """Return one line of the table."""
-    return f"| {what} | {seconds[0] * 1e3:.3f} ms | {seconds[1] * 1e3:.3f} ms |"
-
-
-def timed(action: Callable[[], object]) -> tuple[float, float]:
-    """Return CPU and wall clock seconds."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    action()
-    return time.process_time() - cpu, time.perf_counter() - wall
 
 
 def read_with_pyroute2() -> int:
@@ -104,19 +102,170 @@ def read_with_pyroute2() -> int:
     return found
 
 
+def send(client: Pod, flows: int, services: int) -> None:
+    """Begin that many flows, spread over the services."""
+    with client.namespace.entered():
+        for number in range(flows):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, suppress(ConnectionRefusedError):
+                sock.bind(("", FIRST_SOURCE_PORT + number // services))
+                sock.sendto(b"?", (address(number % services), PORT))
+
+
+# --- connections ------------------------------------------------------------------------------------------------------
+
+
+class Nobody:
+    """A `kproxy.conntrack.keeper.Observer` that doesn't listen."""
+
+    def reconciled(self, family: IPFamily, *, seconds: float, released: int) -> None:
+        """See `kproxy.conntrack.keeper.Observer`."""
+
+    def failed(self, family: IPFamily, error: Exception) -> None:
+        """See `kproxy.conntrack.keeper.Observer`."""
+        raise RuntimeError(family) from error
+
+
+def measure_connections(plans: Sequence[Plan], client: str, numbers: Sequence[int]) -> None:
+    """Print what a change costs, by how many connections there are in the table."""
+    backend = IptablesBackend(IPFamily.IPV4, LegacyApplier(IPFamily.IPV4))
+    backend.apply(plans[0], frozenset(plans[0].services), full=True)
+    print("\n| connections | look, CPU | kernel < 5.15 | kernel < 5.8 | sync alone | sync, looks beside it |")
+    print("|---|---|---|---|---|---|")
+    table = Connections(client, next(iter(plans[0].services.values())).cluster_endpoints[0].ip)
+    for number in sorted(numbers):
+        table.fill(number)
+        figures = [look(plans, asked) for asked in (requests.dump_request, before_5_15, before_5_8)]
+        figures += [syncs(backend, plans, beside=beside) for beside in (False, True)]
+        print(f"| {number:,} | " + " | ".join(f"{1e3 * figure:.1f} ms" for figure in figures) + " |", flush=True)
+
+
+def look(plans: Sequence[Plan], asked: Callable[[IPFamily, Look | None], bytes]) -> float:
+    """Return the least CPU seconds of a look after an endpoint of one service was replaced, which strands nobody."""
+    with patch("kproxy.conntrack.kernel.dump_request", asked):
+        reconciler = Reconciler()
+        reconciler.reconcile(plans[0], None)
+        in_turn = itertools.cycle(reversed(plans))
+        return least(lambda: check(reconciler.reconcile(next(in_turn), {some_service(plans)}), 0))[0]
+
+
+def before_5_15(family: IPFamily, look: Look | None) -> bytes:
+    """Ask as far as kernels before 5.15 understand: for a protocol, an address and a port."""
+    if look is None or len(look.protocols) != 1:
+        return before_5_8(family, look)
+    request = bytearray(requests.dump_request(family, look))
+    without = request[: -8 - 8]  # CTA_STATUS and its mask come last
+    struct.pack_into("=I", without, 0, len(without))
+    return bytes(without)
+
+
+def before_5_8(family: IPFamily, look: Look | None) -> bytes:  # noqa: ARG001
+    """Ask for everything."""
+    return requests.dump_request(family, None)
+
+
+def syncs(backend: IptablesBackend, plans: Sequence[Plan], *, beside: bool) -> float:
+    """Return the least wall clock seconds of a sync of one change, after which conntrack is looked at, or not."""
+    keeper = Keeper(Reconciler(), Nobody(), cpu_share=1)
+    in_turn, changed = itertools.cycle(reversed(plans)), {some_service(plans)}
+
+    def sync() -> None:
+        plan = next(in_turn)
+        if beside:
+            keeper.synced(plan, changed)
+        backend.apply(plan, changed, full=False)
+
+    with keeper.running():
+        return least(sync, tries=20)[1]
+
+
+def some_service(plans: Sequence[Plan]) -> ServicePortName:
+    """Return the service that changes: the one that most connections are to."""
+    return min(plans[0].services)
+
+
+class Connections:
+    """Connections in the node's table, written over netlink; see linux/netfilter/nfnetlink_conntrack.h."""
+
+    def __init__(self, client: str, server: str) -> None:
+        self._client, self._server = socket.inet_aton(client), socket.inet_aton(server)
+        self._count = 0
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)  # NETLINK_NETFILTER
+
+    def fill(self, number: int) -> None:
+        """Have so many in the table, all from one client to one server; the unanswered ones lead to the right place."""
+        batch = 100
+        for first in range(self._count, number, batch):
+            last = first + batch - 1
+            self._socket.send(b"".join(self._entry(each, last=each == last) for each in range(first, last + 1)))
+            (code,) = struct.unpack_from("=i", self._socket.recv(65536), 16)
+            assert code == 0, os.strerror(-code)
+        self._count = max(self._count, number)
+
+    def _entry(self, number: int, *, last: bool) -> bytes:
+        """The request to make an entry; the kernel answers to the ``last`` of a batch."""
+        answered = 0 if number < UNANSWERED else 0x2 | 0x4  # IPS_SEEN_REPLY, IPS_ASSURED
+        service, port = divmod(number, 60_000)  # as many connections as there are source ports to each
+        ports = struct.pack("!H", 1024 + port), struct.pack("!H", PORT), struct.pack("!H", TARGET + service)
+        frontend = socket.inet_aton(address(service))
+        content = (
+            struct.pack("=BBH", socket.AF_INET, 0, 0)
+            + self._tuple(1, self._client, frontend, ports[0], ports[1])
+            + self._tuple(2, self._server, self._client, ports[2], ports[0])
+            + attribute(3, struct.pack("!I", 0x8 | answered))  # CTA_STATUS, IPS_CONFIRMED
+            + attribute(4, attribute(1, attribute(1, bytes([7 if answered else 1]))))  # TIME_WAIT or SYN_SENT
+            + attribute(7, struct.pack("!I", 600))  # CTA_TIMEOUT
+        )
+        flags = 0x001 | 0x400 | (0x004 if last else 0)  # NLM_F_REQUEST, NLM_F_CREATE, NLM_F_ACK
+        return struct.pack("=IHHII", 16 + len(content), 1 << 8, flags, number, 0) + content
+
+    def _tuple(self, kind: int, source: bytes, destination: bytes, source_port: bytes, port: bytes) -> bytes:
+        ip = attribute(1, source) + attribute(2, destination)
+        protocol = attribute(1, bytes([socket.IPPROTO_TCP])) + attribute(2, source_port) + attribute(3, port)
+        return attribute(kind, attribute(1, ip) + attribute(2, protocol))
+
+
+def attribute(kind: int, content: bytes) -> bytes:
+    """Return a netlink attribute."""
+    return struct.pack("=HH", 4 + len(content), kind) + content + bytes(-len(content) % 4)
+
+
+# --- common -----------------------------------------------------------------------------------------------------------
+
+
+def row(what: str, seconds: tuple[float, float]) -> str:
+    """Return one line of the table."""
+    return f"| {what} | {seconds[0] * 1e3:.3f} ms | {seconds[1] * 1e3:.3f} ms |"
+
+
+def least(action: Callable[[], object], tries: int = TRIES) -> tuple[float, float]:
+    """Return the least CPU and the least wall clock seconds of some tries."""
+    found = [timed(action) for _ in range(tries)]
+    return min(cpu for cpu, _ in found), min(wall for _, wall in found)
+
+
+def timed(action: Callable[[], object]) -> tuple[float, float]:
+    """Return CPU and wall clock seconds."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    action()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
 def address(number: int) -> str:
     """Return the ClusterIP of a service by its number."""
     return f"10.96.{number >> 8}.{number & 255}"
 
 
-def plan_of(services: int, endpoint_ip: str) -> Plan:
-    """Plan that many UDP services, all with the one endpoint."""
+def plan_of(services: int, *endpoint_ips: str, protocol: Protocol = Protocol.UDP) -> Plan:
+    """Plan that many services, all with the same endpoints."""
     tracker = Tracker(IPFamily.IPV4, "node-a")
     for number in range(services):
         name = f"svc-{number:05}"
-        ports = [service_port(PORT, protocol="UDP")]
+        ports = [service_port(PORT, protocol=protocol.upper())]
         tracker.update_service(msgspec.convert(make_service(name, cluster_ip=address(number), ports=ports), Service))
-        ends, ports = [endpoint(endpoint_ip, node="node-a")], [slice_port(TARGET, protocol="UDP")]
+        ends, ports = (
+            [endpoint(ip, node="node-a") for ip in endpoint_ips],
+            [slice_port(TARGET, protocol=protocol.upper())],
+        )
         tracker.update_slice(msgspec.convert(make_slice(name, endpoints=ends, ports=ports), EndpointSlice))
     planner = Planner(ProxySettings(), node_facts("node-a", None), tracker)
     planner.update(tracker.pending)
@@ -128,15 +277,6 @@ def program(lab: Lab, plan: Plan) -> None:
     with lab.node.namespace.entered():
         backend = IptablesBackend(IPFamily.IPV4, LegacyApplier(IPFamily.IPV4))
         backend.apply(plan, frozenset(plan.services), full=True)
-
-
-def send(client: Pod, flows: int, services: int) -> None:
-    """Begin that many flows, spread over the services."""
-    with client.namespace.entered():
-        for number in range(flows):
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, suppress(ConnectionRefusedError):
-                sock.bind(("", FIRST_SOURCE_PORT + number // services))
-                sock.sendto(b"?", (address(number % services), PORT))
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def _keeper(config: Config, backends: Sequence[Backend], metrics: Metrics) -> Ke
     reconciler = Reconciler()
     for backend in backends:
         reconciler.remember(backend.family, backend.udp_frontends())
-    return Keeper(reconciler, ConntrackReporter(metrics), config.kproxy.cpu_share / 2)
+    return Keeper(reconciler, ConntrackReporter(metrics), config.kproxy.cpu_share / 3)
 
 
 class _Requests:

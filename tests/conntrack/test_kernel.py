@@ -1,18 +1,20 @@
 """What kproxy asks of the kernel over netlink, and what it makes of the answers."""
 
+import contextlib
 import subprocess
 import sys
 
 import pytest
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 
-from kproxy.conntrack.flows import split
+from kproxy.conntrack.flows import socket_address, split
 from kproxy.conntrack.kernel import KernelConntrack
 from kproxy.conntrack.looks import Look, looks
-from kproxy.conntrack.message import LAYOUTS
+from kproxy.conntrack.message import LAYOUTS, Reader, RefusedError
+from kproxy.conntrack.requests import dump_request
 from kproxy.plan.model import Destination
 from kproxy.state.model import IPFamily, Protocol
-from tests.kit.conntrack import DNS, TARGET, Dns, Net, answers, ip
+from tests.kit.conntrack import DNS, SILENCE, TARGET, Dns, Net, answers, ip
 from tests.kit.netns import need
 
 kernel = pytest.mark.kernel
@@ -79,6 +81,34 @@ def test_thousands_of_flows_are_released_at_once(net: Net, dns: Dns, family: IPF
     assert len(net.entries(family, address)) == 1000
     assert net.kproxy.sync(everything=True) == 1000
     assert net.entries(family, address) == []
+
+
+@kernel
+@both_families
+def test_a_kernel_that_cannot_choose_is_asked_for_everything(
+    net: Net, dns: Dns, family: IPFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the question is spoilt instead: a status without any bit to look at is refused by those that know of it."""
+
+    def spoilt(family: IPFamily, look: Look | None) -> bytes:
+        request = dump_request(family, look)
+        return request if look is None else request[:-4] + bytes(4)
+
+    monkeypatch.setattr("kproxy.conntrack.kernel.dump_request", spoilt)
+    address = dns.cluster_ips[family]
+    with (
+        contextlib.closing(net.lab.pod("asking").flow(address, DNS)) as flow,
+        net.lab.node.namespace.entered(),
+        KernelConntrack(family) as conntrack,
+    ):
+        flow.ask(SILENCE)
+        net.lab.pod("asking").ask(address, DNS, timeout=SILENCE)
+        with pytest.raises(RefusedError):
+            list(conntrack._dump(spoilt(family, CONNECTIONS), Reader(family, CONNECTIONS.protocols)))
+        place = socket_address(address, DNS)
+        told = [one for one in conntrack.flows(CONNECTIONS) if one.destination == place]
+        assert [one.protocol for one in told] == [Protocol.TCP]
+        assert conntrack.release(told) == 1
 
 
 WITHOUT_PERMISSION = """
