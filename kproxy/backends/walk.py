@@ -229,6 +229,10 @@ class At(NamedTuple):
         for skb in spread:
             self.walk.deciders.setdefault(endpoint_text(skb.destination, skb.port), self.step)
 
+    def masqueraded(self) -> None:
+        """Note that this rule replaces the source address."""
+        self.walk.masqueraders[self.step] = None
+
     def doubts(self, what: str) -> None:
         """Note that the rule cannot be judged."""
         self.walk.doubts[Doubt(self.step, what)] = None
@@ -295,6 +299,8 @@ class Walk:
         """The rules that matched, in order, and how likely a packet comes to each."""
         self.deciders: dict[str, Step] = {}
         """Which rule decided, by what became of the packet: an endpoint, `REFUSED` or `DROPPED`."""
+        self.masqueraders: dict[Step, None] = {}
+        """The rules that replaced the source address."""
         self.doubts: dict[Doubt, None] = {}
         self._bases = sorted(bases, key=lambda base: base.priority)
 

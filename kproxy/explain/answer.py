@@ -184,6 +184,7 @@ class _Explanation:
             kernel=compared.kernel,
             differences=compared.differences,
             doubts=compared.doubts,
+            notes=(*answer.notes, *compared.notes),
         )
 
     def _plan(self) -> Plan:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple, Protocol
 
-from kproxy.backends.walk import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, Walk, World, without_memory
+from kproxy.backends.walk import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, Step, Walk, World, without_memory
 from kproxy.explain.model import AS_PLANNED, DIFFERS, Difference, ElementFound, RulePassed
 from kproxy.plan.model import Plan
 
@@ -64,6 +64,7 @@ class Compared(NamedTuple):
     elements: tuple[ElementFound, ...]
     differences: tuple[Difference, ...]
     doubts: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def compare(
@@ -79,6 +80,11 @@ def compare(
     )
     if _alike(found, planned):
         return Compared(AS_PLANNED, passed, elements, (), doubts)
+    strangers = [step for step in walk.masqueraders if not rules.is_ours(*step.place)]
+    if strangers and _alike(_unmasqueraded(found), _unmasqueraded(planned)):
+        # Where packets go is as planned, and whom else's addresses a node hides is for others to say, too.
+        notes = tuple(_masquerader(rules, step) for step in strangers)
+        return Compared(AS_PLANNED, passed, elements, (), doubts, notes)
     unplanned = {outcome.to for outcome in found} - {outcome.to for outcome in planned}
     named = tuple(_by_rule(rules, plan, packet, world, walk, unplanned))
     summary = Difference(what=f"planned: {_outcomes(planned)}; in the kernel: {_outcomes(found)}")
@@ -103,6 +109,20 @@ def _doubt(rules: KernelRules, place: tuple[str, str], number: int, what: str) -
     table, chain = place
     line = rules.line(table, chain, number)
     return f"rule {number} of {chain} in table {table} cannot be judged ({what}), taken not to match: {line.text}"
+
+
+def _unmasqueraded(outcomes: Mapping[Outcome, Fraction]) -> dict[Outcome, Fraction]:
+    found: dict[Outcome, Fraction] = {}
+    for outcome, chance in outcomes.items():
+        plain = Outcome(outcome.to)
+        found[plain] = found.get(plain, Fraction(0)) + chance
+    return found
+
+
+def _masquerader(rules: KernelRules, step: Step) -> str:
+    table, chain = step.place
+    text = rules.line(table, chain, step.number).text
+    return f"another program replaces the source address, too: rule {step.number} of {chain} in table {table}: {text}"
 
 
 def _alike(found: Mapping[Outcome, Fraction], planned: Mapping[Outcome, Fraction]) -> bool:

@@ -16,7 +16,7 @@ from kproxy.explain.model import Verdict
 from kproxy.explain.sender import is_from_pod
 from kproxy.explain.view import Met, View
 from kproxy.plan.model import Frontend, FrontendKind, Masquerade, Route, ServicePlan, Target
-from kproxy.state.model import Endpoint
+from kproxy.state.model import Endpoint, ServicePortName
 
 NFTABLES = "nftables"
 
@@ -114,10 +114,10 @@ class _Decider:
             if frontend.ip == packet.destination or (frontend.ip is None and self.answers_node_ports()):
                 yield met
 
-    def order(self, met: Met) -> tuple[bool, bool]:
+    def order(self, met: Met) -> tuple[bool, bool, ServicePortName]:
         """Sort by who gets a packet that several are for."""
         forwards = met.service.route(met.frontend).forwards
-        return met.frontend.ip is None, not forwards and not self.in_nftables
+        return met.frontend.ip is None, not forwards and not self.in_nftables, met.service.name
 
     def answers_node_ports(self) -> bool:
         ips, destination = self.node.node_port_ips, self.packet.destination

@@ -46,11 +46,12 @@ def _same_address(view: View, to: ToAddress, protocol: Protocol) -> Iterator[str
     for met in view.frontends():
         if met.frontend.ip == to.ip:
             at.setdefault(met.service.name.service, []).append(met)
-    for service, several in at.items():
+    for service, several in sorted(at.items()):
         kind = several[0].frontend.kind
         what = f"{to.ip} is {service}"
         if kind is not FrontendKind.CLUSTER_IP:
             what += f" ({kind.value})"
+        several.sort(key=lambda met: met.service.name)
         has = ", ".join(_port(met.frontend.port, met.service.name.protocol, met.service.name.port) for met in several)
         only_protocol = [met for met in several if met.frontend.port == to.port]
         wanted = f"{to.port}/{protocol.upper()}" if only_protocol else str(to.port)
@@ -75,10 +76,12 @@ def _node_port_addresses(view: View) -> str:
 
 
 def _endpoints(view: View, to: ToAddress) -> Iterator[str]:
-    for name in sorted(view.plan.services):
-        for endpoint in view.plan.services[name].reachable_endpoints:
-            if endpoint.ip != to.ip:
-                continue
+    behind = {
+        name: [endpoint for endpoint in service.reachable_endpoints if endpoint.ip == to.ip]
+        for name, service in view.plan.services.items()
+    }
+    for name in sorted(name for name, endpoints in behind.items() if endpoints):
+        for endpoint in behind[name]:
             if endpoint.port == to.port:
                 yield f"{endpoint} is an endpoint of {name}: who connects to it directly passes no Service"
             else:

@@ -37,16 +37,15 @@ class View(NamedTuple):
         return self.plan.node.family
 
     def frontends(self, protocol: Protocol | None = None) -> Iterator[Met]:
-        """Yield all frontends, by the names of their service ports."""
-        for name in sorted(self.plan.services):
+        """Yield all frontends, in no order: to sort ten thousand would take longer than to look at them."""
+        for name, service in self.plan.services.items():
             if protocol in (None, name.protocol):
-                service = self.plan.services[name]
                 yield from (Met(frontend, service) for frontend in service.frontends)
 
     def ports_of(self, service: ObjectKey) -> tuple[ServicePort, ...]:
         """Return the ports of a Service, by name."""
         ports = dict(self.tracker.ports)
-        return tuple(ports[name] for name in sorted(ports) if name.service == service)
+        return tuple(ports[name] for name in sorted(name for name in ports if name[:2] == service))
 
     def endpoints(self, name: ServicePortName) -> tuple[Endpoint, ...]:
         """Return all endpoints of a service port, used or not."""
@@ -63,4 +62,4 @@ class View(NamedTuple):
 
 def first_with(views: Iterable[View], service: ObjectKey) -> View | None:
     """Return the first view that knows a Service."""
-    return next((view for view in views if any(name.service == service for name in view.plan.services)), None)
+    return next((view for view in views if any(name[:2] == service for name in view.plan.services)), None)

@@ -1,5 +1,8 @@
 """``kproxy explain``: what becomes of a connection, and why; from objects in files, or of the daemon on this node."""
 
+import contextlib
+import gc
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -12,7 +15,8 @@ from kproxy.explain.question import Question, QuestionError, ask
 from kproxy.explain.questions import ExplainQuestion
 from kproxy.tools.ask import ask_daemon
 from kproxy.tools.explained import as_text
-from kproxy.tools.objects import Sources, load, views
+from kproxy.tools.narrow import narrowed
+from kproxy.tools.objects import Loaded, Sources, load, views
 
 
 class ExplainRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,8 +54,28 @@ def explain_files(request: ExplainRequest, sources: Sources, config: Config) -> 
     """
     question = question_of(request)
     mode = "nftables" if config.mode is ProxyMode.NFTABLES else "iptables"
-    found, problems = views(load(sources, config), mode)
-    return _told(request, explain(found, question), problems)
+    with _without_collector():
+        return _explained(request, question, load(sources, config), mode)
+
+
+def _explained(request: ExplainRequest, question: Question, loaded: Loaded, mode: str) -> Explained:
+    few = msgspec.structs.replace(loaded, objects=narrowed(loaded.objects, question.destination))
+    found, problems = views(few, mode)
+    answer = explain(found, question)
+    if answer.frontend is None and not answer.near:  # what may have been meant is to be looked for everywhere
+        found, problems = views(loaded, mode)
+        answer = explain(found, question)
+    return _told(request, answer, problems)
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Have no garbage looked for: a process that ends in a moment makes none, and half its time would go into it."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def explain_daemon(request: ExplainRequest, config: Config) -> Explained:

@@ -116,7 +116,8 @@ def _kernel(answer: Answer) -> Iterator[str]:
         )
     yield ""
     colour = "green" if answer.kernel == AS_PLANNED else "red"
-    yield f"{strong('The kernel does')} {paint(answer.kernel, colour, bold=True)}"
+    verdict = "does as planned" if answer.kernel == AS_PLANNED else "differs from the plan"
+    yield f"{strong('The kernel')} {paint(verdict, colour, bold=True)}"
     yield from (f"  {one_line(difference.what)}" for difference in answer.differences)
     yield from (paint(f"  {one_line(doubt)}", "yellow") for doubt in answer.doubts)
 

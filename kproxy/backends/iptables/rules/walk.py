@@ -167,6 +167,7 @@ class RuleMachine(Machine[Rule]):
             case MasqueradeSource() | SourceNat():
                 _need(at.base.nat and at.base.hook == "postrouting", rule, at)
                 hits = changed(hits, lambda skb: skb._replace(masqueraded=True))
+                at.masqueraded()
             case _:
                 pass  # Accept
         return Walked(passed=hits)

@@ -191,6 +191,7 @@ class RuleMachine(Machine[Rule]):
                 at.decided(there)
                 return {}, {}, Walked(passed=there)
             case SourceNat():
+                at.masqueraded()
                 return {}, {}, Walked(passed=changed(here, lambda skb: skb._replace(masqueraded=True)))
             case Accept():
                 return {}, {}, Walked(passed=here)
@@ -234,6 +235,7 @@ class RuleMachine(Machine[Rule]):
                 return Walked(returned=here)
             case Verdict.MASQUERADE:
                 _need(at.base.nat and at.base.hook == "postrouting", verdict, at)
+                at.masqueraded()
                 return Walked(passed=changed(here, lambda skb: skb._replace(masqueraded=True)))
             case Verdict.REJECT:
                 _need(at.base.hook in ("input", "forward", "output"), verdict, at)
