@@ -1,4 +1,4 @@
-"""The one HTTP server of kproxy: aiohttp, in one background thread, with any number of addresses.
+"""The one HTTP server of kproxy: in one background thread, with any number of addresses.
 
 What is served is said in plain values: `Routes` map a path to a function that returns a `Response`. All of it is
 read-only and small, so requests have no body, answers are made whole, and GET and HEAD are all there is.
@@ -9,15 +9,14 @@ import contextlib
 import errno
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeAlias, TypeVar
-
-from aiohttp import web
+from typing import Any, TypeAlias, TypeVar
 
 from kproxy import logs
 from kproxy.config import BindAddress
 from kproxy.faults import explain, survived
+from kproxy.report.protocol import Page, Protocol, Request, Response
 
 log = logs.get("http")
 
@@ -25,38 +24,12 @@ RETRY_SECONDS = 5.0
 """How long to wait before trying again to open a port: kube-proxy's interval."""
 _BACKLOG = 128
 _AT_ONCE = 4
-_IDLE_SECONDS = 30.0
 _STOP_SECONDS = 0.5
 """How long answers under way may take when the servers stop: all of kproxy is to end within a second."""
-
-_OWN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/proxyMode", "/configz", "/statusz", "/flagz"})
-"""Paths that may be told in the log and in metrics; any other may be anything."""
 
 T = TypeVar("T")
 
 
-class Request(NamedTuple):
-    """What a page may want to know of a request."""
-
-    path: str
-    port: int
-    """The local port it came in by."""
-    accept: str = ""
-    """The Accept header."""
-
-
-class Response(NamedTuple):
-    """An answer."""
-
-    status: int
-    body: str | bytes
-    content_type: str = "text/plain; charset=utf-8"
-    headers: Mapping[str, str] = {}
-    close: bool = False
-    """Whether to end the connection after it."""
-
-
-Page: TypeAlias = Callable[[Request], Response]
 Routes: TypeAlias = Mapping[str, Page]
 
 
@@ -117,7 +90,7 @@ class HttpServers:
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_survive)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
-        self._protocols: list[web.Server] = []
+        self._protocols: list[Protocol] = []
         self._listeners: set[asyncio.Server] = set()
 
     def start(self) -> None:
@@ -160,16 +133,16 @@ class HttpServers:
             log.warning("a port could not be opened; trying again", server=name, problem=error, seconds=retry_seconds)
             self.submit(self._keep_trying(name, bind, protocol, retry_seconds))
 
-    def protocol(self, page: Page, *, inline: bool) -> web.Server:
+    def protocol(self, page: Page, *, inline: bool) -> Protocol:
         """Return what speaks HTTP on the connections of any listener and answers all requests with ``page``.
 
         ``inline`` pages are asked on the loop itself and must answer at once; others get a thread.
         """
-        server = self.call(_make_server(page, inline=inline, most=self._most_clients))
-        self._protocols.append(server)
-        return server
+        made = Protocol(page, inline=inline, most=self._most_clients)
+        self._protocols.append(made)
+        return made
 
-    async def listen(self, protocol: web.Server, bind: BindAddress) -> asyncio.Server:
+    async def listen(self, protocol: Protocol, bind: BindAddress) -> asyncio.Server:
         """Listen at an address, with a protocol made before. To be awaited on the loop (see `submit`).
 
         Raises BindError.
@@ -195,11 +168,11 @@ class HttpServers:
         """Run a short coroutine on the loop and wait for its result."""
         return self.submit(work).result(10.0)
 
-    async def _open(self, name: str, bind: BindAddress, protocol: web.Server) -> None:
+    async def _open(self, name: str, bind: BindAddress, protocol: Protocol) -> None:
         await self.listen(protocol, bind)
         log.info("serving", server=name, address=bind)
 
-    async def _keep_trying(self, name: str, bind: BindAddress, protocol: web.Server, seconds: float) -> None:
+    async def _keep_trying(self, name: str, bind: BindAddress, protocol: Protocol, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
             try:
@@ -212,9 +185,7 @@ class HttpServers:
     async def _shut_down(self) -> None:
         for listener in list(self._listeners):
             self.close(listener)
-        for protocol in self._protocols:
-            protocol.pre_shutdown()  # ends idle connections, which the next step would wait for
-            await protocol.shutdown(_STOP_SECONDS)
+        await asyncio.gather(*(protocol.shut_down(_STOP_SECONDS) for protocol in self._protocols))
         current = asyncio.current_task()
         others = [task for task in asyncio.all_tasks() if task is not current]
         for task in others:
@@ -227,65 +198,6 @@ class HttpServers:
             self._loop.run_forever()
         finally:
             self._loop.close()
-
-
-async def _make_server(page: Page, *, inline: bool, most: int) -> web.Server:
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        if request.method not in ("GET", "HEAD"):
-            return _answer(Response(405, "only GET and HEAD\n", headers={"Allow": "GET, HEAD"}))
-        socket_name = request.transport.get_extra_info("sockname") if request.transport else None
-        port = socket_name[1] if socket_name else 0
-        asked = Request(request.path, port, request.headers.get("Accept", ""))
-        if inline:
-            return _answer(_ask(page, asked))
-        # Making the metrics of a large cluster takes a while, and health checks can't wait.
-        return _answer(await asyncio.get_running_loop().run_in_executor(None, _ask, page, asked))
-
-    return _Server(handle, most)
-
-
-def _ask(page: Page, request: Request) -> Response:
-    try:
-        return page(request)
-    except Exception as error:  # other pages are as well as before
-        part = f"page {request.path}" if request.path in _OWN_PATHS else "page"
-        survived(part, error, "Error handling request; all other pages are as before")
-        return Response(500, "kproxy failed to make this page; its log says why\n", close=True)
-
-
-class _Server(web.Server):
-    """Speaks HTTP on so many connections at a time at ``most``, and closes what comes beyond."""
-
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], most: int) -> None:
-        super().__init__(handler, access_log=None, keepalive_timeout=_IDLE_SECONDS)
-        self._most = most
-
-    def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
-        """Take up a connection."""
-        return super().__call__() if len(self.connections) < self._most else _Refusal()
-
-
-class _Refusal(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        log.routine("closed a connection at once, as there are too many", client=transport.get_extra_info("peername"))
-        transport.close()
-
-
-def _answer(response: Response) -> web.Response:
-    body = response.body.encode() if isinstance(response.body, str) else response.body
-    answer = web.Response(
-        status=response.status,
-        body=body,
-        headers={
-            "Content-Type": response.content_type,
-            "X-Content-Type-Options": "nosniff",
-            "Server": "kproxy",
-            **response.headers,
-        },
-    )
-    if response.close:
-        answer.force_close()
-    return answer
 
 
 def _survive(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:

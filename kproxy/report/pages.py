@@ -15,8 +15,9 @@ from kproxy.config import Config, ProxyMode, as_document
 from kproxy.config.flags import flag_values
 from kproxy.logs import mask
 from kproxy.report.health import HealthState, Verdict
-from kproxy.report.http import Page, Request, Response, Routes
+from kproxy.report.http import Routes
 from kproxy.report.metrics import CONTENT_TYPE, Metrics
+from kproxy.report.protocol import Page, Request, Response
 
 COMPONENT = "kproxy"
 EMULATED_VERSION = "1.36"

@@ -17,9 +17,10 @@ from kproxy.api.types import ObjectKey
 from kproxy.config import BindAddress, ProxyMode, load
 from kproxy.report.health import HealthState
 from kproxy.report.healthcheck import HealthCheck, HealthCheckFailure, HealthCheckServers
-from kproxy.report.http import BindError, HttpServers, Request, Response, Routes, open_socket
+from kproxy.report.http import BindError, HttpServers, Routes, open_socket
 from kproxy.report.metrics import Metrics
 from kproxy.report.pages import health_routes, metrics_routes
+from kproxy.report.protocol import Request, Response
 from kproxy.state.model import IPFamily
 
 WEB = ObjectKey("shop", "web")

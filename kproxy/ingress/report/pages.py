@@ -6,7 +6,8 @@ from collections.abc import Callable
 from kproxy.ingress.report.health import IngressHealth
 from kproxy.ingress.report.metrics import CONTENT_TYPE, IngressMetrics
 from kproxy.report.health import Verdict
-from kproxy.report.http import Page, Response, Routes
+from kproxy.report.http import Routes
+from kproxy.report.protocol import Page, Response
 
 _JSON = "application/json"
 
