@@ -16,9 +16,11 @@ rm -rf kubernetes/client/api kubernetes/client/apis
 rm -rf kubernetes/e2e_test
 find kubernetes \( -name '*_test.py' -o -name 'test_*.py' \) -delete
 
+# What that second client speaks HTTP with, and nobody else.
+rm -rf aiohttp aiohttp_retry aiohappyeyeballs aiosignal frozenlist multidict propcache yarl
+
 # Tests of others.
 rm -rf certifi/tests websocket/tests
-rm -f multidict/_testcapi.*.so
 # What compiled modules were made from.
 find . \( -name '*.c' -o -name '*.h' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.hash' \) -delete
 # Symbols of compiled modules, which only a debugger reads.
