@@ -31,6 +31,7 @@ tour_packages=(
     curl                  # asks over HTTP
     openssl               # makes the shop's certificate
     haproxy               # what kproxy ingress drives
+    socat                 # asks HAProxy what it was told
 )
 test_packages=(
     "${tour_packages[@]}"

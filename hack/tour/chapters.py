@@ -45,6 +45,7 @@ CHAPTERS = (
     Chapter(3, "pod", "A pod", ("pause", "cni")),
     Chapter(4, "service", "A Service", ("services", "kproxy")),
     Chapter(5, "name", "A name", ("dns",)),
+    Chapter(6, "host", "A host and a path", ("ingress", "http", "path")),
 )
 
 

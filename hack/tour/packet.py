@@ -78,6 +78,7 @@ def request(guide: Guide, _: Any) -> None:
             http://shop.example.com/order""")
     guide.claim_that(answer.startswith("I am order-1\n"), "the pod order-1 answered", answer, "I am order-1")
     there(guide, hops)
+    tables(guide)
     at_haproxy(guide, hops)
     back(guide, hops)
 
@@ -102,12 +103,32 @@ def there(guide: Guide, hops: dict[str, Background]) -> None:
     guide.claim_that(entry in flows(entries), "conntrack has both names of the connection", flows(entries), entry)
 
 
+def tables(guide: Guide) -> None:
+    guide.step(
+        "What HAProxy was told",
+        """HAProxy ends the client's connection and reads the request. Of Kubernetes it knows nothing; it has tables,
+        which kproxy wrote and changes while it runs, through this socket. The host leads to a word, the word and the
+        path to a backend: by the table of exact paths first, else by the longest prefix. A backend is a list of
+        pods.""",
+    )
+    output = guide.run("""\
+        ask() { echo "$*" | socat - /run/kproxy-ingress/worker.sock |
+                    sed -n 's/^0x[0-9a-f]* //p'; }
+        ask show map maps/$(cd /run/kproxy-ingress/current/maps; ls | grep f80)
+        ask show map maps/exact""")
+    found = dict(line.split() for line in output.splitlines())
+    backend = found.get(found.get("shop.example.com", "") + "/order", "")
+    servers = guide.run(f"""\
+        echo show servers conn {backend} |
+            socat - /run/kproxy-ingress/worker.sock | grep -o '{backend}/[^ ]*'""")
+    guide.claim("shop.example.com and /order lead to the one pod of order", servers.split(), [f"{backend}/{POD}:8080"])
+
+
 def at_haproxy(guide: Guide, hops: dict[str, Background]) -> None:
     guide.step(
-        "In the ingress' pod: a new connection",
-        """HAProxy ends the client's connection, reads the request, and finds by host and path that Service shop/order
-        is meant. It knows the Service's pods, so it connects to one of them, straight: there is no ClusterIP in this
-        packet, and no rule for it. Node-a has a route to the pods of node-b.""",
+        "From the ingress' pod: a new connection",
+        """HAProxy connects to the pod, straight: there is no ClusterIP in this packet, and no rule for it. Node-a has
+        a route to the pods of node-b.""",
     )
     source, target = seen(guide, hops, "pod-order-1", f" > {POD}.8080:")
     way = guide.run(f"ip -n node-a route get {POD}", show=lambda text: text.splitlines()[:1])

@@ -12,7 +12,7 @@ from tests.tour.kit import spoiled, tour
 pytestmark = pytest.mark.kernel
 
 COLUMNS = 80
-CLAIMS = {"wires": 15, "docker0": 16, "pod": 24, "service": 22, "name": 26}
+CLAIMS = {"wires": 15, "docker0": 16, "pod": 24, "service": 22, "name": 26, "host": 25}
 """How many there are in each chapter: none may get lost."""
 NAMES = [chapter.name for chapter in CHAPTERS]
 
@@ -42,6 +42,7 @@ def test_all_that_a_chapter_tells_is_seen(chapter: Chapter) -> None:
         ("pod", "ip", "'netns attach item'", "exit 1", "chapter 3: ip netns attach item"),
         ("service", "sort", "", "sed s/item-3/item-1/ | exec /usr/bin/sort; exit 0", "✗ each pod got its fair share"),
         ("name", "dig", "nothing.shop", "echo ';; status: NOERROR'; exit 0", "✗ there is no Service `nothing`"),
+        ("host", "openssl", "", "exec /usr/bin/openssl ${@/DNS:shop/DNS:other}; exit 0", "chapter 6: waited 10 s for"),
         ("docker0", "conntrack", "-L", "echo src=1.2.3.4 dst=1.2.3.5", "✗ before, conntrack had no entry"),
     ],
 )  # fmt: skip

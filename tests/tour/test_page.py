@@ -10,6 +10,14 @@ from hack.tour.guide import Ran, Told
 SVG = "{http://www.w3.org/2000/svg}"
 
 
+@pytest.mark.kernel
+def test_page_and_picture_are_what_is_seen_today() -> None:
+    """If not: python -m hack.tour.page, and look at the difference."""
+    told = page.record()
+    assert page.PAGE.read_text() == page.markdown(told)
+    assert page.PICTURE.read_text() == picture.svg(page.packets(told))
+
+
 TOLD = [
     Told("One", "Why it is so.", [Ran("a \\\n    b", "x\ny", 0), Ran("c", "", 0), "✓ it is so", Ran("", "z", 0)]),
 ]
