@@ -131,10 +131,10 @@ def explained(guide: Guide, _: Shop) -> None:
 
 
 def without_rules(text: str) -> list[str]:
-    """What explain says, without the list of rules."""
-    lines = text.rstrip().splitlines()
-    start = next((number for number, line in enumerate(lines) if line.startswith("Rules on its way")), len(lines))
-    return [*lines[:start], *lines[start:][-1:]]
+    """What explain says, without the connections that there are and the list of rules."""
+    decision, _, rest = text.partition("Connections that conntrack holds")
+    decision, _, rules = decision.partition("Rules on its way")
+    return [*decision.rstrip().splitlines(), "", *(rest or rules).splitlines()[-1:]]
 
 
 def in_turn(guide: Guide, _: Shop) -> None:
