@@ -27,6 +27,7 @@ from kproxy.config.schema import (
 )
 from kproxy.config.values import parse_cidr, split_list, with_port
 from kproxy.plan.settings import PRIMARY
+from kproxy.state.model import LoadBalancing
 from kproxy.wording import quote
 
 S = TypeVar("S", bound=Section)
@@ -208,14 +209,10 @@ def _without_ipvs(draft: Draft) -> Draft:
     proxy = msgspec.structs.replace(
         draft.proxy, mode=ProxyMode.AUTO, ipvs=msgspec.structs.replace(draft.proxy.ipvs, scheduler="")
     )
-    in_turn = scheduler in ("", "rr")
-    if not in_turn:
+    if scheduler not in ("", "rr"):
         lines += _lines(draft, [("ipvs.scheduler", f"kproxy has none called {quote(scheduler)}; {_SPREAD}")])
-    elif _LOAD_BALANCING not in fields_of(KproxyConfiguration):
-        lines += _lines(draft, [("ipvs.scheduler", f"kproxy does not take endpoints in turn; {_SPREAD}")])
-    elif _LOAD_BALANCING not in draft.origins:
-        in_words = field_type(_LOAD_BALANCING)("round-robin")
-        draft = with_field(draft, _LOAD_BALANCING, in_words, "mode ipvs")
+    elif _LOAD_BALANCING not in draft.origins:  # ipvs takes endpoints in turn, unless it is told otherwise
+        draft = with_field(draft, _LOAD_BALANCING, LoadBalancing.ROUND_ROBIN, "mode ipvs")
     return msgspec.structs.replace(draft, proxy=proxy).with_warnings(lines)
 
 

@@ -426,12 +426,17 @@ def test_mode_ipvs_is_taken_as_auto_and_its_scheduler_for_the_nearest(scheduler:
     assert config.mode is ProxyMode.AUTO
     assert config.warnings[0] == "f:3: mode: kproxy has no mode ipvs; taken as auto"
     told = [line for line in config.warnings if "ipvs.scheduler" in line]
-    in_turn = getattr(config.kproxy, "load_balancing", None)
-    if scheduler in ("", "rr") and in_turn is not None:
-        assert in_turn == "round-robin"
+    if scheduler in ("", "rr"):
+        assert config.kproxy.load_balancing == "round-robin"
         assert told == []
     else:
-        assert "at random" in told[0]
+        assert config.kproxy.load_balancing == "random"
+        assert f"kproxy has none called '{scheduler}'; each new connection goes to an endpoint at random" in told[0]
+
+
+def test_what_is_said_of_load_balancing_wins_over_ipvs() -> None:
+    config = parse_config(f"{HEAD}mode: ipvs\n---\n{OWN_HEAD}loadBalancing: random\n", "f")
+    assert config.kproxy.load_balancing == "random"
 
 
 LEFT = "left aside: kube-proxy reads a file's first document only, and kproxy that and a KproxyConfiguration"
