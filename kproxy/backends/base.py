@@ -1,7 +1,7 @@
 """What the proxier asks of a backend, whichever it is."""
 
 from collections.abc import Mapping, Sequence, Set
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -34,6 +34,15 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
     refused: Sequence[Refused] = ()
 
 
+class LocalhostCounts(NamedTuple):
+    """Connections to node ports at localhost, told by what is counted: they are the first less the second."""
+
+    asked: int
+    """All connections there that came as far as the node ports."""
+    left: int
+    """Those of them that were for no node port."""
+
+
 class Counts(msgspec.Struct, frozen=True):
     """New connections since the rules that count them were first written, as far as this backend's rules tell."""
 
@@ -44,6 +53,8 @@ class Counts(msgspec.Struct, frozen=True):
     dropped: Mapping[ServicePortName, int]
     invalid_dropped: int | None = None
     """Packets dropped because conntrack could not place them; None where no rule does so."""
+    localhost: LocalhostCounts | None = None
+    """None where node ports don't answer at localhost."""
 
 
 class Backend(Protocol):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from kproxy import __version__, logs
 from kproxy.api.access import AccessError, AccessOptions
 from kproxy.api.client import ApiClient
@@ -124,7 +126,8 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         metrics.watch_statuses(lambda: source.statuses)
         health.watch_statuses(lambda: source.statuses)
         servers = stack.enter_context(_http(config, health, metrics, events, started))
-        facts, planning = _facts(config), proxy_settings(config)
+        facts = _facts(config)
+        planning = msgspec.structs.replace(proxy_settings(config), count_localhost=True)
         viewer = NodeViewer(facts, planning, from_api=client is not None)
         checks = HealthCheckServers(
             servers,

@@ -161,6 +161,8 @@ class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
     """The node's addresses that answer at node ports; None means every address the node has."""
     localhost_node_ports: bool = False
     """Whether node ports also answer at 127.0.0.0/8 (IPv4 only)."""
+    count_localhost: bool = False
+    """Whether to count the connections to them there."""
     drop_invalid: bool = True
     """Drop packets conntrack can't place, lest the node answers a client with a RST (see the compilers)."""
     service_cidrs: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ def plan_node(family: IPFamily, node: NodeFacts, settings: ProxySettings) -> Nod
         local_traffic=_local_traffic(family, node, settings),
         node_port_ips=None if _ALL[family] in addresses else _matching_ips(family, addresses, node, localhost),
         localhost_node_ports=localhost,
+        count_localhost=localhost and settings.count_localhost,
         drop_invalid=not node.tcp_be_liberal,
         service_cidrs=tuple(cidr for cidr in node.service_cidrs if parse_cidr(cidr)[0] is family),
     )

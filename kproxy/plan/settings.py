@@ -27,6 +27,8 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True):
     masquerade_all: bool = False
     masquerade_bit: int = 14
     localhost_node_ports: bool = True
+    count_localhost: bool = False
+    """Whether connections to node ports at localhost are to be counted apart, for a metric; no packet can tell."""
     detect_local_mode: DetectLocalMode = DetectLocalMode.CLUSTER_CIDR
     cluster_cidrs: Mapping[IPFamily, str] = {}
     bridge_interface: str = ""

@@ -30,7 +30,7 @@ _PACKET_FAMILIES = (
     ),
     (
         "kubeproxy_iptables_localhost_nodeports_accepted_packets_total",
-        "Packets (connections, mostly) to node ports of 127.0.0.1",
+        "Connections to node ports of 127.0.0.1, which there are in mode iptables alone",
         "localhost_accepted",
     ),
 )

@@ -25,6 +25,9 @@ EndpointKey: TypeAlias = tuple[ServicePortName, str]
 """An endpoint as a metric names it: the service port it belongs to, and ``ip:port``."""
 
 
+_ASKED, _LEFT = "localhost_asked", "localhost_left"
+
+
 class Reading(NamedTuple):
     """What the rules of one family count at some moment.
 
@@ -143,6 +146,7 @@ class ConnectionCounters:
         self._max_services = max_services
         self._max_endpoints = max_endpoints
         self._families = {family: _Family() for family in IPFamily}
+        self._accepted = 0
 
     def fold(self, reading: Reading) -> None:
         """Take in a reading. Where a family could not be read, leave it out: nothing is lost but time."""
@@ -159,6 +163,8 @@ class ConnectionCounters:
         family.endpoints.keep(lambda key: key[0] in live)
         family.endpoints.shrink(2 * self._max_endpoints)
         singles = {"invalid_dropped": reading.counts.invalid_dropped, "localhost_accepted": reading.localhost_accepted}
+        if (localhost := reading.counts.localhost) is not None:
+            singles |= {_ASKED: localhost.asked, _LEFT: localhost.left}
         family.packets.read((name, value) for name, value in singles.items() if value is not None)
 
     @property
@@ -194,6 +200,13 @@ class ConnectionCounters:
 
     def packets(self, name: str) -> int | None:
         """Return the total of ``invalid_dropped`` or ``localhost_accepted``; None where nothing ever counted it."""
+        if name == "localhost_accepted" and (asked := self._total(_ASKED)) is not None:
+            # The two are not read at the very same moment, and no total may ever fall.
+            self._accepted = max(self._accepted, asked - (self._total(_LEFT) or 0))
+            return self._accepted
+        return self._total(name)
+
+    def _total(self, name: str) -> int | None:
         found = [family.packets.totals.get(name) for family in self._families.values()]
         totals = [total for total in found if total is not None]
         return sum(totals) if totals else None

@@ -7,7 +7,13 @@ and touches its chains and its entries in the shared lists. Compiling from scrat
 from collections.abc import Iterator, Mapping
 
 from kproxy.backends.iptables.compile.lists import LARGE_CLUSTER_ENDPOINTS, PLACES, Layout, SharedList
-from kproxy.backends.iptables.compile.node import filter_chains, nat_chains, node_port_jumps
+from kproxy.backends.iptables.compile.node import (
+    LOCALHOST_LEFT,
+    count_localhost,
+    filter_chains,
+    nat_chains,
+    node_port_jumps,
+)
 from kproxy.backends.iptables.compile.service import ServiceRules, compile_service
 from kproxy.backends.iptables.compile.tree import DispatchTree, Item, LinearList, ListBuilder, item_of
 from kproxy.backends.iptables.rules.diff import ChainChange, RuleSetChange
@@ -110,6 +116,8 @@ class Compiler:
         rules = tuple(rule for root in together for rule in root)
         if shared is SharedList.NAT_SERVICES:
             rules += node_port_jumps(self._node, self.layout)
+        elif shared is SharedList.NAT_NODE_PORTS and self._node.count_localhost:
+            rules += (count_localhost(LOCALHOST_LEFT),)
         recorder.set(table, chain, rules)
 
 

@@ -6,12 +6,14 @@ the number of connections the endpoint was given. Nothing is added to the rules 
 
 from collections.abc import Mapping
 
-from kproxy.backends.base import Counts
+from kproxy.backends.base import Counts, LocalhostCounts
+from kproxy.backends.iptables.compile.node import LOCALHOST_ASKED, LOCALHOST_LEFT
 from kproxy.backends.iptables.compile.service import ServiceRules
 from kproxy.backends.iptables.rules import names
 from kproxy.backends.iptables.rules.ruleset import (
     Chain,
     ChainCounters,
+    Comment,
     ConnectionState,
     DestinationNat,
     Drop,
@@ -54,7 +56,8 @@ def count_connections(
             owner = refusals.get(rule)
             if owner is not None:
                 (rejected if isinstance(rule.target, Reject) else dropped)[owner] += packets
-    return Counts(connections, endpoints, rejected, dropped, _invalid(ruleset, counters[TableName.FILTER]))
+    invalid, localhost = _invalid(ruleset, counters[TableName.FILTER]), _localhost(ruleset, counters[TableName.NAT])
+    return Counts(connections, endpoints, rejected, dropped, invalid, localhost)
 
 
 def _paired(rules: Chain, counters: ChainCounters, chain: str) -> list[tuple[Rule, int]]:
@@ -70,3 +73,24 @@ def _invalid(ruleset: RuleSet, counters: ChainCounters) -> int | None:
     invalid = State(ConnectionState.INVALID)
     pairs = _paired(ruleset.filter.chains[names.FORWARD], counters, names.FORWARD)
     return next((packets for rule, packets in pairs if invalid in rule.matches), None)
+
+
+def _localhost(ruleset: RuleSet, counters: ChainCounters) -> LocalhostCounts | None:
+    """Return what came to the node ports by localhost and what they left; None where that is not counted just now."""
+    asked = _counted(ruleset, counters, names.SERVICES, LOCALHOST_ASKED)
+    left = _counted(ruleset, counters, names.NODE_PORTS, LOCALHOST_LEFT)
+    return LocalhostCounts(asked, left) if asked is not None and left is not None else None
+
+
+def _counted(ruleset: RuleSet, counters: ChainCounters, chain: str, what: str) -> int | None:
+    """Add up what the rules have counted that only count, for this purpose; they stand at the end of the chain."""
+    rules, found = ruleset.nat.chains[chain], counters.get(chain, [])
+    if len(rules) != len(found):
+        return None
+    comment, total = Comment(what), None
+    for rule, (packets, _) in zip(reversed(rules), reversed(found), strict=True):
+        if rule.target is None and comment in rule.matches:
+            total = (total or 0) + packets
+        elif total is not None or (rule.protocol is not None):
+            break
+    return total

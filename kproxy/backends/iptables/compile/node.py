@@ -73,16 +73,33 @@ def _forward_rules(node: NodePlan) -> Iterator[Rule]:
     yield Rule(target=Accept(), matches=(Comment("kubernetes forwarding conntrack rule"), known))
 
 
+# kube-proxy counts what node ports accept at localhost by a second rule for each node port, with a counter of nfacct.
+# Here two rules are enough: what comes to the node ports by such an address, less what none of them has taken.
+LOCALHOST_ASKED = "localhost_nps_accepted_pkts, and what is for no node port"
+LOCALHOST_LEFT = "not among localhost_nps_accepted_pkts: for no node port"
+_LOCALHOST = Prefix("127.0.0.0/8")
+
+
+def count_localhost(what: str, destination: Prefix = _LOCALHOST) -> Rule:
+    """Return a rule that does nothing but count."""
+    return Rule(target=None, destination=destination, matches=(Comment(what),))
+
+
 def node_port_jumps(node: NodePlan, layout: Layout) -> Chain:
     """Return the last rules of nat's KUBE-SERVICES: whatever is for the node itself may be for a node port."""
     comment = (Comment(_NODE_PORTS_LAST),) if layout is Layout.CLASSIC else ()
     jump = Jump(names.NODE_PORTS)
     bits = 32 if node.family is IPFamily.IPV4 else 128
     if node.node_port_ips is not None:
-        return tuple(
-            Rule(target=jump, destination=Prefix(f"{ip}/{bits}"), matches=comment) for ip in node.node_port_ips
+        hosts = [Prefix(f"{ip}/{bits}") for ip in node.node_port_ips]
+        counted = [host for host in hosts if host.cidr.startswith("127.")] if node.count_localhost else ()
+        return (
+            *(count_localhost(LOCALHOST_ASKED, host) for host in counted),
+            *(Rule(target=jump, destination=host, matches=comment) for host in hosts),
         )
+    counting = (count_localhost(LOCALHOST_ASKED, _LOCALHOST),) if node.count_localhost else ()
     return (
+        *counting,
         Rule(
             target=jump,
             destination=None if node.localhost_node_ports else _not_localhost(node.family),
