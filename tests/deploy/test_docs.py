@@ -9,7 +9,7 @@ from kproxy.config.flags import FLAGS, IGNORED_FLAGS
 from tests.kit.deploy import DEPLOY, documents
 from tests.kit.docs import DOCS, PARTS, up_to_date
 
-PAGES = sorted([*DEPLOY.rglob("*.md"), DEPLOY.parent / "README.md"])
+PAGES = sorted([*DEPLOY.rglob("*.md"), DEPLOY.parent / "README.md", DEPLOY.parent / "hack" / "README.md"])
 TEXT = {path: path.read_text() for path in PAGES}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(DEPLOY.parent)))
@@ -17,7 +17,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.rel
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
 def test_what_is_made_from_the_code_is_up_to_date(page: Path) -> None:
-    assert up_to_date(TEXT[page]) == TEXT[page], "run: python -m tests.docskit"
+    assert up_to_date(TEXT[page]) == TEXT[page], "run: python -m tests.kit.docs"
 
 
 def test_everything_that_can_be_made_from_the_code_stands_on_some_page() -> None:
@@ -49,8 +49,8 @@ def test_files_that_are_named_are_there(page: Path) -> None:
         assert (DEPLOY.parent / name).exists() or (DEPLOY / name).exists(), name
 
 
-OTHERS = ("fast", "from")
-"""Options of hack/test.sh and of kproxy explain."""
+OTHERS = ("fast", "from", "version")
+"""Options of hack/test.sh, of kproxy explain and of kproxy alone."""
 
 
 @each_page
