@@ -86,6 +86,7 @@ def test_libraries_are_heard_at_warning_level_only() -> None:
     library.debug("Authorization: Bearer hunter2")
     library.info("hello")
     library.warning("Retrying after %s", "reset")
+    library.warning("Connection pool is full, discarding connection: %s. Connection pool size: %s", "h", 1)
     assert [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()] == [
         "warning urllib3.connectionpool: Retrying after reset"
     ]

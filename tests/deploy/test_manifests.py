@@ -151,6 +151,8 @@ def test_probes_and_ports_are_those_that_kproxy_serves(overlay: str, tmp_path: P
     assert paths == {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
     assert set(paths.values()) <= pages.keys()
     assert {container[name]["httpGet"]["port"] for name in paths} == {"healthz"}
+    # Asked before it can answer, it would have a Warning event at every start.
+    assert container["startupProbe"]["initialDelaySeconds"] >= 3
 
 
 @each_overlay
