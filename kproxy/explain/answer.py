@@ -150,13 +150,19 @@ class _Explanation:
             reason=decision.reason,
             masquerade=self._masquerade(),
             masquerade_reason=self._masquerade_reason(),
-            balancing="at random" if decision.verdict is Verdict.FORWARD else None,
+            balancing=self._balancing(),
             affinity_seconds=met.service.affinity_seconds if met else 0,
             endpoints=tuple(self._endpoints(met.service)) if met else (),
             near=near_address(self.view, self.to, self.protocol) if met is None else (),
             notes=tuple(self.notes),
         )
         return self._with_kernel(answer)
+
+    def _balancing(self) -> str | None:
+        decision = self.decision
+        if decision.verdict is not Verdict.FORWARD:
+            return None
+        return "in turn" if decision.route is not None and decision.route.in_turn else "at random"
 
     def _losers(self) -> Iterator[str]:
         """Name those who want the same address and port, and do not get it."""

@@ -184,6 +184,12 @@ def test_a_name_means_its_port_s_protocol(tmp_path: Path) -> None:
     assert answer(told, "shop/dns").notes == ("shop/dns has other ports, too: dns-tcp (53/TCP)",)
 
 
+def test_endpoints_in_turn(tmp_path: Path) -> None:
+    told = shop(tmp_path, annotations={"kproxy.dev/load-balancing": "round-robin"})
+    assert answer(told, "shop/web").balancing == "in turn"
+    assert answer(shop(tmp_path), "shop/web").balancing == "at random"
+
+
 # --- near misses -----------------------------------------------------------------------------------------------------
 
 

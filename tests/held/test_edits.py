@@ -46,7 +46,7 @@ def test_all_is_as_planned_before_anybody_edits(
 ) -> None:
     node = Node(engine, family)
     request.addfinalizer(node.close)
-    for text in ("shop/web", "shop/empty", "shop/sticky", ":30080"):
+    for text in ("shop/web", "shop/empty", "shop/sticky", "shop/turning", ":30080"):
         for sender in ("pod", "node", "outside"):
             found = node.explain(text, sender=sender)
             assert (found.kernel, found.differences, found.doubts) == (AS_PLANNED, (), ()), (text, sender)

@@ -34,8 +34,11 @@ def view_of(
     return View(planner.plan, tracker, facts, addresses, planner.losses, mode)
 
 
+_IN_TURN = {"turning": {"kproxy.dev/load-balancing": "round-robin"}}
+
+
 def shop_view(family: IPFamily, mode: str = "iptables") -> View:
-    """A shop: web with three endpoints and a node port, sticky with affinity, empty with nothing behind it."""
+    """A shop: web with three endpoints and a node port, sticky with affinity, turning in turn, and empty."""
     six = family is IPFamily.IPV6
 
     def ip(v4: str, v6: str) -> str:
@@ -46,6 +49,7 @@ def shop_view(family: IPFamily, mode: str = "iptables") -> View:
                 "ports": [{"name": "http", "port": 80, "nodePort": 30080}]},
         "sticky": {"clusterIP": ip("10.96.0.81", "fd00:96::81"), "sessionAffinity": "ClientIP",
                    "ports": [{"name": "http", "port": 80}]},
+        "turning": {"clusterIP": ip("10.96.0.83", "fd00:96::83"), "ports": [{"name": "http", "port": 80}]},
         "empty": {"clusterIP": ip("10.96.0.82", "fd00:96::82"), "ports": [{"name": "http", "port": 80}]},
     }  # fmt: skip
     pods = [ip("10.244.0.11", "fd00:244::11"), ip("10.244.0.12", "fd00:244::12"), ip("10.244.1.13", "fd00:244:0:1::13")]
@@ -54,7 +58,10 @@ def shop_view(family: IPFamily, mode: str = "iptables") -> View:
         for number, pod in enumerate(pods)
     ]
     manifests: list[tuple[Kind, dict[str, Any]]] = [
-        (Kind.SERVICE, {"metadata": {"name": name, "namespace": "shop"}, "spec": spec})
+        (
+            Kind.SERVICE,
+            {"metadata": {"name": name, "namespace": "shop", "annotations": _IN_TURN.get(name)}, "spec": spec},
+        )
         for name, spec in services.items()
     ]
     manifests += [
@@ -71,7 +78,7 @@ def shop_view(family: IPFamily, mode: str = "iptables") -> View:
                 "endpoints": endpoints,
             },
         )
-        for name in ("web", "sticky")
+        for name in ("web", "sticky", "turning")
     ]
     objects: dict[ObjectKind, dict[ObjectKey, ApiObject]] = {}
     for kind, manifest in manifests:

@@ -39,6 +39,7 @@ from kproxy.backends.iptables.rules.ruleset import (
     State,
     Strange,
     TargetTerm,
+    Turn,
     Unjudged,
 )
 from kproxy.state.model import IPFamily, Protocol
@@ -240,7 +241,7 @@ def _mark(reader: _Reader, option: _Option) -> Iterator[Match]:
 
 def _mode(reader: _Reader, option: _Option) -> Iterator[Match]:
     del reader
-    if option.value != "random":
+    if option.value not in ("random", "nth"):
         yield Unjudged(option.text)
 
 
@@ -248,6 +249,17 @@ def _probability(reader: _Reader, option: _Option) -> Iterator[Match]:
     del reader
     threshold = round(float(option.value) * Random.ONE)
     yield Random(Random.ONE - threshold if option.inverted else threshold)
+
+
+def _every(reader: _Reader, option: _Option) -> Iterator[Match]:
+    del reader
+    yield Unjudged(option.text) if option.inverted else Turn(int(option.value))
+
+
+def _nothing(reader: _Reader, option: _Option) -> Iterator[Match]:
+    """Leave out what says nothing of many connections: where a turn begins."""
+    del reader, option
+    return iter(())
 
 
 _MATCHES: Mapping[str, Callable[[_Reader, _Option], Iterator[Match]]] = {
@@ -259,6 +271,8 @@ _MATCHES: Mapping[str, Callable[[_Reader, _Option], Iterator[Match]]] = {
     "--mark": _mark,
     "--mode": _mode,
     "--probability": _probability,
+    "--every": _every,
+    "--packet": _nothing,
     "--dport": _Reader.ports,
     "--dports": _Reader.ports,
     "--ports": _Reader.ports,

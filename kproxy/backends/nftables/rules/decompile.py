@@ -42,6 +42,7 @@ from kproxy.backends.nftables.rules.ruleset import (
     Term,
     ToPrefixes,
     Translated,
+    Turn,
     Unjudged,
     Verdict,
 )
@@ -306,8 +307,9 @@ def _immediate(program: _Program, its: Attributes) -> Iterator[Term]:
 def _cmp(program: _Program, its: Attributes) -> Iterator[Term]:
     symbol, operation, value = program.get(_number(its, 1)), _number(its, 2), _value(program, its[3])
     if isinstance(symbol, Number):
-        if operation == _EQUAL and symbol.below and not symbol.in_turn:
-            yield Chance(symbol.below)
+        if operation == _EQUAL and symbol.below:
+            # Where a turn is now says nothing of many connections.
+            yield Turn(symbol.below) if symbol.in_turn else Chance(symbol.below)
             return
         raise _StrangeError("numgen")
     if not isinstance(symbol, Field):

@@ -39,6 +39,7 @@ from kproxy.backends.iptables.rules.ruleset import (
     State,
     Strange,
     TargetTerm,
+    Turn,
     Unjudged,
 )
 from kproxy.state.model import IPFamily, Protocol
@@ -233,8 +234,8 @@ def _mark(info: bytes) -> list[Match]:
 
 def _statistic(info: bytes) -> list[Match]:
     mode, flags, threshold = struct.unpack_from("=HHI", info)
-    if mode:
-        return [Unjudged("-m statistic --mode nth")]
+    if mode:  # nth: where the turn is now says nothing of many connections
+        return [Unjudged("-m statistic ! --mode nth")] if flags & 1 else [Turn(threshold + 1)]
     return [Random(Random.ONE - threshold if flags & 1 else threshold)]
 
 
