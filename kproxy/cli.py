@@ -31,10 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if arguments is None else arguments)
     if args and args[0].startswith("-") and args[0] not in ("-h", "--help", "--version"):
         args.insert(0, "run")
-    if args[:1] == ["ingress"]:  # a program of its own, which nothing of this one imports
-        from kproxy.ingress import cli as ingress
-
-        return ingress.main(args[1:])
+    other = _second_program(args)
+    if other is not None:
+        return other
     parser = _parser()
     if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
         parser.error(f"unknown command {quote(args[0])}{nearest(args[0], _COMMANDS)}")
@@ -57,6 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # somebody closed our output early, as `head` does
         sys.stderr.close()
         return OK
+
+
+def _second_program(args: Sequence[str]) -> int | None:
+    """Run what is about HTTP, by a program of its own that nothing of this one imports; None if nothing is."""
+    url = args[:1] == ["explain"] and any(word.startswith(("http://", "https://")) for word in args)
+    if args[:1] != ["ingress"] and not url:
+        return None
+    from kproxy.ingress import cli as ingress
+
+    return ingress.explain(args[1:]) if url else ingress.main(args[1:])
 
 
 def _dispatch(options: argparse.Namespace, config: Config) -> int:
@@ -119,7 +128,7 @@ def _parser() -> ArgumentParser:
         description="Say what becomes of a connection to DESTINATION, and why: by the objects in files, or by what the "
         "kproxy that runs on this node knows and the kernel holds.",
         epilog="Exit code: 0 where it is forwarded, 3 where it is refused or dropped, 4 where no Service is meant, "
-        "2 for wrong use.",
+        "2 for wrong use. Of http://HOST/PATH, kproxy ingress is asked: see kproxy explain http:// --help.",
     )
     diff = commands.add_parser(
         "diff",

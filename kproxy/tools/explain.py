@@ -39,9 +39,10 @@ class Explained(NamedTuple):
 
 def question_of(request: ExplainRequest) -> Question:
     """Return what is asked. Raises QuestionError."""
-    # The place where `kproxy ingress` will explain requests to a host and a path.
     if request.destination.startswith(("http://", "https://")):
-        raise QuestionError(f"{request.destination}: URLs are not explained yet; give the address or the Service")
+        raise QuestionError(
+            f"{request.destination}: URLs are what kproxy ingress serves; give the address or the Service"
+        )
     return ask(request.destination, sender=request.sender, protocol=request.protocol, family=request.family)
 
 

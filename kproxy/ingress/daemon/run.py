@@ -23,6 +23,7 @@ from kproxy.api.manifests import ManifestError
 from kproxy.api.sink import Source
 from kproxy.config import ConfigError
 from kproxy.config.watch import ConfigWatch
+from kproxy.daemon.door import open_door
 from kproxy.daemon.signals import Signals
 from kproxy.faults import survived, watch_threads
 from kproxy.ingress.api.kinds import IngressKind
@@ -32,9 +33,11 @@ from kproxy.ingress.daemon.accesslog import access_log
 from kproxy.ingress.daemon.loop import Facts, Loop
 from kproxy.ingress.daemon.objects import ObjectReporter, status_writer
 from kproxy.ingress.daemon.traffic import TrafficReader
+from kproxy.ingress.explain.reply import DOOR, replier
 from kproxy.ingress.haproxy.control.files import Generations
 from kproxy.ingress.haproxy.engine import Engine
 from kproxy.ingress.haproxy.errors import EngineError
+from kproxy.ingress.plan.model import Plan
 from kproxy.ingress.plan.planner import HttpPlanner
 from kproxy.ingress.report.health import IngressHealth
 from kproxy.ingress.report.metrics import IngressMetrics
@@ -141,6 +144,7 @@ class _Program:
                 self._source if isinstance(self._source, IngressSource) else None,
                 Facts() if self._settings.in_cluster else Facts(lambda: frozenset(interfaces.addresses())),
             )
+            stack.enter_context(open_door(Path(self._written.state_dir) / DOOR, replier(self._planned)))
             watch = ConfigWatch(self._settings, read, self._loop.stop)
             with signals.steering(self), watch.running():
                 self._loop.run()
@@ -148,6 +152,10 @@ class _Program:
                     self._stand_by(self._written.timeouts.shutdown_delay)
                     self._drain()
             return watch.new
+
+    def _planned(self) -> Plan | None:
+        planned = self._loop.planned if self._loop is not None else None
+        return planned.plan if planned is not None else None
 
     def _stand_by(self, seconds: float) -> None:
         """Go on serving for a while, until others know that this replica goes."""

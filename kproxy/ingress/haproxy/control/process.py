@@ -119,8 +119,13 @@ class Master:
         return self._await_worker(old_worker)
 
     def stop(self, grace_s: float) -> None:
-        """End HAProxy: let it finish its requests for some time, then not."""
-        for number, wait_s in ((signal.SIGUSR1, grace_s), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        """End HAProxy: let it finish its requests for some time, then not.
+
+        A master that has only just started may miss a signal, so the first one is sent again.
+        """
+        first = min(1.0, grace_s)
+        soft = ((signal.SIGUSR1, first), (signal.SIGUSR1, grace_s - first))
+        for number, wait_s in (*soft, (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
             pid = self.pid
             if pid is None:
                 return

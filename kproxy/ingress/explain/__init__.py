@@ -1,0 +1,4 @@
+"""What becomes of one HTTP request, and why: the answer behind ``kproxy explain http://HOST/PATH``. Pure.
+
+``question`` reads a URL, ``answer`` walks the plan with it, ``model`` is the document that comes out.
+"""
