@@ -40,9 +40,7 @@ class Explained(NamedTuple):
 def question_of(request: ExplainRequest) -> Question:
     """Return what is asked. Raises QuestionError."""
     if request.destination.startswith(("http://", "https://")):
-        raise QuestionError(
-            f"{request.destination}: URLs are what kproxy ingress serves; give the address or the Service"
-        )
+        raise QuestionError(f"{request.destination}: URLs are for kproxy ingress; give the address or the Service")
     return ask(request.destination, sender=request.sender, protocol=request.protocol, family=request.family)
 
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _CONTROLLER = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9/._~%!$&'()*+,;=:-]+")
-_STATE_DIR = re.compile(r"/[A-Za-z0-9/._-]{1,60}")
+_STATE_DIR = re.compile(r"/[A-Za-z0-9/._-]{1,80}")
 _MOST_MS = 24 * 86_400_000
 """The longest time that HAProxy can count is 24.8 days."""
 
@@ -185,7 +185,7 @@ def _controller(text: str) -> str:
 def _state_dir(text: str) -> str:
     if not _STATE_DIR.fullmatch(text):
         raise ValueError(
-            f"{quote(text)} is not an absolute path of at most 60 letters, digits, dashes, dots and underscores"
+            f"{quote(text)} is not an absolute path of at most 80 letters, digits, dashes, dots and underscores"
         )
     return text.rstrip("/")
 

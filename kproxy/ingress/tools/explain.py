@@ -123,7 +123,8 @@ def _choice_lines(choice: Choice) -> Iterator[str]:
         yield f"  {share} of it leads to no valid backend: {choice.status}"
         return
     spoken = "" if choice.protocol == "http" else f" ({choice.protocol})"
-    yield one_line(f"  {share} of it to Service {choice.service.removesuffix(':0')}{spoken}")
+    service = choice.service.removesuffix(":0")  # a port that does not exist
+    yield one_line(f"  {share} of it to Service {service}{spoken}")
     yield from (f"    {one_line(change)}" for change in choice.changes)
     if choice.status:
         yield paint(f"    without an endpoint that is ready: {choice.status}", "red")

@@ -50,6 +50,8 @@ class Pod:
     def __init__(self, name: str, address: str, port: int = 8080) -> None:
         self.name, self.address, self.port = name, address, port
         self.delay_s = 0.0
+        self.requests = 0
+        """How many have come."""
         self.waiting = threading.Event()
         """Set once a request is being delayed."""
         self._server = _Server((address, port), self._handler())
@@ -68,6 +70,7 @@ class Pod:
 
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                pod.requests += 1
                 if pod.delay_s:
                     pod.waiting.set()
                     time.sleep(pod.delay_s)
