@@ -16,7 +16,7 @@ from kproxy.faults import survived
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.haproxy.engine import ApplyReport
 from kproxy.ingress.haproxy.errors import EngineError
-from kproxy.ingress.plan.model import Plan
+from kproxy.ingress.plan.model import Bind, Plan
 from kproxy.ingress.plan.planner import HttpPlanner, Planned
 from kproxy.ingress.plan.world import World
 from kproxy.proxier.inbox import Batch, Inbox
@@ -26,6 +26,8 @@ IDLE_SECONDS = 1.0
 """How often the loop turns when nothing happens."""
 TIDY_SECONDS = 1.0
 """How long after a change what it has left over in HAProxy is removed."""
+FORGIVE_SECONDS = 5.0
+"""How often addresses that others have taken are tried again."""
 _SETTLE_SECONDS = 0.02
 FIRST_SECRETS_SECONDS = 10.0
 SECRETS_SECONDS = 1.0
@@ -41,6 +43,9 @@ class Engine(Protocol):
 
     def tidy(self) -> int:
         """Remove what is left over; return how much still is."""
+
+    def forgive(self) -> bool:
+        """Forget refusals of addresses that can be had by now; tell whether to apply once more."""
 
 
 class Secrets(Protocol):
@@ -112,6 +117,7 @@ class Loop:
         self._named: frozenset[ObjectKey] | None = None
         self._wait_for_secrets_until = 0.0
         self._tidy_at = float("inf")
+        self._forgive_at = float("inf")
         self._planned: Planned | None = None
         self._report = ApplyReport()
         self._stop = threading.Event()
@@ -162,7 +168,7 @@ class Loop:
     def _turn(self) -> None:
         self.take(self._inbox.drain())
         now = time.monotonic()
-        self._look_around()
+        self._look_around(now)
         if self._ready and (self._pending or self._changed) and self._pacer.delay(now) <= 0:
             self.sync()
         if now >= self._tidy_at:
@@ -188,10 +194,13 @@ class Loop:
             self._since = batch.since or time.monotonic()
             self._observer.queued(self._since)
 
-    def _look_around(self) -> None:
+    def _look_around(self, now: float) -> None:
         before = self._planner.world.usable_addresses
         self._planner.set_usable_addresses(self._facts.usable_addresses())
         self._pending |= self._planner.world.usable_addresses != before
+        if now >= self._forgive_at:
+            self._forgive_at = now + FORGIVE_SECONDS
+            self._pending |= self._engine.forgive()
 
     def sync(self) -> None:
         """Plan what is known and bring it into force, unless Secrets are still to come."""
@@ -222,6 +231,8 @@ class Loop:
             return
         self._pending = False
         self._tidy_at = time.monotonic() + TIDY_SECONDS
+        refused = any(isinstance(one.what, Bind) for one in self._report.refused)
+        self._forgive_at = time.monotonic() + FORGIVE_SECONDS if refused else float("inf")
         self._observer.applied(planned, self._report, time.monotonic() - started, self._since)
         self._since = None
 

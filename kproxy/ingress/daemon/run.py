@@ -134,7 +134,13 @@ class _Program:
             stack.enter_context(self._http())
             stack.enter_context(self._watching())
             objects = ObjectReporter(self._settings, writer) if writer is not None else None
-            reporter = Reporter(self._metrics, self._health, event, objects.settled if objects is not None else None)
+            reporter = Reporter(
+                self._metrics,
+                self._health,
+                event,
+                objects.settled if objects is not None else None,
+                (*self._settings.plan.http_binds, *self._settings.plan.https_binds),
+            )
             self._loop = Loop(
                 HttpPlanner(self._settings.plan),
                 self._engine,

@@ -111,6 +111,15 @@ class Engine:
                 refused=[Refused(unit, reason) for unit, (_, reason) in self._refused.items()],
             )
 
+    def forgive(self) -> bool:
+        """Forget that addresses were refused which can be had by now; tell whether there are any: `apply` once more."""
+        with self._lock:
+            binds = [unit for unit in self._refused if isinstance(unit, Bind)]
+            free = [bind for bind in binds if _why_not_bind(bind, ipv6=self.settings.ipv6) is None]
+            for bind in free:
+                del self._refused[bind]
+            return bool(free)
+
     def tidy(self) -> int:
         """Remove what earlier changes have left over in the process; return how much is left still.
 

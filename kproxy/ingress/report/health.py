@@ -43,6 +43,7 @@ class IngressHealth:
         self._applied_at: float | None = None
         self._error = ""
         self._stopping = False
+        self._not_listening: tuple[str, ...] = ()
 
     # --- what happens ----------------------------------------------------------------------------------------------
 
@@ -64,6 +65,10 @@ class IngressHealth:
         """It could not be brought to that."""
         with self._lock:
             self._error = error
+
+    def not_listening(self, reasons: tuple[str, ...]) -> None:
+        """Say why it does not listen where an administrator wants it to."""
+        self._not_listening = reasons
 
     def stopping(self) -> None:
         """The program is on its way out."""
@@ -105,6 +110,7 @@ class IngressHealth:
     def _not_serving(self) -> Iterator[str]:
         if self._applied_at is not None and not self._is_serving():
             yield "HAProxy does not answer"
+        yield from self._not_listening
 
     def _late(self, now: float) -> Iterator[str]:
         with self._lock:

@@ -31,7 +31,10 @@ class Reporter:
         health: IngressHealth,
         event: Callable[[Event], None] = lambda _: None,
         settled: SettledHook | None = None,
+        binds: Collection[Bind] = (),
     ) -> None:
+        """``binds`` are those without which it is not ready: an administrator's."""
+        self._binds = frozenset(binds)
         self._metrics = metrics
         self._health = health
         self._event = event
@@ -117,6 +120,7 @@ class Reporter:
             if problem is not None:
                 self._fresh.append(problem)
         self._refused = list(report.refused)
+        self._health.not_listening(tuple(one.reason for one in report.refused if one.what in self._binds))
         self._metrics.refused(_kind(one) for one in report.refused)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def test_files_are_followed_without_a_reload(folder: Path, running: Program) -> 
 
 
 def test_a_shop_by_two_hosts_and_its_own_certificate(folder: Path, running: Program) -> None:
-    assert running
+    assert running.is_ready()
     documents = [
         *(slices(name, [address]) for name, address in (("front", "10.1.0.1"), ("cart", "10.1.0.2"))),
         secret("shop-tls"),
@@ -212,12 +213,22 @@ def test_a_changed_configuration_is_taken_up(tmp_path: Path, folder: Path) -> No
         config.write_text(f'{head}manifests: {folder}\nhttpBindAddress: [":80x"]\n')
         eventually(lambda: "httpBindAddress[0]" in running.log())
         assert get("web.example.com").status == 200
-        config.write_text(f'{head}manifests: {folder}\nhttpBindAddress: [":8080"]\n')
+        config.write_text(f'{head}manifests: {folder}\nhttpBindAddress: [":8081"]\n')
 
         def answers() -> bool:
             try:
-                return get("web.example.com", port=8080).status == 200
+                return get("web.example.com", port=8081).status == 200
             except OSError:
                 return False
 
         eventually(answers)
+
+
+def test_a_port_that_another_has_is_waited_for(tmp_path: Path, folder: Path) -> None:
+    with socket.create_server(("", 80)) as other, program(tmp_path, "--manifests", str(folder), ready=False) as running:
+        eventually(lambda: "cannot listen at :80" in running.log())
+        eventually(lambda: running.get("/healthz")[0] == 503)
+        assert "Address already in use" in running.get("/readyz")[1]
+        other.close()
+        eventually(running.is_ready)
+        assert get("web.example.com").pod == "a"
