@@ -32,7 +32,7 @@ from kproxy.daemon.nodeview import NodeViewer
 from kproxy.daemon.rates import Rates
 from kproxy.daemon.settings import KernelSettings
 from kproxy.daemon.signals import Both, Signals
-from kproxy.faults import watch_threads
+from kproxy.faults import explain, watch_threads
 from kproxy.held.flows import flows_to, interface_of
 from kproxy.node import interfaces, limits, sysctl
 from kproxy.node.door import socket_path
@@ -72,12 +72,15 @@ def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> 
         if config.options.write_config_to:
             return _write_config(config)
         if config.options.init_only:
-            KernelSettings(config).make_without_rules()
+            KernelSettings(config.with_mode(engines.choose_mode(config))).make_without_rules()
             return 0
         try:
             new = _serve(config, read_config, signals, started)
         except (AccessError, BackendError, BindError, ManifestError) as error:
             log.error(str(error))
+            return 1
+        except OSError as error:  # before the loop, which survives it: there is nothing to go on with yet
+            log.error("could not start", problem=explain(error))
             return 1
         if new is None or signals.stopping:
             log.info("stopped; the rules stay in force until 'kproxy cleanup' or a restart")
@@ -89,8 +92,11 @@ def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> 
 def cleanup(config: Config) -> int:
     """Remove all rules, of both variants of iptables unless one is asked for; return the exit code."""
     logs.setup(config.proxy.logging.format, config.proxy.logging.verbosity)
-    keep_guard = KernelSettings(config).put_back(everything=True)
-    problems = engines.cleanup(config, keep_guard=keep_guard)
+    try:
+        keep_guard = KernelSettings(config).put_back(everything=True)
+        problems: Sequence[Exception] = engines.cleanup(config, keep_guard=keep_guard)
+    except OSError as error:
+        problems = [OSError(explain(error))]
     for problem in problems:
         log.error(str(problem))
     if problems:
