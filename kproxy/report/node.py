@@ -49,7 +49,6 @@ class NodeReporter:
         self._clock = clock
         self._next_look = float("-inf")
         self._told: Mapping[str, str] = {}
-        metrics.node_problems({})
 
     def node_changed(self, node: Node | None) -> None:
         """The Node object came, changed, is gone, or was never there."""

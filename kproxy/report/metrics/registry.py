@@ -246,12 +246,14 @@ class Metrics:
             "Always 1: which Service lost which address and port, and to whom; 200 of a family at most",
             *("ip_family", "namespace", "service", "port", "address", "owner"),
         )
+        self._started(self._lost, ["ip_family"])
         self._shown_losses: dict[IPFamily, set[tuple[str, ...]]] = {}
         self._node_problem = self._gauge(
             "kproxy_node_problem",
             "1 while something is wrong with the node; the log says what, and how to mend it",
             "reason",
         )
+        self.node_problems(())
         self._registry.register(FaultCollector())
         self._objects = self._gauge("kproxy_objects", "Objects in force", "kind")
         self._config_warnings = self._gauge(
