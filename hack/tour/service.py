@@ -155,9 +155,12 @@ def in_turn(guide: Guide, _: Shop) -> None:
             echo -n "$name "
         done'""")
     names = output.split()
+    guide.bars(Counter(names))
+    balancing = guide.run("ip netns exec node-a kproxy explain shop/item | grep balancing")
     rounds = [set(names[start : start + 3]) for start in (0, 3, 6)]
     guide.claim("in each round of three, each pod has its turn", rounds, [set(ITEM_PODS)] * 3)
     guide.claim("always in the same order", names, names[:3] * 3)
+    guide.claim_that("in turn" in balancing, "and kproxy explain says so", balancing, "in turn")
     guide.run("sed -i 's/annotations/# annotations/' shop/item.yaml")
     guide.wait(lambda: "--mode nth" not in guide.look(nat), "the rules to draw lots again")
 
