@@ -9,7 +9,7 @@ from pathlib import Path
 from hack.lab.addresses import CLUSTER_CIDR, CLUSTER_CIDR6
 from hack.lab.errors import LabError
 from hack.lab.namespaces import Namespace
-from hack.lab.processes import Process
+from hack.lab.processes import STOP_TIMEOUT, Process
 from hack.lab.waiting import until
 
 HEALTHZ_PORT = 10256
@@ -91,7 +91,7 @@ class Kproxy:
         except OSError:
             return False
 
-    def stop(self, timeout: float = 5.0) -> int:
+    def stop(self, timeout: float = STOP_TIMEOUT) -> int:
         """SIGTERM; the rules stay in the kernel. Returns the exit code."""
         return self.process.stop(timeout)
 

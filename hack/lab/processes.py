@@ -14,7 +14,8 @@ from hack.lab.errors import LabError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 XTABLES_LOCK = Path("/run/xtables.lock")
-STOP_TIMEOUT = 5.0
+STOP_TIMEOUT = 30.0
+"""Seconds for a program to end. kproxy takes a fifth of one; where other things keep the machine busy, far longer."""
 
 
 def inside(namespace: str, lock: Path, command: Sequence[str]) -> list[str]:

@@ -74,7 +74,7 @@ class Server:
         """Serve on sockets that are bound already; they belong to this server from now on."""
         self._thread.do(self._listen(sockets, protocol))
 
-    def drain(self, timeout: float = 5.0) -> bool:
+    def drain(self, timeout: float = 30.0) -> bool:
         """End as a well-behaved pod does: take no new connection, wait for the open ones to end, then close.
 
         True if they all ended by themselves within `timeout` seconds. While a pod is merely *terminating*, leave it
