@@ -16,6 +16,7 @@ import msgspec
 
 from kproxy.bisect import find_culprits
 from kproxy.ingress.haproxy.compile.compiler import NOTHING_LEFT_OUT, Compiler, LeftOut, compile_plan
+from kproxy.ingress.haproxy.control.accesslog import AccessLog
 from kproxy.ingress.haproxy.control.files import Generations, Running
 from kproxy.ingress.haproxy.control.process import Master, wait_for_end
 from kproxy.ingress.haproxy.control.runtime import RuntimeSocket, worker_of
@@ -67,13 +68,16 @@ class Engine:
         *,
         program: str = "haproxy",
         say: Callable[[str], None] = lambda _: None,
+        say_request: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``say`` gets what HAProxy writes, line by line. Raises NoHAProxyError."""
+        """``say`` gets what HAProxy writes, line by line, and ``say_request`` its access log. Raises NoHAProxyError."""
         self.settings = settings
         self.totals = Totals()
         self._files = Generations(Path(settings.state_dir))
         self._master = Master(self._files, program)
         self._say = say
+        self._say_request = say_request
+        self._access_log: AccessLog | None = None
         self._lock = threading.Lock()
         self._running: Running | None = None
         self._last_good: Configuration | None = None
@@ -190,6 +194,9 @@ class Engine:
         self._stopping = True
         os.write(self._wake, b"x")
         with self._lock:
+            if self._access_log is not None:
+                self._access_log.close()
+                self._access_log = None
             if stop:
                 self._files.remember(None)
                 self._master.stop(grace_s)
@@ -200,6 +207,8 @@ class Engine:
         if self._begun:
             return
         self._files.prepare()
+        if self.settings.access_log:
+            self._access_log = AccessLog(self._files.log_socket, self._say_request)
         if self._master.adopt():
             remembered = self._files.remembered()
             with contextlib.suppress(UnreachableError):

@@ -123,7 +123,8 @@ def namespace(folder: Path) -> Iterator[str]:
 def engine(folder: Path, said: list[str] | None = None, **settings: object) -> Iterator[Engine]:
     """Run an engine that is watched, and end HAProxy with it."""
     lines: list[str] = [] if said is None else said
-    made = Engine(EngineSettings(state_dir=str(folder / "state"), **settings), say=lines.append)  # type: ignore[arg-type]
+    of = EngineSettings(state_dir=str(folder / "state"), **settings)  # type: ignore[arg-type]
+    made = Engine(of, say=lines.append, say_request=lines.append)
     thread = threading.Thread(target=made.watch, daemon=True)
     thread.start()
     try:

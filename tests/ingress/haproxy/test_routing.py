@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from kproxy.ingress.haproxy.engine import Engine
@@ -153,7 +153,9 @@ def encoded(query: dict[str, str], chance: random.Random) -> str:
     return "&".join(f"{spell(name)}={spell(value)}" for name, value in query.items())
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    phases=[Phase.explicit, Phase.generate], max_examples=10, deadline=None, suppress_health_check=list(HealthCheck)
+)
 @given(drawn=listeners, seed=st.integers(0, 1000))
 def test_the_rule_is_the_plans(running: Engine, drawn: list, seed: int) -> None:  # type: ignore[type-arg]
     plan = plan_of(drawn)

@@ -295,7 +295,6 @@ def _defaults(settings: EngineSettings) -> list[str]:
         "balance roundrobin",
         "option redispatch 1",
         "retries 3",
-        "retry-on conn-failure empty-response",
         "option http-no-delay",
         # After a reload, connections move over one by one, each with the answer to its next request. To close idle ones
         # at once would meet requests that are on their way.
@@ -319,5 +318,5 @@ def _answers(settings: EngineSettings) -> list[str]:
     ]
     if settings.histogram:
         buckets = len(BUCKETS) + 1
-        lines += ["backend latency", f"    stick-table type string len 16 size 100k store gpc({buckets})"]
+        lines += ["backend latency", f"    stick-table type string len 20 size 100k store gpc({buckets})"]
     return lines

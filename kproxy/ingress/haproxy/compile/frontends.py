@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 
 from kproxy.ingress.haproxy.compile.conditions import KEY, Expression, digest
 from kproxy.ingress.haproxy.settings import EngineSettings
-from kproxy.ingress.haproxy.text.counts import BUCKETS
+from kproxy.ingress.haproxy.text.counts import BUCKETS, BUSY, SAMPLE, SAMPLED
 from kproxy.ingress.haproxy.text.model import NO_ROUTE
 from kproxy.ingress.plan.model import Bind, Frontend, HostKind, HostPattern, Protocol
 
 ANY_KEY = "*"
+_IPV6 = "2000::/3 4000::/2 8000::/1 ::1"
+"""All addresses that no IPv4 address is a part of."""
 ONE, WILD, EXACT_PATHS, GROUPS, DRAWN, REDIRECTS = "one", "wild", "exact", "groups", "draws", "redirects"
 
 
@@ -75,7 +77,7 @@ class Speaker:
         lines += self._host(frontend, name)
         lines += self._path()
         if self._settings.histogram:
-            lines += _histogram()
+            lines += [*_before_timing(), *_timing()]
         lines += ["use_backend %[var(txn.to)]", f"default_backend {NO_ROUTE}"]
         return [f"frontend {name}", *(f"    {line}" for line in lines)]
 
@@ -107,10 +109,9 @@ class Speaker:
         scheme = frontend.protocol.value
         for header, value in (("X-Forwarded-Proto", scheme), ("X-Forwarded-Host", "%[req.hdr(host)]")):
             missing = f"{stranger} or !{{ req.hdr({header}) -m found }}".replace("unless ", "if !") if stranger else ""
-            yield f"http-request set-header {header} {value}{missing}"
-        yield f'http-request add-header Forwarded "for=%[src];proto={scheme}" unless {{ src -m sub : }}'
-        yield f'http-request add-header Forwarded "for=\\"[%[src]]\\";proto={scheme}" if {{ src -m sub : }}'
-        yield "http-request disable-l7-retry unless { method GET HEAD OPTIONS }"
+            yield f"http-request add-header {header} {value}{missing}"
+        yield f'http-request add-header Forwarded "for=%[src];proto={scheme}" unless {{ src {_IPV6} }}'
+        yield f'http-request add-header Forwarded "for=\\"[%[src]]\\";proto={scheme}" if {{ src {_IPV6} }}'
 
     def _host(self, frontend: Frontend, name: str) -> Iterator[str]:
         """Set txn.table."""
@@ -159,9 +160,22 @@ class Speaker:
             )
 
 
-def _histogram() -> Iterator[str]:
-    yield "http-request set-var(txn.came) date(0,us)"
-    yield "http-request track-sc0 var(txn.to) table latency"
+def _before_timing() -> Iterator[str]:
+    """Say whether a request is timed: each one while there are few, else one of `SAMPLE`, and as such it is noted.
+
+    A stick table is the only place where HAProxy keeps a histogram, and takes longer than all the rest of these rules.
+    """
+    yield f"http-request set-var(txn.timed) var(txn.to) if {{ fe_req_rate lt {BUSY} }}"
+    yield (
+        f"http-request set-var(txn.timed) var(txn.to),concat({SAMPLED})"
+        f" if !{{ var(txn.timed) -m found }} {{ rand({SAMPLE}) eq 0 }}"
+    )
+    yield "http-request track-sc0 var(txn.timed) table latency if { var(txn.timed) -m found }"
+    yield "http-request set-var(txn.came) date(0,us) if { var(txn.timed) -m found }"
+
+
+def _timing() -> Iterator[str]:
+    yield "http-response allow unless { var(txn.timed) -m found }"
     yield "http-response set-var(txn.took) date(0,us),sub(txn.came)"
     for number, bound in enumerate(BUCKETS):
         within = f"if {{ var(txn.took) -m int le {bound * 1000} }}"

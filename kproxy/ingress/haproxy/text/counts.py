@@ -15,6 +15,11 @@ from kproxy.ingress.haproxy.text.model import NO_BACKEND, NO_ROUTE, Configuratio
 
 BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 """Upper bounds of the histogram's buckets, in milliseconds; there is one more above."""
+BUSY = 200
+"""Requests a second at a frontend from which on not every one is timed, but one of `SAMPLE`."""
+SAMPLE = 16
+SAMPLED = "*"
+"""Behind a slot's name: its times are of a sample."""
 CODES = ("1xx", "2xx", "3xx", "4xx", "5xx", "other")
 _TABLE_KEY = re.compile(r"\bkey=(\S+)")
 _TABLE_COUNT = re.compile(r"\bgpc(\d+)=(\d+)")
@@ -39,7 +44,8 @@ class Count(msgspec.Struct, frozen=True):
     retries: int = 0
     redispatches: int = 0
     buckets: tuple[int, ...] = ()
-    """Answers of pods by the time that their heads took: one figure for each of `BUCKETS`, and those above."""
+    """Answers of pods by the time that their heads took: one figure for each of `BUCKETS`, and those above. An estimate
+    where there are many requests, so that the sum need not be `requests`."""
 
     @property
     def requests(self) -> int:
@@ -75,7 +81,9 @@ def figures(configuration: Configuration, stat: str, table: str) -> Figures:
     """Return what a worker with some configuration says."""
     uses = {name: Use(slot.rule, slot.backend) for name, slot in configuration.slots.items() if slot.rule}
     uses |= {NO_ROUTE: Use(NO_ROUTE), NO_BACKEND: Use(NO_BACKEND)}
-    buckets = dict(_table(table))
+    buckets: dict[str, tuple[int, ...]] = {}
+    for name, times in _table(table):
+        buckets[name] = tuple(a + b for a, b in zip(times, buckets[name], strict=True)) if name in buckets else times
     counts: dict[Use, Count] = {}
     endpoints: list[EndpointState] = []
     connections = 0
@@ -144,5 +152,6 @@ def _table(text: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     for line in text.splitlines():
         key = _TABLE_KEY.search(line)
         if key is not None:
-            found = {int(number): int(value) for number, value in _TABLE_COUNT.findall(line)}
-            yield key[1], tuple(found.get(number, 0) for number in range(len(BUCKETS) + 1))
+            times = SAMPLE if key[1].endswith(SAMPLED) else 1
+            found = {int(number): int(value) * times for number, value in _TABLE_COUNT.findall(line)}
+            yield key[1].removesuffix(SAMPLED), tuple(found.get(number, 0) for number in range(len(BUCKETS) + 1))

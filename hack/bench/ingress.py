@@ -1,0 +1,332 @@
+"""What a change of endpoints and a new Ingress take until requests see them, and what kproxy's configuration costs.
+
+    python -m hack.bench.ingress                          all of it, at 10 and 1,000 hosts
+    python -m hack.bench.ingress --hosts 1000 --only changes
+
+Needs haproxy, nginx and wrk (apt-get install haproxy nginx-light wrk), and root for a network namespace. Pods are
+nginx, too, so that they are not what is measured. Times go from the moment that a watch would tell of the object.
+
+* **changes**: an endpoint takes another's place; a new Ingress comes. In the background wrk asks a host that stays,
+  and every answer but 200 and every broken connection counts as failed.
+* **throughput**: wrk against kproxy's configuration, against one written by hand for HAProxy and one for nginx. All
+  three know the same hosts and tell pods the same of the client (X-Forwarded-For, -Proto, -Host and Forwarded). They
+  take turns, and a figure is the best of all rounds: whatever else the machine does can only add to it. CPU time by
+  request says the same with less chance in it.
+"""
+
+import argparse
+import http.client
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from kproxy.api.manifests import combine, read_manifest
+from kproxy.ingress.api.kinds import IngressKind
+from kproxy.ingress.haproxy.engine import Engine
+from kproxy.ingress.haproxy.settings import EngineSettings
+from kproxy.ingress.plan.planner import HttpPlanner
+from kproxy.ingress.plan.settings import PlanSettings
+from tests.ingress.haproxy.kit import ingress, slices
+from tests.kit.netns import need, network_namespace
+
+PODS = [f"10.1.0.{number}" for number in range(1, 5)]
+OFFLINE = PlanSettings(in_cluster=False, without_class=True)
+ROUNDS, SECONDS = 5, 3
+LOAD_HOST = "h0.example.com"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hosts", nargs="+", type=int, default=[10, 1_000])
+    parser.add_argument("--only", choices=["changes", "throughput"])
+    parser.add_argument("--tries", type=int, default=20, help="changes of each kind")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args(arguments)
+    need("haproxy", "nginx", "wrk")
+    with tempfile.TemporaryDirectory() as name, network_namespace(Path(name)):
+        folder = Path(name)
+        for command in (["link", "set", "lo", "up"], ["address", "add", "10.1.0.254/16", "dev", "lo"]):
+            subprocess.run(["ip", *command], check=True)
+        with nginx(folder / "pods", pods_configuration()):
+            if options.only != "throughput":
+                print("| hosts | change | median | 95 % | reloads | requests meanwhile | failed |")
+                print("|---|---|---|---|---|---|---|")
+                for hosts in options.hosts:
+                    measure_changes(folder / f"changes-{hosts}", hosts, options.tries)
+            if options.only != "changes":
+                print("\n| hosts | configuration | requests/s | p99 | CPU µs/request | requests/s: kproxy by it |")
+                print("|---|---|---|---|---|---|")
+                for hosts in options.hosts:
+                    measure_throughput(folder / f"throughput-{hosts}", hosts, options.rounds)
+
+
+# --- changes ---------------------------------------------------------------------------------------------------------
+
+
+class World:
+    """Objects, as a watch tells of them, and the engine behind them."""
+
+    def __init__(self, folder: Path, hosts: int) -> None:
+        self.planner = HttpPlanner(OFFLINE)
+        self.engine = Engine(EngineSettings(state_dir=str(folder / "state"), ipv6=False))
+        for number in range(hosts):
+            self.put(slices(f"s{number}", PODS[:2]), ingress(f"h{number}.example.com", f"s{number}"))
+        self.take_effect()
+
+    def put(self, *documents: str) -> None:
+        """Tell of objects."""
+        manifest = read_manifest("\n---\n".join(documents).encode(), "bench", IngressKind)
+        for kind, objects in combine({"bench": manifest}, None, IngressKind).objects.items():
+            for obj in objects.values():
+                self.planner.update(kind, obj)
+
+    def take_effect(self) -> str | None:
+        """Plan and apply; return why HAProxy was reloaded."""
+        return self.engine.apply(self.planner.refresh().plan).reloaded
+
+
+def measure_changes(folder: Path, hosts: int, tries: int) -> None:
+    world = World(folder, hosts)
+    try:
+        with load(f"http://127.0.0.1:80/ {LOAD_HOST}") as report:
+            last = f"h{hosts - 1}.example.com"
+            took, reloads = [], 0
+            for number in range(tries):
+                pod = PODS[2 + number % 2]
+                objects = slices(f"s{hosts - 1}", [pod])
+                began = time.perf_counter()
+                world.put(objects)
+                reloads += world.take_effect() is not None
+                await_answer(last, pod)
+                took.append(time.perf_counter() - began)
+                world.engine.tidy()
+        tell(hosts, "endpoint", took, reloads, report)
+        with load(f"http://127.0.0.1:80/ {LOAD_HOST}") as report:
+            took, reloads = [], 0
+            for number in range(tries):
+                objects = ingress(f"new{number}.example.com", "s0")
+                began = time.perf_counter()
+                world.put(objects)
+                reloads += world.take_effect() is not None
+                await_answer(f"new{number}.example.com")
+                took.append(time.perf_counter() - began)
+        tell(hosts, "Ingress", took, reloads, report)
+    finally:
+        world.engine.close(stop=True, grace_s=0.1)
+
+
+def tell(hosts: int, change: str, took: list[float], reloads: int, report: dict[str, int]) -> None:
+    took.sort()
+    median, most = took[len(took) // 2] * 1e3, took[int(len(took) * 0.95)] * 1e3
+    seen = f"{report['requests']:,} | {report['failed']}"
+    print(f"| {hosts:,} | {change} | {median:.1f} ms | {most:.1f} ms | {reloads} | {seen} |", flush=True)
+
+
+def await_answer(host: str, pod: str | None = None) -> None:
+    """Ask until a host is answered, by a pod if one is named."""
+    connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=10)
+    while True:
+        connection.request("GET", "/", headers={"Host": host})
+        answer = connection.getresponse()
+        body = answer.read().decode()
+        if answer.status == 200 and (pod is None or pod in body):
+            break
+    connection.close()
+
+
+@contextmanager
+def load(target: str) -> Iterator[dict[str, int]]:
+    """Keep asking in the background; the report is filled in at the end."""
+    url, host = target.split()
+    report: dict[str, int] = {}
+    command = ["wrk", "-t1", "-c4", "-d600s", "-H", f"Host: {host}", url]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    time.sleep(0.3)
+    try:
+        yield report
+    finally:
+        process.send_signal(2)
+        text, _ = process.communicate(timeout=20)
+        report |= read_wrk(text)
+
+
+def read_wrk(text: str) -> dict[str, int]:
+    """Return requests and failures of a report."""
+    requests = re.search(r"(\d+) requests in", text)
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
+    failed = int(bad[1]) if bad else 0
+    failed += sum(map(int, broken.groups())) if broken else 0
+    return {"requests": int(requests[1]) if requests else 0, "failed": failed}
+
+
+# --- throughput ------------------------------------------------------------------------------------------------------
+
+
+class Figure(NamedTuple):
+    """One run of wrk."""
+
+    requests: float
+    p99_ms: float
+    cpu_us: float
+
+
+def measure_throughput(folder: Path, hosts: int, rounds: int) -> None:
+    world = World(folder, hosts)
+    (folder / "requests.lua").write_text(
+        "local i = 0\nrequest = function()\n  i = i + 1\n"
+        f'  return wrk.format("GET", "/some/path?a=b", {{Host = "h" .. (i * 7 % {hosts}) .. ".example.com"}})\nend\n'
+    )
+    try:
+        worker = int(world.engine.ask("show info").split("Pid: ")[1].split()[0])
+        with by_hand(folder / "hand", hosts) as hand, nginx(folder / "nginx", nginx_by_hand(hosts)) as front:
+            places = {"kproxy": (80, [worker]), "HAProxy by hand": (8001, [hand]), "nginx": (8002, children(front))}
+            found: dict[str, list[Figure]] = {name: [] for name in places}
+            for _ in range(rounds):
+                for name, (port, processes) in places.items():
+                    found[name].append(run_wrk(port, processes, folder / "requests.lua"))
+    finally:
+        world.engine.close(stop=True, grace_s=0.1)
+    best = {name: best_of(figures) for name, figures in found.items()}
+    for name, figure in best.items():
+        ratio = best["kproxy"].requests / figure.requests
+        cells = f"{figure.requests:,.0f} | {figure.p99_ms:.2f} ms | {figure.cpu_us:.1f} | {ratio:.2f}"
+        print(f"| {hosts:,} | {name} | {cells} |", flush=True)
+
+
+def best_of(figures: Sequence[Figure]) -> Figure:
+    return Figure(
+        max(one.requests for one in figures), min(one.p99_ms for one in figures), min(one.cpu_us for one in figures)
+    )
+
+
+def run_wrk(port: int, processes: Sequence[int], script: Path) -> Figure:
+    before = sum(map(cpu_seconds, processes))
+    command = ["wrk", "-t1", "-c32", f"-d{SECONDS}s", "--latency", "-s", str(script), f"http://127.0.0.1:{port}/"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    cpu = sum(map(cpu_seconds, processes)) - before
+    report = read_wrk(text)
+    if report["failed"]:
+        raise SystemExit(f"port {port}: {report['failed']} requests failed:\n{text}")
+    rate, slowest = re.search(r"Requests/sec: +([\d.]+)", text), re.search(r"99% +([\d.]+)(us|ms|s)", text)
+    assert rate
+    assert slowest
+    factor = {"us": 1e-3, "ms": 1.0, "s": 1e3}[slowest[2]]
+    return Figure(float(rate[1]), float(slowest[1]) * factor, cpu * 1e6 / report["requests"])
+
+
+def cpu_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+# --- the others ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def by_hand(folder: Path, hosts: int) -> Iterator[int]:
+    """Run HAProxy with what somebody would write for these hosts."""
+    folder.mkdir(parents=True)
+    (folder / "hosts.map").write_text("".join(f"h{number}.example.com b{number}\n" for number in range(hosts)))
+    backends = "".join(
+        f"backend b{number}\n    server s1 {PODS[0]}:8080\n    server s2 {PODS[1]}:8080\n" for number in range(hosts)
+    )
+    (folder / "haproxy.cfg").write_text(f"""
+global
+    stats socket {folder}/worker.sock
+defaults
+    mode http
+    timeout client 60s
+    timeout server 60s
+    timeout connect 5s
+    option forwardfor
+frontend all
+    bind 0.0.0.0:8001
+    http-request set-header X-Forwarded-Proto http
+    http-request set-header X-Forwarded-Host %[req.hdr(host)]
+    http-request set-header Forwarded "for=%[src];proto=http"
+    use_backend %[req.hdr(host),field(1,:),lower,map_str({folder}/hosts.map)]
+{backends}""")
+    process = subprocess.Popen(["haproxy", "-db", "-f", str(folder / "haproxy.cfg")], stderr=subprocess.DEVNULL)
+    try:
+        await_port(8001)
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def nginx_by_hand(hosts: int) -> str:
+    """Return what somebody would write for nginx."""
+    parts = [
+        f"upstream s{number} {{ server {PODS[0]}:8080; server {PODS[1]}:8080; keepalive 32; }}\n"
+        f"server {{ listen 0.0.0.0:8002; server_name h{number}.example.com;\n"
+        f"  location / {{ proxy_pass http://s{number}; }} }}"
+        for number in range(hosts)
+    ]
+    return f"""
+worker_processes {os.cpu_count()};
+events {{ worker_connections 10000; }}
+http {{
+  access_log off; server_names_hash_max_size 8192; server_names_hash_bucket_size 128; keepalive_requests 100000000;
+  proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
+  proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;
+  proxy_set_header X-Forwarded-Host $host; proxy_set_header Forwarded "for=$remote_addr;proto=$scheme";
+  {chr(10).join(parts)}
+}}"""
+
+
+def pods_configuration() -> str:
+    """Return an nginx that is all pods at once, each of which says its address."""
+    servers = "\n".join(f'server {{ listen {pod}:8080; location / {{ return 200 "{pod}\\n"; }} }}' for pod in PODS)
+    return f"""
+worker_processes 1;
+events {{ worker_connections 10000; }}
+http {{ access_log off; keepalive_requests 100000000; {servers} }}"""
+
+
+@contextmanager
+def nginx(folder: Path, configuration: str) -> Iterator[int]:
+    """Run nginx until the end of the block."""
+    folder.mkdir(parents=True)
+    file = folder / "nginx.conf"
+    file.write_text(f"daemon off; pid {folder}/pid; error_log {folder}/error.log;\n{configuration}")
+    process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(file)], stderr=subprocess.DEVNULL)
+    try:
+        await_port(
+            int(re.findall(r"listen [\d.]+:(\d+)", configuration)[0]), re.findall(r"listen ([\d.]+):", configuration)[0]
+        )
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def await_port(port: int, address: str = "127.0.0.1") -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            connection = http.client.HTTPConnection(address.replace("0.0.0.0", "127.0.0.1"), port, timeout=5)
+            connection.connect()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            connection.close()
+            return
+
+
+if __name__ == "__main__":
+    main()
