@@ -345,11 +345,11 @@ def _diff(options: argparse.Namespace, config: Config) -> int:
     from kproxy.backends.base import BackendError
     from kproxy.tools.ask import NoAnswerError
     from kproxy.tools.diff import TROUBLE, changes_by_daemon, changes_for, of_family, told
-    from kproxy.tools.objects import load, views
+    from kproxy.tools.objects import as_daemon, load, views
 
     try:
         if options.files:
-            found, problems = views(load(_sources(options), config), config.mode.value)
+            found, problems = views(as_daemon(load(_sources(options), config)), config.mode.value)
             for problem in problems:
                 _complain(str(problem))
             changes = changes_for(found, config)

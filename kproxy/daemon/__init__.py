@@ -1,5 +1,6 @@
 """``kproxy run`` put together: the composition root.
 
 `run` alone knows all the parts and wires them up, `engines` chooses which backend writes the rules and clears away what
-another has left, `signals` turns signals into calls.
+another has left, `signals` turns signals into calls. `door` is the socket that people ask by, `inspect` answers them,
+`rates` has connections a second for it.
 """

@@ -26,6 +26,7 @@ from kproxy.node import interfaces
 from kproxy.plan.model import Plan
 from kproxy.proxier.loop import Proxier, Snapshot
 from kproxy.report.health import HealthState
+from kproxy.report.node import NodeReporter
 from kproxy.report.reporter import Reporter
 from kproxy.report.status import FamilyState, ServiceProblem, Status, WatchState
 from kproxy.state.model import IPFamily, Protocol
@@ -43,6 +44,7 @@ class Sources(NamedTuple):
     proxier: Proxier
     health: HealthState
     reporter: Reporter
+    node: NodeReporter
     watches: Callable[[], Sequence[WatchStatus]]
     rates: Rates
     rules: Callable[[IPFamily, Plan], KernelRules]
@@ -152,6 +154,7 @@ class Inspector:
             reasons=tuple(_reasons(healthz.body)) + tuple(_reasons(readyz.body)),
             watches=tuple(map(_watch, self._from.watches())),
             families=tuple(map(self._family, snapshots)),
+            problems=tuple(self._from.node.problems.values()),
             refused=tuple(
                 ServiceProblem(service=str(name), reason=reason)
                 for (_, name), reason in sorted(self._from.reporter.refused.items())

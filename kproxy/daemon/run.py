@@ -144,13 +144,14 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
             spare=lambda: limits.open_files().spare,
         )
         keeper = _keeper(config, backends, metrics)
+        node = NodeReporter(viewer, metrics, events, gone=settings.retry)
         reporter = Reporter(
             metrics,
             health,
             checks,
             keeper,
             after_first_sync=lambda: _after_first_sync(config, settings),
-            node=NodeReporter(viewer, metrics, events, gone=settings.retry),
+            node=node,
         )
         pacer = Pacer(config.kproxy.cpu_share, config.rules.min_sync_period)
         resync = config.kproxy.resync_period
@@ -158,9 +159,10 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         reader = _connections(config, proxier, metrics)
         rules, changes = partial(engines.rules_held, config), partial(engines.changes_due, config)
         rates = Rates(reader.read)
-        watches = lambda: source.statuses  # noqa: E731 (asked anew each time)
-        sources = Sources(proxier, health, reporter, watches, rates, rules, changes, interface_of, flows_to)
-        inspector = Inspector(config, started, sources)
+        asked = Sources(
+            *(proxier, health, reporter, node, lambda: source.statuses, rates, rules, changes, interface_of, flows_to)
+        )
+        inspector = Inspector(config, started, asked)
         stack.enter_context(open_door(socket_path(config.kproxy.state_directory), inspector.reply))
         watch = ConfigWatch(configured, read_config, proxier.stop)
         with signals.steering(Both(proxier, source)), watch.running(), keeper.running():

@@ -50,6 +50,11 @@ class NodeReporter:
         self._next_look = float("-inf")
         self._told: Mapping[str, str] = {}
 
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """What is wrong with the node now, by reason."""
+        return self._told
+
     def node_changed(self, node: Node | None) -> None:
         """The Node object came, changed, is gone, or was never there."""
         self._viewer.node_changed(node)

@@ -1,1 +1,6 @@
-"""What people run beside the daemon: `render` prints the rules for objects in files."""
+"""What people run beside the daemon.
+
+`render` prints the rules for objects in files, `explain` says what becomes of a connection, `diff` what would change in
+the kernel, `status` how kproxy does. `objects` reads files, `ask` asks the daemon; `screen` is the door to tables and
+colours.
+"""

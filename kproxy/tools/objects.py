@@ -65,6 +65,11 @@ def load(sources: Sources, config: Config) -> Loaded:
     return Loaded(objects=objects, settings=proxy_settings(config), node=node, problems=problems)
 
 
+def as_daemon(loaded: Loaded) -> Loaded:
+    """Return the same, planned as the daemon does: its rules count what others' need not."""
+    return msgspec.structs.replace(loaded, settings=msgspec.structs.replace(loaded.settings, count_localhost=True))
+
+
 def plan_objects(
     objects: Objects, family: IPFamily, settings: ProxySettings, node: NodeFacts
 ) -> tuple[Plan, tuple[Problem, ...]]:

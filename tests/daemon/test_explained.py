@@ -1,5 +1,6 @@
 """Five broken Services, as people break them: kproxy explain says of each what packets meet, and why."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ import pytest
 from hack.lab import Host, Kproxy, Lab, Pod
 from hack.lab.clients import Outcome
 from tests.kit.apiserver.objects import endpoint, make_node, make_service, make_slice, service_port, slice_port
+from tests.kit.deploy import DEPLOY
 from tests.kit.packets import PATIENCE, SILENCE
 
 pytestmark = pytest.mark.kernel
@@ -81,6 +83,55 @@ def shop(request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.Temp
     lab.node.run([sys.executable, "-m", "kproxy", "cleanup", *state(lab)])
 
 
+def shown_on_the_page() -> Iterator[tuple[list[str], list[str]]]:
+    """Yield what the page on troubleshooting has of kproxy explain: the command, and the lines that decide."""
+    command: list[str] = []
+    lines: list[str] = []
+    for line in (DEPLOY / "docs/troubleshooting.md").read_text().splitlines():
+        if line.startswith("    $ "):
+            if lines:
+                yield command, lines
+            command, lines = line.split()[1:], []
+        elif command[:2] == ["kproxy", "explain"] and line.startswith("      ") and "…" not in line:
+            lines += [line.strip()] if line.lstrip().startswith(("verdict", "planned:", "rule ", "10.2")) else []
+    if lines:
+        yield command, lines
+
+
+def test_the_page_on_troubleshooting_shows_what_is_seen(shop: Shop) -> None:
+    """But for Service web, and for numbers that change, such as those of conntrack."""
+    seen = 0
+    for command, lines in shown_on_the_page():
+        if command[2] in ("shop/web", "10.96.0.80:81"):
+            continue
+        with contextlib.ExitStack() as stack:
+            if command[2] == "shop/hijacked":
+                stack.enter_context(hijacked(shop))
+            done = shop.lab.node.run([sys.executable, "-m", *command, *state(shop.lab)], check=False)
+        found = [line.strip() for line in done.stdout.splitlines()]
+        for line in lines:
+            # The page shows mode iptables; in mode nftables it is another rule that is in front.
+            assert line in found or (shop.mode == "nftables" and line.startswith("rule ")), command
+            seen += 1
+    assert seen >= 9
+
+
+@contextlib.contextmanager
+def hijacked(shop: Shop) -> Iterator[None]:
+    """Have a rule of somebody else's in front of kproxy's."""
+    rule = "PREROUTING -d 10.96.0.85 -p tcp --dport 80 -j DNAT --to-destination 10.244.1.99:80"
+    hook = "{ type nat hook prerouting priority -150; ip daddr 10.96.0.85 tcp dport 80 dnat to 10.244.1.99:80; }"
+    if shop.mode == "iptables":
+        put, take = f"iptables-legacy -t nat -I {rule}", f"iptables-legacy -t nat -D {rule}"
+    else:
+        put, take = f"nft 'table ip hostile {{ chain first {hook}; }}'", "nft delete table ip hostile"
+    shop.lab.node.run(["sh", "-c", put])
+    try:
+        yield
+    finally:
+        shop.lab.node.run(["sh", "-c", take])
+
+
 def test_a_port_by_the_wrong_name(shop: Shop) -> None:
     answer = shop.explain("shop/misnamed")
     assert (answer["verdict"], answer["kernel"]) == ("reject", "as planned")
@@ -117,21 +168,12 @@ def test_a_source_range_that_the_client_is_not_in(shop: Shop) -> None:
 
 
 def test_somebody_else_s_dnat_in_front(shop: Shop) -> None:
-    rule = "PREROUTING -d 10.96.0.85 -p tcp --dport 80 -j DNAT --to-destination 10.244.1.99:80"
-    hook = "{ type nat hook prerouting priority -150; ip daddr 10.96.0.85 tcp dport 80 dnat to 10.244.1.99:80; }"
-    if shop.mode == "iptables":
-        put, take = f"iptables-legacy -t nat -I {rule}", f"iptables-legacy -t nat -D {rule}"
-    else:
-        put, take = f"nft 'table ip hostile {{ chain first {hook}; }}'", "nft delete table ip hostile"
-    shop.lab.node.run(["sh", "-c", put])
-    try:
+    with hijacked(shop):
         answer = shop.explain("shop/hijacked")
         assert (answer["verdict"], answer["kernel"]) == ("forward", "differs")
         (added,) = (one for one in answer["differences"] if one["kind"] == "added")
         assert "10.244.1.99:80" in added["rule"]
         assert added["chain"] == ("PREROUTING" if shop.mode == "iptables" else "first")
         assert shop.meets(shop.lab.pod("visitor"), "10.96.0.85", 80) is not Outcome.ANSWERED
-    finally:
-        shop.lab.node.run(["sh", "-c", take])
     assert shop.explain("shop/hijacked")["kernel"] == "as planned"
     assert shop.meets(shop.lab.pod("visitor"), "10.96.0.85", 80) is Outcome.ANSWERED

@@ -49,14 +49,18 @@ def test_files_that_are_named_are_there(page: Path) -> None:
         assert (DEPLOY.parent / name).exists() or (DEPLOY / name).exists(), name
 
 
-OTHERS = ("fast", "from", "version")
-"""Options of hack/test.sh, of kproxy explain and of kproxy alone."""
+NOT_ITS_OWN = r"kubectl|docker|kubeadm|buildah|apt-get|bin/pip|minikube|-A [A-Z]"
+"""What tells lines that name kproxy, and flags of other programs: commands, and rules of iptables."""
+OTHERS = ("fast", "from", "node", "version", "watch")
+"""Options of hack/test.sh, of kproxy explain and status, and of kproxy alone."""
 
 
 @each_page
 def test_flags_that_are_named_are_kproxys(page: Path) -> None:
     for line in TEXT[page].splitlines():
-        if "kproxy" in line and not re.search(r"kubectl|docker|kubeadm|buildah|apt-get|bin/pip|minikube", line):
+        if "kproxy" in line and not re.search(
+            r"kubectl|docker|kubeadm|buildah|apt-get|bin/pip|minikube|-A [A-Z]", line
+        ):
             for name in re.findall(r"(?<![\w-])--([a-z][\w-]+)", line):
                 assert name in FLAGS or name in IGNORED_FLAGS or name in OTHERS, f"--{name}"
 
