@@ -18,6 +18,7 @@ from kproxy.backends.iptables.kernel.legacy.image import TableImage
 from kproxy.backends.iptables.kernel.legacy.lock import XtablesLock
 from kproxy.backends.iptables.kernel.legacy.tableinfo import TableReader, existing_tables
 from kproxy.backends.iptables.kernel.nft.applier import NftApplier, NftTools
+from kproxy.backends.iptables.kernel.nft.names import chain_names
 from kproxy.backends.iptables.rules.firewall import KUBE_PROXY_CHAIN, KUBELET_CHAINS
 from kproxy.backends.iptables.rules.names import is_ours
 from kproxy.backends.iptables.rules.ruleset import TableName
@@ -96,7 +97,9 @@ def rules_left_in(variant: Variant) -> Iterator[str]:
 
 
 def _asked(variant: Variant, question: Callable[[Engine[Any]], bool]) -> bool:
-    """Ask a variant something about IPv4; no where it is not to be had."""
+    """Ask a variant something about IPv4; no where it is not to be had, or has nothing in its filter table."""
+    if not _chains(variant, IPFamily.IPV4, TableName.FILTER):
+        return False  # and no library need be loaded to know that
     try:
         applier = open_applier(IPFamily.IPV4, variant)
     except NoIptablesError:
@@ -112,7 +115,7 @@ def _asked(variant: Variant, question: Callable[[Engine[Any]], bool]) -> bool:
 def _chains(variant: Variant, family: IPFamily, table: str) -> frozenset[str]:
     """Return the chains of a table, none where there is no such table or no means to see it."""
     try:
-        return NftTools(family).chains(table) if variant is Variant.NFT else _legacy_chains(family, table)
+        return chain_names(family, table) if variant is Variant.NFT else _legacy_chains(family, table)
     except (NoIptablesError, KernelRefusedError):
         return frozenset()
 
