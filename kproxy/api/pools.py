@@ -7,7 +7,6 @@ authority and the name that it asks for, as Go has it.
 import base64
 import contextlib
 import functools
-import logging
 import socket
 import ssl
 import threading
@@ -31,8 +30,6 @@ _KEEPALIVE = [
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),  # milliseconds for what was sent to be acknowledged
 ]
-# What it warns of (a full pool, odd headers) is no news for whoever runs kproxy, and failures are exceptions anyway.
-logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 class Connections:

@@ -20,18 +20,24 @@ class Counting:
     """Walks rules as the kernel does, with a count for each (xt_statistic.c, mode nth)."""
 
     def __init__(self, chains: dict[str, Chain], chance: Random) -> None:
-        self._chains = chains
+        self._chains = {
+            chain: [([match.every for match in rule.matches if isinstance(match, Turn)], rule.target) for rule in rules]
+            for chain, rules in chains.items()
+        }
         self._chance = chance
         self._counts: dict[tuple[str, int], int] = {}
 
     def connect(self, chain: str = CHAIN) -> str:
-        for number, rule in enumerate(self._chains[chain]):
-            if all(self._is_due((chain, number), match.every) for match in rule.matches if isinstance(match, Turn)):
-                if isinstance(rule.target, Jump):
-                    return self.connect(rule.target.chain)
-                assert isinstance(rule.target, DestinationNat)
-                return rule.target.ip
+        for number, (turns, target) in enumerate(self._chains[chain]):
+            if all(self._is_due((chain, number), every) for every in turns):
+                if isinstance(target, Jump):
+                    return self.connect(target.chain)
+                assert isinstance(target, DestinationNat)
+                return target.ip
         raise AssertionError("no rule took the connection")
+
+    def begin_anew(self) -> None:
+        self._counts.clear()
 
     def _is_due(self, rule: tuple[str, int], every: int) -> bool:
         count = self._counts.get(rule, self._chance.randrange(every))
@@ -48,11 +54,11 @@ def split(some: list[Endpoint]) -> dict[str, Chain]:
 
 
 @pytest.mark.parametrize("layout", [flat, split])
-@examples(60)
+@examples(40)
 @given(
-    count=st.integers(1, 40) | st.sampled_from([255, 256, 257, 300]),
+    count=st.integers(1, 40) | st.sampled_from([255, 257]),
     before=st.integers(0, 50),
-    rounds=st.integers(1, 3),
+    rounds=st.integers(1, 2),
     chance=st.randoms(use_true_random=False),
 )
 def test_any_n_times_k_connections_are_k_for_each(
@@ -67,7 +73,11 @@ def test_any_n_times_k_connections_are_k_for_each(
 
 def test_the_first_connection_goes_anywhere() -> None:
     chance = Random(7)  # noqa: S311
-    got = Counter(Counting(split(endpoints(20)), chance).connect() for _ in range(20 * 500))
+    rules = Counting(split(endpoints(20)), chance)
+    got: Counter[str] = Counter()
+    for _ in range(20 * 500):
+        rules.begin_anew()
+        got[rules.connect()] += 1
     assert len(got) == 20
     assert max(got.values()) < 500 * 1.35
     assert min(got.values()) > 500 * 0.65
