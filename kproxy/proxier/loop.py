@@ -9,22 +9,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, ParamSpec, Protocol
-
-import msgspec
+from typing import ParamSpec
 
 from kproxy.api.kinds import Kind, ObjectKind
-from kproxy.api.types import ApiObject, EndpointSlice, Node, ObjectKey, Problem, Service, ServiceCIDR
-from kproxy.backends.base import Backend, BackendError, Counts, SyncReport
+from kproxy.api.types import ApiObject, Node, ObjectKey, ServiceCIDR
+from kproxy.backends.base import Backend, BackendError, Counts
 from kproxy.faults import contained, explain, survived
-from kproxy.plan.claims import Loss
-from kproxy.plan.model import Plan
-from kproxy.plan.planner import Planner
 from kproxy.plan.settings import NodeFacts, ProxySettings
+from kproxy.proxier.family import Family
+from kproxy.proxier.family import Snapshot as Snapshot
 from kproxy.proxier.inbox import Batch, Inbox
+from kproxy.proxier.observer import Observer
 from kproxy.proxier.pacing import Pacer
-from kproxy.state.model import IPFamily, ServicePortName
-from kproxy.state.tracker import Change, Tracker
+from kproxy.state.model import IPFamily
 
 log = logging.getLogger(__name__)
 
@@ -35,107 +32,6 @@ COUNTS_PATIENCE_SECONDS = 1.0
 """A scrape of the metrics must not wait for as long as others may keep the xtables lock."""
 NODE_WAIT_SECONDS = 5.0
 """How long a first sync waits for the Node object: without it the node's addresses and zone aren't known."""
-
-
-class Observer(Protocol):
-    """Hears what the loop does. Called from the loop's thread; must not raise."""
-
-    def received(self, services: int, slices: int) -> None:
-        """So many objects came that changed something."""
-
-    def queued(self, since: float) -> None:
-        """Changes wait for a sync since the monotonic time ``since``."""
-
-    def synced(self, report: SyncReport, plan: Plan, changed: frozenset[ServicePortName], seconds: float) -> None:
-        """A family's rules are in the kernel as planned; ``changed`` are the services whose plans are different now."""
-
-    def sync_failed(self, family: IPFamily, error: BackendError, *, full: bool, seconds: float) -> None:
-        """A family's rules could not be applied; what was in force before still is."""
-
-    def programmed(self, family: IPFamily, trigger_times: Sequence[str]) -> None:
-        """A family has in the kernel what its slices asked for that carry these trigger times (RFC 3339)."""
-
-    def drifted(self, family: IPFamily) -> None:
-        """Somebody else changed the tables; they are about to be repaired."""
-
-    def all_synced(self, plans: Sequence[Plan]) -> None:
-        """All families are in the kernel as planned."""
-
-    def idle(self) -> None:
-        """A round of the loop is over; there is one at least every second."""
-
-    def node_changed(self, node: Node | None) -> None:
-        """The Node object came, changed, or is gone."""
-
-    def skipped(self, problems: Sequence[Problem]) -> None:
-        """Parts of objects made no sense and were left out."""
-
-    def contested(self, family: IPFamily, losses: Sequence[Loss]) -> None:
-        """Other frontends than before do nothing now, as other service ports have them; these are all there are."""
-
-
-class Snapshot(NamedTuple):
-    """One address family at some moment."""
-
-    plan: Plan
-    """Not changed any more."""
-    tracker: Tracker
-    """What the plan is made of; goes on changing."""
-    node: NodeFacts
-    losses: Sequence[Loss]
-    """Frontends that do nothing, as another service port has them."""
-    pending: bool
-    """Whether the kernel may not be as planned yet."""
-    applied: bool
-    """Whether it has ever been."""
-
-
-class _Family:
-    """One address family: its state, its plan, and the backend that puts it into the kernel."""
-
-    def __init__(self, backend: Backend, settings: ProxySettings, node: NodeFacts) -> None:
-        self.backend = backend
-        self.tracker = Tracker(backend.family, node.name)
-        self.planner = Planner(settings, node, self.tracker)
-        self.unapplied: set[ServicePortName] = set()
-        """Services whose plan changed since the last successful apply."""
-        self.stale = True
-        """Whether the kernel must be looked at even if no service changed."""
-        self.full = True
-        """Whether the kernel must be compared as a whole."""
-        self.trigger_times: dict[ObjectKey, list[str]] = {}
-        """When changes were made that wait to be applied, as the slices say (RFC 3339), by slice."""
-        self.losses: Sequence[Loss] = ()
-        """The frontends that do nothing, as they were told last."""
-        self.applied = False
-        """Whether the kernel has been brought in line with a plan at least once."""
-
-    def take(self, kind: ObjectKind, key: ObjectKey, obj: ApiObject | None) -> Change:
-        """Take an object into the state, or out of it."""
-        change = _change(self.tracker, kind, key, obj)
-        if kind is Kind.ENDPOINT_SLICE and change.changed:
-            annotations = obj.metadata.annotations if isinstance(obj, EndpointSlice) else None
-            if obj is None:  # the time it bears is that of its last change, not of its end
-                self.trigger_times.pop(key, None)
-            elif annotations is not None and annotations.trigger_time:
-                self.trigger_times.setdefault(key, []).append(annotations.trigger_time)
-        return change
-
-    @property
-    def needs_sync(self) -> bool:
-        return self.stale or self.full or bool(self.tracker.pending)
-
-    def snapshot(self) -> "Snapshot":
-        # To copy a dictionary is one step of the interpreter, which no other thread can come into.
-        plan = self.planner.plan
-        return Snapshot(
-            plan=msgspec.structs.replace(plan, services=dict(plan.services)),
-            tracker=self.tracker,
-            node=self.planner.node,
-            losses=self.planner.losses,
-            pending=self.needs_sync,
-            applied=self.applied,
-        )
 
 
 class Proxier:
@@ -158,7 +54,7 @@ class Proxier:
         then, since addresses come and go. With ``resync_seconds`` over 0, all rules are compared with the kernel's that
         often.
         """
-        self._families = [_Family(backend, settings, facts(None, ())) for backend in backends]
+        self._families = [Family(backend, settings, facts(None, ())) for backend in backends]
         self._facts = facts
         self._node: Node | None = None
         self._service_cidrs: dict[ObjectKey, ServiceCIDR] = {}
@@ -368,7 +264,7 @@ class Proxier:
         self._tell(self._observer.all_synced, [family.planner.plan for family in self._families])
         return True
 
-    def _sync_family(self, family: _Family) -> bool:
+    def _sync_family(self, family: Family) -> bool:
         """Sync one family; return whether it went well."""
         started = time.monotonic()
         pending = frozenset(family.tracker.pending)
@@ -391,30 +287,15 @@ class Proxier:
         self._tell(self._observer.programmed, family.backend.family, times)
         return True
 
-    def _failed(self, family: _Family, error: Exception, seconds: float) -> None:
+    def _failed(self, family: Family, error: Exception, seconds: float) -> None:
         if not isinstance(error, BackendError):
             survived("sync", error)
             family.full = True
             error = BackendError(explain(error) if isinstance(error, OSError) else f"an error in kproxy: {error!r}")
         self._tell(self._observer.sync_failed, family.backend.family, error, full=family.full, seconds=seconds)
 
-    def _tell_losses(self, family: _Family) -> None:
+    def _tell_losses(self, family: Family) -> None:
         losses = family.planner.losses
         if losses != family.losses:
             family.losses = losses
             self._tell(self._observer.contested, family.backend.family, losses)
-
-
-def _change(tracker: Tracker, kind: ObjectKind, key: ObjectKey, obj: ApiObject | None) -> Change:
-    if isinstance(obj, Service):
-        return tracker.update_service(obj)
-    if isinstance(obj, EndpointSlice):
-        return tracker.update_slice(obj)
-    if kind is Kind.SERVICE:
-        return tracker.delete_service(key)
-    if kind is Kind.ENDPOINT_SLICE:
-        return tracker.delete_slice(key)
-    return _UNCHANGED
-
-
-_UNCHANGED = Change(changed=False)

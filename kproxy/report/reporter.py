@@ -43,7 +43,7 @@ class LastSync(NamedTuple):
 
 
 class Reporter:
-    """A `kproxy.proxier.loop.Observer`."""
+    """A `kproxy.proxier.observer.Observer`."""
 
     def __init__(
         self,
@@ -81,19 +81,19 @@ class Reporter:
         return dict(self._refused)
 
     def received(self, services: int, slices: int) -> None:
-        """See `kproxy.proxier.loop.Observer`."""
+        """See `kproxy.proxier.observer.Observer`."""
         self._metrics.changes_seen(services, slices)
         self._pending_services += services
         self._pending_slices += slices
         self._metrics.changes_pending(self._pending_services, self._pending_slices)
 
     def queued(self, since: float) -> None:
-        """See `kproxy.proxier.loop.Observer`."""
+        """See `kproxy.proxier.observer.Observer`."""
         self._metrics.queued()
         self._health.queued(since=since)
 
     def synced(self, report: SyncReport, plan: Plan, changed: frozenset[ServicePortName], seconds: float) -> None:
-        """See `kproxy.proxier.loop.Observer`."""
+        """See `kproxy.proxier.observer.Observer`."""
         family = plan.node.family
         self._synced_at = time.monotonic()
         self._last_syncs[family] = LastSync(time.time(), seconds, report.full, report.rules)
@@ -123,20 +123,20 @@ class Reporter:
         self._checks.update(plan, changed)
 
     def sync_failed(self, family: IPFamily, error: BackendError, *, full: bool, seconds: float) -> None:
-        """See `kproxy.proxier.loop.Observer`."""
+        """See `kproxy.proxier.observer.Observer`."""
         self._metrics.sync_failed(family, full=full, seconds=seconds)
         log.error("sync failed; what was in force stays; trying again", family=family, error=error, full=full)
 
     def programmed(self, family: IPFamily, trigger_times: Sequence[str]) -> None:
-        """See `kproxy.proxier.loop.Observer`."""
+        """See `kproxy.proxier.observer.Observer`."""
         self._metrics.programmed(trigger_times, [family])
 
     def drifted(self, family: IPFamily) -> None:
-        """See `kproxy.proxier.loop.Observer`."""
+        """See `kproxy.proxier.observer.Observer`."""
         log.routine("somebody else changed the tables; comparing all rules", family=family)
 
     def all_synced(self, plans: Sequence[Plan]) -> None:
-        """See `kproxy.proxier.loop.Observer`."""
+        """See `kproxy.proxier.observer.Observer`."""
         self._pending_services = self._pending_slices = 0
         self._metrics.changes_pending(0, 0)
         self._metrics.objects("service ports", sum(len(plan.services) for plan in plans))
@@ -148,7 +148,7 @@ class Reporter:
             self._after_first_sync = None
 
     def idle(self) -> None:
-        """See `kproxy.proxier.loop.Observer`."""
+        """See `kproxy.proxier.observer.Observer`."""
         if self._synced_at is not None and time.monotonic() - self._synced_at > _QUIET_SECONDS:
             self._synced_at = None
             memory.give_back()
@@ -156,7 +156,7 @@ class Reporter:
             self._node.idle()
 
     def node_changed(self, node: Node | None) -> None:
-        """See `kproxy.proxier.loop.Observer`."""
+        """See `kproxy.proxier.observer.Observer`."""
         self._health.node_changed(node)
         if self._node is not None:
             self._node.node_changed(node)
@@ -165,7 +165,7 @@ class Reporter:
             self.skipped(self._node_problems)
 
     def skipped(self, problems: Sequence[Problem]) -> None:
-        """See `kproxy.proxier.loop.Observer`."""
+        """See `kproxy.proxier.observer.Observer`."""
         for problem in problems:
             self._metrics.skipped(problem.kind)
             log.warning(
@@ -176,7 +176,7 @@ class Reporter:
             )
 
     def contested(self, family: IPFamily, losses: Sequence[Loss]) -> None:
-        """See `kproxy.proxier.loop.Observer`."""
+        """See `kproxy.proxier.observer.Observer`."""
         told = {loss for of_family in self._losses.values() for loss in of_family}
         ended = set(self._losses.get(family, ())).difference(losses)
         self._losses[family] = losses
