@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kproxy.config.flags import FLAGS, IGNORED_FLAGS
+from kproxy.node.problems import reasons
 from tests.kit.deploy import DEPLOY, documents
 from tests.kit.docs import DOCS, PARTS, up_to_date
 
@@ -69,6 +70,11 @@ def test_all_alerts_are_on_the_page_about_metrics() -> None:
     (rules,) = documents(DEPLOY / "monitoring" / "rules.yaml")
     alerts = [rule["alert"] for group in rules["groups"] for rule in group["rules"]]
     assert re.findall(r"^\| (Kproxy\w+) \|", TEXT[DOCS / "metrics.md"], re.MULTILINE) == alerts
+
+
+def test_all_problems_of_a_node_are_on_the_page_about_trouble() -> None:
+    _, _, section = TEXT[DOCS / "troubleshooting.md"].partition("## What can be wrong with the node")
+    assert re.findall(r"\b(?:No|Kube|Few|Bridge|Forwarding)[A-Z]\w+", section.partition("## ")[0]) == list(reasons())
 
 
 def test_all_pages_are_within_reach_of_the_readme() -> None:
