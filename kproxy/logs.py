@@ -94,7 +94,7 @@ def setup(form: str = "text", verbosity: int = 0, stream: TextIO | None = None) 
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JSONFormatter() if form == "json" else TextFormatter())
-    handler.addFilter(_tells_something)
+    handler.addFilter(tells_something)
     handler.addFilter(RepeatFilter())
     root = logging.getLogger()
     for old in list(root.handlers):
@@ -113,7 +113,7 @@ def _level(verbosity: int) -> int:
     return ROUTINE if verbosity >= 2 else logging.INFO
 
 
-def _tells_something(record: logging.LogRecord) -> bool:
+def tells_something(record: logging.LogRecord) -> bool:
     """Tell whether a line is worth a place; a connection that is closed instead of kept is no trouble to anybody."""
     return not (record.name == "urllib3.connectionpool" and str(record.msg).startswith("Connection pool is full"))
 
