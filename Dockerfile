@@ -1,6 +1,7 @@
 # kproxy's image, for amd64 and arm64:
 #
 #   docker build -t kproxy:0.1.0 .
+#   docker build --target ingress -t kproxy-ingress:0.1.0 .   the image of `kproxy ingress`, further below
 #
 # For an image that can be made again bit by bit, name the base by its digest and give a time for all files:
 #
@@ -52,10 +53,35 @@ COPY --from=builder /opt/kproxy /opt/kproxy
 RUN ln -s /opt/kproxy/bin/kproxy /usr/local/bin/kproxy \
     && ln -s kproxy /usr/local/bin/kube-proxy
 
-# The image of `kproxy ingress` goes here, for `docker build --target ingress`, as stages like those around this place:
-#   FROM builder AS ingress-builder     the packages of lock/ingress.txt into /opt/kproxy, too, and their bytecode
-#   FROM ${BASE} AS ingress-system      haproxy and python3 in place of the packages above
-#   FROM scratch AS ingress
+# The image of `kproxy ingress`: docker build --target ingress -t kproxy-ingress:0.1.0 .
+FROM builder AS ingress-builder
+COPY lock/ingress.txt lock/
+RUN /build/bin/pip wheel --no-cache-dir --no-build-isolation --no-deps --require-hashes -r lock/ingress.txt -w /more \
+    && /build/bin/pip --python /opt/kproxy/bin/python install --no-index --no-deps --no-compile /more/*.whl \
+    && sh deploy/image/python.sh /opt/kproxy \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/kproxy/lib
+
+FROM ${BASE} AS ingress-system
+COPY deploy/image/debian.sh /
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends haproxy python3 \
+    && sh /debian.sh && rm /debian.sh
+COPY --from=ingress-builder /opt/kproxy /opt/kproxy
+RUN ln -s /opt/kproxy/bin/kproxy /usr/local/bin/kproxy \
+    && mkdir -m 0700 /run/kproxy-ingress && chown 65532:65532 /run/kproxy-ingress
+
+# It runs as nobody in particular. Ports below 1024 it may have by what Docker and containerd set for a container's network,
+# or by net.ipv4.ip_unprivileged_port_start, which deploy/ingress sets for its pods.
+FROM scratch AS ingress
+COPY --from=ingress-system / /
+ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONUNBUFFERED=1
+LABEL org.opencontainers.image.title="kproxy-ingress" \
+      org.opencontainers.image.description="Ingress and Gateway API for Kubernetes, by HAProxy" \
+      org.opencontainers.image.licenses="Apache-2.0"
+USER 65532:65532
+# Health is at 10254, metrics at 10253.
+EXPOSE 80 443 10253 10254
+ENTRYPOINT ["/usr/local/bin/kproxy", "ingress"]
 
 FROM scratch AS proxy
 COPY --from=proxy-system / /
