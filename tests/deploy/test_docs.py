@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from kproxy.config.flags import FLAGS, IGNORED_FLAGS
+from kproxy.ingress.config.flags import FLAGS as INGRESS_FLAGS
+from kproxy.ingress.haproxy.engine import Totals
+from kproxy.ingress.report.metrics import IngressMetrics, Scraped
 from kproxy.node.problems import reasons
 from tests.kit.deploy import DEPLOY, documents
 from tests.kit.docs import DOCS, PARTS, up_to_date
@@ -52,18 +55,16 @@ def test_files_that_are_named_are_there(page: Path) -> None:
 
 NOT_ITS_OWN = r"kubectl|docker|kubeadm|buildah|apt-get|bin/pip|minikube|-A [A-Z]"
 """What tells lines that name kproxy, and flags of other programs: commands, and rules of iptables."""
-OTHERS = ("fast", "from", "node", "version", "watch")
+OTHERS = ("fast", "from", "header", "help", "method", "node", "version", "watch")
 """Options of hack/test.sh, of kproxy explain and status, and of kproxy alone."""
 
 
 @each_page
 def test_flags_that_are_named_are_kproxys(page: Path) -> None:
     for line in TEXT[page].splitlines():
-        if "kproxy" in line and not re.search(
-            r"kubectl|docker|kubeadm|buildah|apt-get|bin/pip|minikube|-A [A-Z]", line
-        ):
+        if "kproxy" in line and not re.search(NOT_ITS_OWN, line):
             for name in re.findall(r"(?<![\w-])--([a-z][\w-]+)", line):
-                assert name in FLAGS or name in IGNORED_FLAGS or name in OTHERS, f"--{name}"
+                assert name in {*FLAGS, *IGNORED_FLAGS, *OTHERS, *INGRESS_FLAGS}, f"--{name}"
 
 
 def test_all_alerts_are_on_the_page_about_metrics() -> None:
@@ -81,3 +82,18 @@ def test_all_pages_are_within_reach_of_the_readme() -> None:
     assert "(deploy/README.md)" in TEXT[DEPLOY.parent / "README.md"]
     for page in DOCS.glob("*.md"):
         assert f"(docs/{page.name})" in TEXT[DEPLOY / "README.md"]
+
+
+def test_every_flag_that_the_page_on_ingress_names_exists() -> None:
+    named = set(re.findall(r"`--([a-z][\w-]+)`", TEXT[DOCS / "ingress.md"].partition("## From ingress-nginx")[0]))
+    assert named
+    assert named <= {*INGRESS_FLAGS, *OTHERS}
+
+
+def test_every_metric_that_the_page_on_ingress_names_exists() -> None:
+    named = set(re.findall(r"`(kproxy_ingress_\w+)", TEXT[DOCS / "ingress.md"]))
+    metrics = IngressMetrics()
+    totals = Totals()
+    metrics.read_from(lambda: Scraped({}, (), True, totals, False, 0), lambda: ())
+    exposed = re.findall(r"^# TYPE (\w+)", metrics.exposition().decode(), re.MULTILINE)
+    assert named == {name for name in exposed if name.startswith("kproxy_ingress_")}
