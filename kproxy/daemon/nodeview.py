@@ -34,10 +34,10 @@ class NodeViewer:
         """So many health-check node ports can't be opened for want of descriptors. From any thread."""
         self._lacking = ports
 
-    def view(self) -> View | None:
-        """Return what is known; None while the Node object may still come."""
-        if not self._told and time.monotonic() - self._started < NODE_WAIT_SECONDS:
-            return None
+    def view(self) -> View:
+        """Return what is known."""
+        settled = self._told or time.monotonic() - self._started >= NODE_WAIT_SECONDS
         seen = survey.look(kube_proxy_table=engines.has_kube_proxy_table(), ports_without_descriptor=self._lacking)
         missing = self._from_api and self._told and self._node is None
-        return View(settings=self._settings, facts=self._facts(self._node, ()), seen=seen, node_missing=missing)
+        facts = self._facts(self._node, ())
+        return View(settings=self._settings, facts=facts, seen=seen, settled=settled, node_missing=missing)

@@ -32,7 +32,7 @@ from kproxy.daemon.nodeview import NodeViewer
 from kproxy.daemon.rates import Rates
 from kproxy.daemon.settings import KernelSettings
 from kproxy.daemon.signals import Both, Signals
-from kproxy.faults import explain, watch_threads
+from kproxy.faults import contained, explain, watch_threads
 from kproxy.held.flows import flows_to, interface_of
 from kproxy.node import interfaces, limits, sysctl
 from kproxy.node.door import socket_path
@@ -145,6 +145,8 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         )
         keeper = _keeper(config, backends, metrics)
         node = NodeReporter(viewer, metrics, events, gone=settings.retry)
+        with contained("look at the node"):
+            node.idle()  # what can be seen without the Node object is said before anything else
         reporter = Reporter(
             metrics,
             health,

@@ -41,6 +41,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     settings: ProxySettings
     facts: NodeFacts
     seen: Seen
+    settled: bool = True
+    """Whether what the Node object has to tell is known by now, or will not be."""
     node_missing: bool = False
     """Whether the API server has been asked for the Node object and has none."""
 
@@ -56,11 +58,13 @@ class Check(NamedTuple):
     reason: str
     told: Callable[[View], str]
     """Returns what is wrong; nothing if all is well."""
+    by_node: bool = False
+    """Whether it goes by what the Node object tells, and has to wait for that."""
 
 
 def problems(view: View) -> Mapping[str, str]:
     """Return what is wrong with the node, by reason."""
-    found = ((check.reason, check.told(view)) for check in CHECKS)
+    found = ((check.reason, check.told(view)) for check in CHECKS if view.settled or not check.by_node)
     return {reason: text for reason, text in found if text}
 
 
@@ -198,14 +202,14 @@ def _few_descriptors(view: View) -> str:
 
 
 CHECKS = (
-    Check("NoNodeObject", _no_node_object),
-    Check("NoNodeIP", _no_node_ip),
-    Check("NoClusterCIDR", _no_cluster_cidr),
-    Check("NoPodCIDR", _no_pod_cidr),
+    Check("NoNodeObject", _no_node_object, by_node=True),
+    Check("NoNodeIP", _no_node_ip, by_node=True),
+    Check("NoClusterCIDR", _no_cluster_cidr, by_node=True),
+    Check("NoPodCIDR", _no_pod_cidr, by_node=True),
     Check("NoBridge", _no_bridge),
     Check("NoPodInterface", _no_pod_interface),
-    Check("ForwardingOff", _forwarding_off),
-    Check("BridgeNetfilterOff", _bridge_netfilter_off),
+    Check("ForwardingOff", _forwarding_off, by_node=True),
+    Check("BridgeNetfilterOff", _bridge_netfilter_off, by_node=True),
     Check("NoConntrack", _no_conntrack),
     Check("KubeProxyTableLeft", _kube_proxy_table),
     Check("KubeProxyIPVSLeft", _kube_proxy_ipvs),

@@ -25,8 +25,8 @@ class Viewer(Protocol):
     def node_changed(self, node: Node | None) -> None:
         """The Node object came, changed, is gone, or was never there."""
 
-    def view(self) -> View | None:
-        """Return what is to be judged, or None while too little is known."""
+    def view(self) -> View:
+        """Return what is to be judged."""
 
 
 class NodeReporter:
@@ -65,11 +65,8 @@ class NodeReporter:
         now = self._clock()
         if now < self._next_look:
             return
-        view = self._viewer.view()
-        if view is None:
-            return
         self._next_look = now + LOOK_SECONDS
-        self._tell(problems.problems(view))
+        self._tell(problems.problems(self._viewer.view()))
 
     def _tell(self, found: Mapping[str, str]) -> None:
         if found == self._told:

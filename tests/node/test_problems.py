@@ -108,6 +108,13 @@ def test_what_is_wrong_is_named_with_its_remedy(case: str) -> None:
     assert "\n" not in found[reason]
 
 
+def test_what_goes_by_the_node_object_waits_for_it() -> None:
+    early = {reason for seen, reason, _ in ILL.values() if problems(msgspec.structs.replace(seen, settled=False))}
+    assert early == set(reasons()) - {
+        *("NoNodeObject", "NoNodeIP", "NoClusterCIDR", "NoPodCIDR", "ForwardingOff", "BridgeNetfilterOff")
+    }
+
+
 def test_each_reason_occurs() -> None:
     assert {reason for _, reason, _ in ILL.values()} == set(reasons())
 
@@ -130,7 +137,7 @@ class Made:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.found: View | None = WELL
+        self.found: View = WELL
         self.posted: list[bytes] = []
         self.metrics = Metrics(ProxyMode.IPTABLES)
         self.gone: list[str] = []
@@ -146,11 +153,11 @@ class Made:
     def node_changed(self, node: Node | None) -> None:
         """See `kproxy.report.node.Viewer`."""
 
-    def view(self) -> View | None:
+    def view(self) -> View:
         self.looks += 1
         return self.found
 
-    def sees(self, found: View | None) -> None:
+    def sees(self, found: View) -> None:
         self.found = found
         self.now += 60
         self.reporter.idle()
@@ -164,7 +171,6 @@ def test_a_problem_is_told_once_when_it_becomes_so_and_when_it_ends(caplog: pyte
     caplog.set_level(logging.INFO, "kproxy")
     made = Made()
     with made.events.running():
-        made.sees(None)
         made.sees(WELL)
         assert made.metric("ForwardingOff") == 0
         ill = ILL["ip_forward 0"][0]
