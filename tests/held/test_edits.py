@@ -136,6 +136,46 @@ def test_a_match_that_nobody_knows_is_a_doubt(node: Node) -> None:
     assert "cannot be judged" in found.doubts[0]
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        "table inet filter { chain forward { type filter hook forward priority 0; meta nfproto ipv6 drop; "
+        'ct state established,related accept; iifname "lo" drop; oifname "wg0" ip daddr 192.0.2.0/24 drop; }; }',
+        "table ip lists { set bad { type ipv4_addr; elements = { 192.0.2.66 }; }; "
+        "chain forward { type filter hook forward priority 0; ip saddr @bad drop; ip daddr @bad drop; }; }",
+        "table inet nat { chain pre { type nat hook prerouting priority -110; "
+        "meta nfproto ipv6 tcp dport 80 redirect to :1; }; }",
+    ],
+)
+def test_rules_of_others_that_do_not_concern_it(node: Node, rules: str) -> None:
+    run(f"nft '{rules}'")
+    found = node.explain()
+    assert (found.kernel, found.differences, found.doubts) == (AS_PLANNED, (), ())
+
+
+@pytest.mark.parametrize(
+    ("rules", "chain"),
+    [
+        (
+            "table inet f { chain passing { type filter hook forward priority 0; ip daddr 10.244.0.0/16 reject; }; }",
+            "passing",
+        ),
+        (
+            "table ip f { set pods { type ipv4_addr; flags interval; elements = { 10.244.0.0/16 }; }; "
+            "chain passing { type filter hook forward priority 0; ip daddr @pods drop; }; }",
+            "passing",
+        ),
+        ("table ip f { chain pre { type filter hook prerouting priority -300; ip daddr 10.96.0.80 drop; }; }", "pre"),
+        ("table inet f { chain passing { type filter hook forward priority 0; policy drop; }; }", "passing"),
+    ],
+)
+def test_firewalls_of_others_in_nftables(node: Node, rules: str, chain: str) -> None:
+    run(f"nft '{rules}'")
+    found = node.explain()
+    assert found.kernel == DIFFERS
+    assert [one.chain for one in found.differences if one.kind == "added"] == [chain]
+
+
 def test_a_chain_flushed(iptables_node: Node) -> None:
     iptables_node.iptables("-t nat -F KUBE-SERVICES")
     found = iptables_node.explain()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from kproxy.backends.iptables.rules.render import render_rule
 from kproxy.backends.iptables.rules.ruleset import Rule
 from kproxy.backends.iptables.rules.walk import RuleMachine
+from kproxy.backends.walk import At, ImpossibleRuleError, Spread, Walked
 from kproxy.state.model import IPFamily
 
 
@@ -54,6 +55,14 @@ class HeldTable(RuleMachine):
         if chain not in self._rules:
             self._rules[chain] = [held.rule for held in self.held(chain) or ()]
         return self._rules[chain]
+
+    def carry_out(self, number: int, alive: Spread, at: At) -> tuple[Walked, Spread]:
+        """See `Machine`. The kernel took the rule: what seems impossible is only not understood."""
+        try:
+            return super().carry_out(number, alive, at)
+        except ImpossibleRuleError as error:
+            at.doubts(str(error))
+            return Walked(), alive
 
     def text(self, chain: str, number: int) -> str:
         """Return a rule as text; number 0 is the policy."""

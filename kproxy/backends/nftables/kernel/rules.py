@@ -34,7 +34,7 @@ from kproxy.backends.nftables.rules.ruleset import (
     SetSpec,
 )
 from kproxy.backends.nftables.rules.walk import RuleMachine
-from kproxy.backends.walk import Base
+from kproxy.backends.walk import At, Base, ImpossibleRuleError, Skb, Spread, Walked
 from kproxy.state.model import IPFamily, Protocol
 
 _RULE_CHAIN, _RULE_EXPRESSIONS = 2, 4
@@ -145,6 +145,14 @@ class HeldTable(RuleMachine):
         """Return a rule (from 0) as nft would spell it."""
         return self._renderer.rule(self.rules(chain)[at])
 
+    def carry_out(self, number: int, alive: Spread, at: At) -> tuple[Walked, Spread]:
+        """See `Machine`. The kernel took the rule: what seems impossible is only not understood."""
+        try:
+            return super().carry_out(number, alive, at)
+        except ImpossibleRuleError as error:
+            at.doubts(str(error))
+            return Walked(), alive
+
     # --- sets ------------------------------------------------------------------------------------------------------
 
     def spec(self, name: str) -> SetSpec | None:
@@ -155,6 +163,10 @@ class HeldTable(RuleMachine):
         if self._sets is None:
             self._sets = held_sets(self._reader, self._number, self._of_table, nameless=True)
         return self._sets.get(name, SetShape(0, 0, 0, False))
+
+    def _is_member(self, term: Member, skb: Skb, at: At) -> bool:
+        self._note(term)  # rules may look into one set by different fields
+        return super()._is_member(term, skb, at)
 
     def find(self, name: str, key: Key) -> tuple[Data] | None:
         """See `RuleMachine`."""

@@ -115,6 +115,9 @@ _DNAT_STATUS = 1 << 5  # IPS_DST_NAT
 _LOCAL = 2  # RTN_LOCAL
 _HARMLESS = {"log", "counter", "notrack", "last", "quota"}
 _EQUAL, _UNEQUAL = 0, 1
+_NFPROTO = {IPFamily.IPV4: 2, IPFamily.IPV6: 10}
+NEVER = PortIs(())
+"""What is true of no packet of this family."""
 
 
 class _StrangeError(Exception):
@@ -231,7 +234,7 @@ def _meta(program: _Program, its: Attributes) -> Iterator[Term]:
     if 3 in its:
         yield from _set_meta(program.get(_number(its, 3)), key)
         return
-    known = {3: "mark", 6: "iifname", 16: Column.PROTOCOL.value}
+    known = {3: "mark", 6: "iifname", 15: "nfproto", 16: Column.PROTOCOL.value}
     program.set(_number(its, 1), Field(known[key]) if key in known else Unknown(f"meta key {key}"))
 
 
@@ -321,6 +324,10 @@ def _cmp(program: _Program, its: Attributes) -> Iterator[Term]:
         return
     if operation > _UNEQUAL:
         raise _StrangeError(f"a comparison of {symbol.what}")
+    if symbol.what == "nfproto":  # in tables of both families
+        if (value[0] == _NFPROTO[program.family]) is not (operation == _EQUAL):
+            yield NEVER
+        return
     yield _compared(program, symbol, value, operation == _UNEQUAL)
 
 

@@ -145,24 +145,28 @@ class RuleMachine(Machine[Rule]):
 
     def carry_out(self, number: int, alive: Spread, at: At) -> tuple[Walked, Spread]:
         """See `Machine`."""
-        here, on, walked, noted = alive, Spreads(), Walked(), False
+        here, on, walked = alive, Spreads(), Walked()
+        noted = False
+        strange: list[str] = []
         for term in self.rules(at.step.place.chain)[number]:
             if not here:
                 break
             if isinstance(term, Unjudged):
-                at.doubts(term.text)
-                on.add(here)
-                return walked, on.sum
-            if not isinstance(term, _ACTIONS):
+                strange.append(term.text)
+            elif not isinstance(term, _ACTIONS):
                 here, missed = self._split(term, here, at)
                 on.add(missed)
-                continue
-            if not noted:
-                at.tried(here)
-                noted = True
-            here, missed, ended = self._action(term, here, at)
-            on.add(missed)
-            walked = walked.plus(ended)
+            elif strange:
+                break
+            else:
+                if not noted:
+                    at.tried(here)
+                    noted = True
+                here, missed, ended = self._action(term, here, at)
+                on.add(missed)
+                walked = walked.plus(ended)
+        if here and strange:  # all that can be judged is so: the rest decides, and is taken not to be so
+            at.doubts(" and ".join(strange))
         on.add(here)
         return walked, on.sum
 
