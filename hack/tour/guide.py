@@ -19,8 +19,8 @@ T = TypeVar("T")
 WIDTH = 80
 BAR = 30
 TEXT = WIDTH - 4  # both text and output are indented by four
-COMMAND_TIMEOUT = 20.0  # seconds; nothing in the tour takes more than one or two
-READY_TIMEOUT = 10.0
+COMMAND_TIMEOUT = 60.0  # seconds; on a quiet machine nothing in the tour takes more than one or two
+READY_TIMEOUT = 30.0
 LAST_LINES = 15  # of a program's log, when it fails
 
 
