@@ -16,13 +16,11 @@ import msgspec
 
 from kproxy.bisect import find_culprits
 from kproxy.ingress.haproxy.compile.compiler import NOTHING_LEFT_OUT, Compiler, LeftOut, compile_plan
-from kproxy.ingress.haproxy.control.accesslog import AccessLog
 from kproxy.ingress.haproxy.control.files import Generations, Running
 from kproxy.ingress.haproxy.control.process import Master, wait_for_end
 from kproxy.ingress.haproxy.control.runtime import RuntimeSocket, worker_of
 from kproxy.ingress.haproxy.errors import EngineError, RefusedError, UnreachableError
 from kproxy.ingress.haproxy.settings import EngineSettings
-from kproxy.ingress.haproxy.text.counts import NOTHING_COUNTED, Figures, added, figures, only
 from kproxy.ingress.haproxy.text.diff import NOTHING_LEFT, Leftovers, Reload, Steps, diff, tidy
 from kproxy.ingress.haproxy.text.model import NOTHING, Configuration, Memory
 from kproxy.ingress.haproxy.text.render import files
@@ -68,21 +66,17 @@ class Engine:
         *,
         program: str = "haproxy",
         say: Callable[[str], None] = lambda _: None,
-        say_request: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``say`` gets what HAProxy writes, line by line, and ``say_request`` its access log. Raises NoHAProxyError."""
+        """``say`` gets what HAProxy writes, line by line. Raises NoHAProxyError."""
         self.settings = settings
         self.totals = Totals()
         self._files = Generations(Path(settings.state_dir))
         self._master = Master(self._files, program)
         self._say = say
-        self._say_request = say_request
-        self._access_log: AccessLog | None = None
         self._lock = threading.Lock()
         self._running: Running | None = None
         self._last_good: Configuration | None = None
         self._refused: dict[Unit, tuple[object, str]] = {}
-        self._past = NOTHING_COUNTED
         self._compiler = Compiler()
         self._begun = False
         self._stopping = False
@@ -165,14 +159,6 @@ class Engine:
         with RuntimeSocket(self._files.worker_socket) as runtime:
             return runtime.ask(command)
 
-    def figures(self) -> Figures:
-        """Return what HAProxy has counted since this kproxy started, or took it over.
-
-        What a worker counts after it was replaced is lost: the last requests of connections that it finishes.
-        """
-        with self._lock:
-            return added(self._past, self._count())
-
     def watch(self) -> None:
         """Start HAProxy again whenever it dies, until `close` is called; for a thread of its own."""
         pause_s, last = 0.0, 0.0
@@ -194,9 +180,6 @@ class Engine:
         self._stopping = True
         os.write(self._wake, b"x")
         with self._lock:
-            if self._access_log is not None:
-                self._access_log.close()
-                self._access_log = None
             if stop:
                 self._files.remember(None)
                 self._master.stop(grace_s)
@@ -207,8 +190,6 @@ class Engine:
         if self._begun:
             return
         self._files.prepare()
-        if self.settings.access_log:
-            self._access_log = AccessLog(self._files.log_socket, self._say_request)
         if self._master.adopt():
             remembered = self._files.remembered()
             with contextlib.suppress(UnreachableError):
@@ -260,7 +241,6 @@ class Engine:
     def _take_up(self, wanted: Configuration, folder: Path) -> None:
         """Put a checked generation in force."""
         self._files.remember(None)
-        self._past = only(added(self._past, self._count()), wanted)
         before = self._files.put_in_force(folder)
         old = self._running.pid if self._running is not None else None
         if old is None:
@@ -282,18 +262,6 @@ class Engine:
         self._is_running(Running(pid, started, _without_draining(msgspec.structs.replace(wanted, memory=memory))))
         self._files.remove_others()
         os.write(self._wake, b"x")
-
-    def _count(self) -> Figures:
-        """Return the present worker's figures; none where it does not answer."""
-        if self._running is None:
-            return NOTHING_COUNTED
-        try:
-            with RuntimeSocket(self._files.worker_socket) as runtime:
-                stat = runtime.ask("show stat -1 7 -1")
-                table = runtime.ask("show table latency") if self.settings.histogram else ""
-        except UnreachableError:
-            return NOTHING_COUNTED
-        return figures(self._running.configuration, stat, table)
 
     def _is_running(self, running: Running) -> None:
         self._running, self._last_good = running, running.configuration

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kproxy.ingress.haproxy.text.counts import BUCKETS
+from kproxy.ingress.haproxy.text.counts import BUCKETS, SAMPLE, SAMPLED
 from kproxy.ingress.haproxy.text.model import NO_BACKEND, NO_ROUTE, Slot
 
 CODES = ("1xx", "2xx", "3xx", "4xx", "5xx")
@@ -125,13 +125,15 @@ def parse_stats(text: str) -> tuple[dict[str, Reading], list[Frontend]]:
 
 
 def parse_latency(text: str) -> dict[str, tuple[int, ...]]:
-    """Read the answer to ``show table latency``: requests by slot and bucket."""
+    """Read the answer to ``show table latency``: requests by slot and bucket, each of a sample for as many as it is."""
     found: dict[str, tuple[int, ...]] = {}
     for line in text.splitlines():
         key = _KEY.search(line)
         if key:
-            counts = {int(number): int(count) for number, count in _BUCKET.findall(line)}
-            found[key[1]] = tuple(counts.get(number, 0) for number in range(len(BUCKETS) + 1))
+            name, times = key[1].removesuffix(SAMPLED), SAMPLE if key[1].endswith(SAMPLED) else 1
+            counts = {int(number): int(count) * times for number, count in _BUCKET.findall(line)}
+            before = found.get(name, nothing().buckets)
+            found[name] = tuple(count + counts.get(number, 0) for number, count in enumerate(before))
     return found
 
 

@@ -124,7 +124,7 @@ def engine(folder: Path, said: list[str] | None = None, **settings: object) -> I
     """Run an engine that is watched, and end HAProxy with it."""
     lines: list[str] = [] if said is None else said
     of = EngineSettings(state_dir=str(folder / "state"), **settings)  # type: ignore[arg-type]
-    made = Engine(of, say=lines.append, say_request=lines.append)
+    made = Engine(of, say=lines.append)
     thread = threading.Thread(target=made.watch, daemon=True)
     thread.start()
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ingress.haproxy.kit import engine, eventually, get, ingress, slices
+from tests.ingress.haproxy.kit import engine, ingress, slices
 from tests.ingress.kit import planned
 
 pytestmark = pytest.mark.kernel
@@ -49,15 +49,6 @@ def test_it_runs_as_nobody_with_one_capability_and_writes_nothing_but_its_folder
         assert done.stdout.split() == ["b", "None"], done.stderr
     finally:
         subprocess.run(["rm", "-rf", str(state)], check=True)
-
-
-@pytest.mark.usefixtures("three")
-def test_requests_are_logged_if_asked_for(tmp_path: Path) -> None:
-    said: list[str] = []
-    with engine(tmp_path, said, access_log=True) as made:
-        made.apply(planned(slices("web", ["10.1.0.1"]), ingress("w.example.com", "web")).plan)
-        get("w.example.com", "/some/path")
-        eventually(lambda: any('"GET /some/path HTTP/1.1"' in line and " b1/10.1.0.1:8080 " in line for line in said))
 
 
 @pytest.mark.usefixtures("three")
