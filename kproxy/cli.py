@@ -65,7 +65,13 @@ def _second_program(args: Sequence[str]) -> int | None:
         return None
     from kproxy.ingress import cli as ingress
 
-    return ingress.explain(args[1:]) if url else ingress.main(args[1:])
+    try:
+        return ingress.explain(args[1:]) if url else ingress.main(args[1:])
+    except ModuleNotFoundError as error:
+        if error.name != "cryptography":
+            raise
+        _complain("kproxy ingress needs the Python package cryptography: pip install 'kproxy[ingress]'")
+        return FAILED
 
 
 def _dispatch(options: argparse.Namespace, config: Config) -> int:

@@ -8,6 +8,7 @@ from kproxy.api.manifests import ManifestError
 from kproxy.config import ArgumentParser, ConfigError
 from kproxy.daemon.signals import Signals
 from kproxy.ingress.config.flags import GROUPS, RUNNING_FLAGS, SERVING_FLAGS, add_flags, from_flags
+from kproxy.ingress.daemon.init import surviving
 
 OK, USAGE = 0, 2
 _URLS = ("http://", "https://")
@@ -31,11 +32,15 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # somebody closed our output early, as `head` does
         sys.stderr.close()
         return OK
-    signals = Signals("bringing everything into force anew")
-    with signals.handled():
-        from kproxy.ingress.daemon.run import run
 
-        return run(settings, lambda: from_flags(options), signals)
+    def work() -> int:
+        signals = Signals("bringing everything into force anew")
+        with signals.handled():
+            from kproxy.ingress.daemon.run import run
+
+            return run(settings, lambda: from_flags(options), signals)
+
+    return surviving(work)
 
 
 def _parser(*, render: bool) -> ArgumentParser:
