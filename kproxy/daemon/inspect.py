@@ -98,7 +98,7 @@ class Inspector:
         Where the two differ while changes are on their way to the kernel, that is looked at again.
         """
         for attempt in range(1, _ATTEMPTS + 1):
-            snapshots = self._from.proxier.snapshots()
+            synced, snapshots = self._from.reporter.last_syncs, self._from.proxier.snapshots()
             try:
                 answer = explain([self._view(snapshot) for snapshot in snapshots], question, self._kernel(snapshots))
             except (KeyError, RuntimeError):  # the state changed meanwhile
@@ -107,7 +107,8 @@ class Inspector:
                 continue
             if answer.kernel != DIFFERS or attempt == _ATTEMPTS:
                 return answer
-            if not any(snapshot.pending for snapshot in (*snapshots, *self._from.proxier.snapshots())):
+            pending = any(snapshot.pending for snapshot in (*snapshots, *self._from.proxier.snapshots()))
+            if not pending and synced == self._from.reporter.last_syncs:
                 return answer
             time.sleep(_PAUSE_SECONDS)
         raise AssertionError("the last attempt returns or raises")
