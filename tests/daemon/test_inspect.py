@@ -53,7 +53,7 @@ class Daemon:
 
 
 def asked(monkeypatch: pytest.MonkeyPatch, daemon: Daemon) -> Inspector:
-    sources: Any = SimpleNamespace(proxier=daemon, reporter=daemon)
+    sources: Any = SimpleNamespace(proxier=daemon, reporter=daemon, interface_of=None, flows=None)
     monkeypatch.setattr(inspect, "explain", daemon.explain)
     monkeypatch.setattr(inspect, "_PAUSE_SECONDS", 0)
     monkeypatch.setattr(Inspector, "_view", lambda *_: None)
