@@ -110,6 +110,8 @@ class KernelSettings:
         current, found = sysctl.read(setting), self._notes.found(setting.name)
         others = tuple(dict.fromkeys(engines.others_who_guard())) if current else ()
         way = way_back(current, found, others)
+        if way is Way.KEEP_GUARDED and not others and not engines.is_guarded():
+            way = Way.AS_FOUND  # there is nothing to keep: who raised it left it open, which kproxy never does
         if way is Way.PUT_BACK and found is not None:
             if problem := sysctl.put_back(setting, found.value):
                 log.warning(problem)

@@ -71,7 +71,7 @@ def open_applier(family: IPFamily, variant: Variant, lock: XtablesLock | None = 
 
 
 def is_guarded() -> bool:
-    """Tell whether a rule in either variant keeps the network out of 127.0.0.0/8, whoever put it there."""
+    """Tell whether a rule in either variant keeps the network out of 127.0.0.0/8, or may do so, whoever wrote it."""
     return any(_asked(variant, Engine.is_guarded) for variant in Variant)
 
 
@@ -107,7 +107,7 @@ def _asked(variant: Variant, question: Callable[[Engine[Any]], bool]) -> bool:
     try:
         return question(applier)
     except KernelRefusedError:
-        return False
+        return True  # it can't be read, so that the answer may well be yes
     finally:
         applier.close()
 
