@@ -9,7 +9,7 @@ from kproxy import logs
 from kproxy.ingress.haproxy.engine import Engine
 from kproxy.ingress.haproxy.errors import EngineError
 from kproxy.ingress.report.metrics import Scraped
-from kproxy.ingress.report.traffic import Frontend, Traffic, parse_info, parse_latency, parse_stats, with_latency
+from kproxy.ingress.report.traffic import Clients, Traffic, parse_info, parse_latency, parse_stats, with_latency
 from kproxy.ingress.status.writer import StatusWriter
 
 log = logs.get("traffic")
@@ -25,7 +25,7 @@ class TrafficReader:
         self._writer = writer
         self._traffic = Traffic()
         self._lock = threading.Lock()
-        self._frontends: list[Frontend] = []
+        self._frontends: list[Clients] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
 

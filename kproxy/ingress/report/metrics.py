@@ -19,8 +19,8 @@ from prometheus_client.registry import Collector
 from kproxy import __version__
 from kproxy.api.status import WatchStatus
 from kproxy.ingress.haproxy.engine import Totals
-from kproxy.ingress.plan.model import BackendKey, Plan
-from kproxy.ingress.report.traffic import CODES, ERRORS, Frontend, Reading, Way, cumulative
+from kproxy.ingress.plan.model import Backend, BackendKey, Frontend, Plan
+from kproxy.ingress.report.traffic import CODES, ERRORS, Clients, Reading, Way, cumulative
 from kproxy.report.metrics.faults import FaultCollector
 from kproxy.report.metrics.watches import WatchCollector
 
@@ -33,7 +33,7 @@ class Scraped(NamedTuple):
     """What is asked of the running program at each scrape."""
 
     ways: Mapping[Way, Reading]
-    frontends: Collection[Frontend]
+    frontends: Collection[Clients]
     serving: bool
     totals: Totals
     writes: bool
@@ -62,7 +62,8 @@ class IngressMetrics:
             "backend",
             "state",
         )
-        self._shown: set[BackendKey] = set()
+        self._shown: Mapping[BackendKey, Backend] = {}
+        self._frontends: tuple[Frontend, ...] = ()
         self._health = self._counter("health_answers", "Answers of the health server", "page", "code")
         self._requests = Counter(
             "rest_client_requests", "Requests to the API server", ("code", "method", "host"), registry=self._registry
@@ -114,19 +115,23 @@ class IngressMetrics:
 
     def planned(self, plan: Plan) -> None:
         """Say what is in a plan that HAProxy has."""
-        listeners = [listener for frontend in plan.frontends for listener in frontend.listeners]
-        hosts = {host.pattern for listener in listeners for host in listener.hosts}
-        parts = {"host": hosts, "rule": plan.rules, "backend": plan.backends, "certificate": plan.certificates}
-        for name, found in parts.items():
-            self._objects.labels(name).set(len(found))
-        for key in self._shown - plan.backends.keys():
+        if plan.frontends is not self._frontends:
+            self._frontends = plan.frontends
+            listeners = [listener for frontend in plan.frontends for listener in frontend.listeners]
+            hosts = {host.pattern for listener in listeners for host in listener.hosts}
+            parts = {"host": hosts, "rule": plan.rules, "backend": plan.backends, "certificate": plan.certificates}
+            for name, found in parts.items():
+                self._objects.labels(name).set(len(found))
+        for key in self._shown.keys() - plan.backends.keys():
             for state in ("ready", "draining"):
                 self._endpoints.remove(str(key), state)
         for key, backend in plan.backends.items():
+            if backend is self._shown.get(key):
+                continue
             draining = sum(endpoint.draining for endpoint in backend.endpoints)
             self._endpoints.labels(str(key), "ready").set(len(backend.endpoints) - draining)
             self._endpoints.labels(str(key), "draining").set(draining)
-        self._shown = set(plan.backends)
+        self._shown = plan.backends
 
     def health_answered(self, page: str, code: int) -> None:
         """A page of the health server was asked for."""

@@ -67,8 +67,8 @@ class Reporter:
         say = log.info if self._first or report.reloaded else log.routine
         say(
             "HAProxy is in line",
-            hosts=len({host.pattern for f in planned.plan.frontends for one in f.listeners for host in one.hosts}),
             rules=len(planned.plan.rules),
+            backends=len(planned.plan.backends),
             commands=report.commands,
             reloaded=report.reloaded or "no",
             seconds=round(seconds, 4),

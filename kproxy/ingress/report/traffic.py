@@ -101,7 +101,7 @@ class Traffic:
                 del self.totals[way]
 
 
-class Frontend(NamedTuple):
+class Clients(NamedTuple):
     """What a process has counted of a frontend."""
 
     name: str
@@ -109,14 +109,14 @@ class Frontend(NamedTuple):
     """Open now."""
 
 
-def parse_stats(text: str) -> tuple[dict[str, Reading], list[Frontend]]:
+def parse_stats(text: str) -> tuple[dict[str, Reading], list[Clients]]:
     """Read the answer to ``show stat``: slots without their buckets, and frontends (management manual, 9.1)."""
     readings: dict[str, Reading] = {}
-    frontends: list[Frontend] = []
+    frontends: list[Clients] = []
     for row in csv.DictReader(text.removeprefix("# ").splitlines()):
         name = row["pxname"]
         if row["svname"] == "FRONTEND":
-            frontends.append(Frontend(name, _number(row["scur"])))
+            frontends.append(Clients(name, _number(row["scur"])))
         elif row["svname"] == "BACKEND":
             codes = tuple(_number(row[f"hrsp_{code}"]) for code in CODES)
             errors = tuple(_number(row[name_of_error]) for name_of_error in _ERROR_FIELDS)
