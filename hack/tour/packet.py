@@ -107,10 +107,11 @@ def tables(guide: Guide) -> None:
     guide.step(
         "What HAProxy was told",
         """HAProxy ends the client's connection and reads the request. Of Kubernetes it knows nothing; it has tables,
-        which kproxy wrote and changes while it runs, through this socket. The host leads to a word, the word and the
+        which kproxy wrote and changes while it runs, through a socket. The host leads to a word, the word and the
         path to a backend: by the table of exact paths first, else by the longest prefix. A backend is a list of
         pods.""",
     )
+    explained = guide.run("kproxy explain http://shop.example.com/order")
     output = guide.run("""\
         ask() { echo "$*" | socat - /run/kproxy-ingress/worker.sock |
                     sed -n 's/^0x[0-9a-f]* //p'; }
@@ -121,7 +122,13 @@ def tables(guide: Guide) -> None:
     servers = guide.run(f"""\
         echo show servers conn {backend} |
             socat - /run/kproxy-ingress/worker.sock | grep -o '{backend}/[^ ]*'""")
-    guide.claim("shop.example.com and /order lead to the one pod of order", servers.split(), [f"{backend}/{POD}:8080"])
+    guide.claim_that("Ingress shop/shop, rule 0" in explained and f"{POD}:8080" in explained,
+                     "the Ingress means that pod of order", explained, "Ingress shop/shop, rule 0")  # fmt: skip
+    guide.claim(
+        "and HAProxy's tables lead there: shop.example.com and /order, a backend, the pod",
+        servers.split(),
+        [f"{backend}/{POD}:8080"],
+    )
 
 
 def at_haproxy(guide: Guide, hops: dict[str, Background]) -> None:

@@ -12,7 +12,7 @@ from tests.tour.kit import spoiled, tour
 pytestmark = pytest.mark.kernel
 
 COLUMNS = 80
-CLAIMS = {"wires": 15, "docker0": 16, "pod": 24, "service": 23, "name": 26, "host": 25}
+CLAIMS = {"wires": 15, "docker0": 16, "pod": 24, "service": 23, "name": 26, "host": 26}
 """How many there are in each chapter: none may get lost."""
 NAMES = [chapter.name for chapter in CHAPTERS]
 
