@@ -61,7 +61,7 @@ def test_a_service_without_endpoints_is_refused(capsys: pytest.CaptureFixture[st
     assert "no EndpointSlice belongs to it" in out
 
 
-@pytest.mark.parametrize("arguments", [["nowhere"], ["http://shop.example/"], ["shop/web", "--from", "me"], []])
+@pytest.mark.parametrize("arguments", [["nowhere"], ["shop/web", "--from", "me"], []])
 def test_wrong_use_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     code, out, err = run(capsys, *arguments, *(["-f", *SHOP] if arguments else []))
     assert (code, out) == (2, "")
