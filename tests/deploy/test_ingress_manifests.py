@@ -144,3 +144,12 @@ def test_the_classes_name_our_controllers() -> None:
     assert ingress["spec"]["controller"] == found.ingress_controller
     assert ingress["metadata"]["name"] == gateway["metadata"]["name"] == found.ingress_class
     assert gateway["spec"]["controllerName"] == found.gateway_controller
+
+
+def test_the_image_is_made_for_that_user_and_these_ports() -> None:
+    stage = (DEPLOY.parent / "Dockerfile").read_text().partition("FROM scratch AS ingress\n")[2].partition("\nFROM ")[0]
+    user = pod("kind")["securityContext"]
+    assert f"USER {user['runAsUser']}:{user['runAsGroup']}\n" in stage
+    (exposed,) = [line.split()[1:] for line in stage.splitlines() if line.startswith("EXPOSE")]
+    assert {int(port) for port in exposed} == {port["containerPort"] for port in container("kind")["ports"]}
+    assert 'ENTRYPOINT ["/usr/local/bin/kproxy", "ingress"]' in stage

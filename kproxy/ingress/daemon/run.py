@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from kproxy import __version__, logs
 from kproxy.api.access import AccessError, AccessOptions
 from kproxy.api.client import ApiClient
@@ -90,7 +92,8 @@ class _Program:
         self._inbox = Inbox()
         self._files = Generations(Path(self._written.state_dir))
         self._files.prepare()  # whoever may not write there learns it at once
-        self._engine = Engine(settings.engine, program=self._written.haproxy, say=haproxy_log.warning)
+        engine = msgspec.structs.replace(settings.engine, ipv6=_has_ipv6())
+        self._engine = Engine(engine, program=self._written.haproxy, say=haproxy_log.warning)
         self._client = self._api_client()
         self._source = self._object_source()
         self._health = IngressHealth(self._engine.is_serving, lambda: self._source.statuses)
@@ -246,3 +249,13 @@ class _Program:
             except Exception as error:
                 survived("haproxy", error, "watching HAProxy failed; beginning again")
                 ending.wait(_RESTART_SECONDS)
+
+
+def _has_ipv6() -> bool:
+    """Tell whether this machine can listen by IPv6 at all: some kernels are started without it."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as tried:
+            tried.bind(("::", 0))
+    except OSError:
+        return False
+    return True
