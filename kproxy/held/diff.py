@@ -23,6 +23,7 @@ from kproxy.backends.nftables.rules.render import FAMILIES, Renderer
 from kproxy.backends.nftables.rules.ruleset import Data, Key, RuleSet
 from kproxy.backends.nftables.rules.ways import ENDPOINT_MAPS
 from kproxy.held.changes import Change, FamilyChanges
+from kproxy.held.iptables import LISTS
 from kproxy.held.read import iptables_tables
 from kproxy.plan.model import Plan
 from kproxy.state.model import IPFamily, ServicePortName
@@ -119,7 +120,11 @@ def _by_owner(
                 text = f"{sign}-A {chain}{render_rule(rule, family)}"
                 lines.setdefault(owners.of(chain, rule), []).append(text)
     for owner, its in lines.items():
-        yield Change(service=owner, table=table, chain=chain, lines=tuple(its))
+        # In lists of frontends kube-proxy's order is by chance and decides nothing: what only moves is no change.
+        moved = {line[1:] for line in its if line[0] == "-"} & {line[1:] for line in its if line[0] == "+"}
+        left = [line for line in its if chain not in LISTS or line[1:] not in moved]
+        if left:
+            yield Change(service=owner, table=table, chain=chain, lines=tuple(left))
 
 
 # --- nftables ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from kproxy.explain.compare import Line, added, missing
 from kproxy.explain.model import Difference, ElementFound
 from kproxy.plan.model import Plan
 
-_LISTS = (names.SERVICES, names.NODE_PORTS, names.EXTERNAL_SERVICES, names.PROXY_FIREWALL)
+LISTS = (names.SERVICES, names.NODE_PORTS, names.EXTERNAL_SERVICES, names.PROXY_FIREWALL)
 _TREES = {"KUBE-EXTERNAL-": names.EXTERNAL_SERVICES, "KUBE-PROXY-FW-": names.PROXY_FIREWALL} | {
     f"{chain}-": chain for chain in (names.SERVICES, names.NODE_PORTS)
 }
@@ -100,7 +100,7 @@ class IptablesPart:
             yield missing(table, chain, None)
             return
         lines = list(held)
-        if chain in _LISTS:  # in the large layout a tree of chains, of which the packet has passed some
+        if chain in LISTS:  # in the large layout a tree of chains, of which the packet has passed some
             below = [other for where, other in passed if where == table and other != chain and _root(other) == chain]
             lines += [line for other in below for line in self.lines(table, other) or ()]
         identities = {line.identity for line in lines}
@@ -118,4 +118,4 @@ def _leads_on(chain: str, rule: object) -> bool:
     """Tell whether a rule leads from one chain of a list to another."""
     if not isinstance(rule, Rule) or not isinstance(rule.target, Jump):
         return False
-    return rule.target.chain not in _LISTS and _root(rule.target.chain) == _root(chain) and _root(chain) in _LISTS
+    return rule.target.chain not in LISTS and _root(rule.target.chain) == _root(chain) and _root(chain) in LISTS

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from kproxy.backends.iptables.kernel.variant import Variant
 from kproxy.held.changes import Change, FamilyChanges
 from kproxy.held.diff import changes_wanted
 from kproxy.state.model import IPFamily
+from tests.explain.test_recordings import view
+from tests.golden.test_golden import GOLDEN
 from tests.kit.held import ENGINES, Node, run
+from tests.kit.iptables_tools import restore
 from tests.kit.netns import network_namespace
 
 pytestmark = pytest.mark.kernel
@@ -62,6 +66,16 @@ def test_rules_of_a_service_that_is_gone(node: Node) -> None:
     assert by_sign(found) == {"-"}
     if node.engine.name in ("legacy", "nft"):  # comments tell whose they were
         assert {change.service for change in found.changes} == {"shop/sticky:http"}
+
+
+def test_what_only_moves_in_a_list_is_no_change(tmp_path: Path) -> None:
+    """As on a node of kube-proxy's, whose order is by chance."""
+    text = (GOLDEN / "clusterip-dns" / "iptables.v4.save").read_text()
+    with network_namespace(tmp_path):
+        restore(IPFamily.IPV4, "legacy", "\n".join(line for line in text.splitlines() if "nfacct" not in line) + "\n")
+        found = changes_wanted(view("clusterip-dns", IPFamily.IPV4).plan, Variant.LEGACY)
+    assert {change.service for change in found.changes} <= {None}
+    assert by_sign(found) <= {"+"}
 
 
 def test_rules_of_others_are_left_out(node: Node) -> None:
