@@ -4,6 +4,7 @@ to HAProxy in a pod, and on to pods on two nodes.
 
 import http.client
 import json
+import shutil
 import socket
 import ssl
 import sys
@@ -115,6 +116,7 @@ def ingress(lab: Lab, servers: dict[str, Pod], folder: Path) -> Iterator[Process
     finally:
         with pod.namespace.entered():
             end_haproxy(state)
+        shutil.rmtree(state, ignore_errors=True)
 
 
 def ask(client: Host, host: str, path: str = "/", *, to: str = EXTERNAL, port: int = 80, tls: bool = False) -> Any:
