@@ -61,11 +61,13 @@ RUN /build/bin/pip wheel --no-cache-dir --no-build-isolation --no-deps --require
     && sh deploy/image/python.sh /opt/kproxy \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/kproxy/lib
 
+# The package starts HAProxy where it is installed, unless a policy forbids that.
 FROM ${BASE} AS ingress-system
 COPY deploy/image/debian.sh /
-RUN apt-get update \
+RUN printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d \
+    && apt-get update \
     && apt-get install -y --no-install-recommends haproxy python3 \
-    && sh /debian.sh && rm /debian.sh
+    && sh /debian.sh && rm /debian.sh /usr/sbin/policy-rc.d
 COPY --from=ingress-builder /opt/kproxy /opt/kproxy
 RUN ln -s /opt/kproxy/bin/kproxy /usr/local/bin/kproxy \
     && mkdir -m 0700 /run/kproxy-ingress && chown 65532:65532 /run/kproxy-ingress
@@ -83,6 +85,7 @@ USER 65532:65532
 EXPOSE 80 443 10253 10254
 ENTRYPOINT ["/usr/local/bin/kproxy", "ingress"]
 
+# What `docker build` makes unless it is told otherwise, hence the last.
 FROM scratch AS proxy
 COPY --from=proxy-system / /
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONUNBUFFERED=1

@@ -9,7 +9,7 @@ set -eu
 # What installs packages, and checks their signatures.
 programs="apt sqv debian-archive-keyring"
 # Accounts and logging in: there are none.
-programs="$programs login login.defs passwd libpam-runtime libpam-modules libpam-modules-bin"
+programs="$programs adduser login login.defs passwd libpam-runtime libpam-modules libpam-modules-bin"
 # Disks, mounts and starting up are the business of the container's runtime and of the node.
 programs="$programs util-linux bsdutils mount init-system-helpers sysvinit-utils"
 # Of use only on a terminal of one's own.

@@ -27,7 +27,7 @@ from tests.kit.paths import ROOT
 
 SUITE = "trixie"
 BASE = "docker.io/library/debian:trixie-slim"
-_NAME = "localhost/kproxy"
+_NAME = "localhost/kproxy-{target}"
 _BASE_LASTS = datetime.timedelta(days=7)
 _MOST_LEFTOVERS = 30
 """How many images without a name, of steps that others may build on, are kept."""
@@ -36,25 +36,28 @@ _BUILD_SECONDS = 1500
 
 
 @contextmanager
-def the_image() -> Iterator["Image"]:
-    """The image of this checkout, built if need be. Many may read it at the same time."""
+def the_image(target: str = "proxy") -> Iterator["Image"]:
+    """The image of this checkout, built if need be. Many may read it at the same time.
+
+    ``target`` is a stage of the Dockerfile that is an image: proxy, or ingress.
+    """
     need("buildah", "mmdebstrap", "crun")
     folder = _cache()
     with (folder / "lock").open("w") as lock:
         store = _Store(folder)
-        yield _present(store, lock)
+        yield _present(store, lock, target)
 
 
-def _present(store: "_Store", lock: IO[str]) -> "Image":
+def _present(store: "_Store", lock: IO[str], target: str) -> "Image":
     """Return the image with the lock held in common; build it with the lock held alone."""
-    name = f"{_NAME}:{_fingerprint()}"
+    name = f"{_NAME.format(target=target)}:{_fingerprint()}"
     while True:
         fcntl.flock(lock, fcntl.LOCK_SH)
         if store.has(name) and not store.base_is_old():
             return Image(store, name)
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not store.has(name) or store.base_is_old():
-            store.build(name)
+            store.build(target, name)
 
 
 def _cache() -> Path:
@@ -124,21 +127,21 @@ class _Store:
         moment = datetime.datetime.fromisoformat(created[:19]).replace(tzinfo=datetime.UTC)
         return datetime.datetime.now(datetime.UTC) - moment > _BASE_LASTS
 
-    def build(self, name: str) -> None:
-        """Build the image from the Dockerfile, with nobody else at work; what is no longer of use goes."""
+    def build(self, target: str, name: str) -> None:
+        """Build a stage of the Dockerfile, with nobody else at work; what is no longer of use goes."""
         self.run("rm", "--all")
         if self.base_is_old():
             self.run("rmi", "--all", "--force")
             self._make_base()
-        self._prune()
+        self._prune(target)
         with _certificates() as mounts:
             self.run(
                 *("bud", "--layers", "--isolation", "chroot", "--pull-never", "--timestamp", "0"),
-                *(*mounts, "--tag", name, str(ROOT)),
+                *(*mounts, "--target", target, "--tag", name, str(ROOT)),
             )
 
-    def _prune(self) -> None:
-        for tag in self.run("images", "--quiet", "--filter", f"reference={_NAME}").split():
+    def _prune(self, target: str) -> None:
+        for tag in self.run("images", "--quiet", "--filter", f"reference={_NAME.format(target=target)}").split():
             self.run("rmi", "--force", tag)
         if len(self.run("images", "--quiet", "--filter", "dangling=true").split()) > _MOST_LEFTOVERS:
             self.run("rmi", "--prune")
