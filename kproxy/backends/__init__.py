@@ -1,1 +1,4 @@
-"""The engines that turn a Plan into kernel rules; they share the Plan, `base`, `bisect` and `walk`, nothing else."""
+"""The engines that turn a Plan into kernel rules: `iptables` and `nftables`.
+
+They share the Plan, `base` (what the loop sees of an engine) and `walk` (how a packet is followed), and nothing else.
+"""

@@ -1,6 +1,10 @@
 """What the daemon tells the world, and how it can be asked.
 
 `reporter` hears from the loop and passes on: to `metrics`, to `health` (which verdict a probe gets), to `healthcheck`
-(the health-check node ports of Services) and to `connections` (how many each Service was given). `events` writes to
-the API server. `http` is all the HTTP that kproxy serves, `pages` what is served at which path.
+(the health-check node ports of Services), to `connections` (how many each Service was given), `conntrack` (what was
+released) and `node` (what is wrong with the node). `events` writes to the API server. `http` is all the HTTP that
+kproxy serves, spoken by `protocol`; `pages` is what is served at which path, `status` one screen of it all, as data.
+
+What a metric tells is made elsewhere: the moments that network programming is timed by are gathered in
+`kproxy.proxier.family`, connections are counted by the backends.
 """

@@ -1,1 +1,1 @@
-"""What people run beside the program: ``kproxy ingress render``, and ``kproxy explain`` for URLs."""
+"""What people run beside the program: `render` and, for URLs, `explain`; `objects` reads files."""

@@ -1,7 +1,7 @@
 """Everything kproxy tells Prometheus.
 
-`Metrics` is told what happens and asked for the text of /metrics; `ConnectionCounters` makes totals of what the rules
-count.
+`catalogue` is the list of metrics, `registry` sets them and is asked for the text of /metrics; `watches` and `faults`
+are read when it is asked. `counters` makes totals of what the rules count for each Service, `connections` their text.
 """
 
 from kproxy.report.metrics.counters import ConnectionCounters, Reading, Store

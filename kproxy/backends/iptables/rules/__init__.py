@@ -1,7 +1,9 @@
 """What a rule says, how it is spelt, and how two sets of rules are compared. Pure.
 
 * `ruleset` (a rule, a chain, a table) and `names` (what chains are called) are the words.
-* `render` prints rules as iptables-save does; `ruletext` reads what it prints.
+* `render` prints rules as iptables-save does; `ruletext` tells whether two texts are the same rule, `parse` reads any
+  program's rules. `held` is what is known of tables as the kernel holds them.
 * `diff` says what must change, `walk` what becomes of a packet.
-* `firewall` holds the rules that the kubelet and kproxy share, `served` whom the rules of a former process served.
+* `hooks` are the jumps from built-in chains to kproxy's, `firewall` the rules that the kubelet and kproxy share,
+  `served` tells whom the rules of a former process served.
 """

@@ -1,6 +1,6 @@
 """The words of the nftables backend, and how they are spelt and compared. Pure.
 
 `ruleset` (chains, sets, elements) and `names` are the words, `ways` is the layout: begin there. `render` prints them as
-nft reads them, `change` is what differs between two rulesets, `walk` says what becomes of a packet; `prefixes` merges
-address ranges.
+nft reads them, `change` is what differs between two rulesets, `walk` says what becomes of a packet,
+`decompile` reads the kernel's expressions back; `prefixes` merges address ranges.
 """

@@ -87,7 +87,7 @@ class Place(NamedTuple):
 
     @property
     def affinity(self) -> str:
-        """The map of services with affinity."""
+        """The map of services with chains of their own: for affinity, or to take turns."""
         return f"{self.prefix}/affinity"
 
     def endpoints(self, pool: Target) -> str:
