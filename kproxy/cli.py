@@ -63,14 +63,14 @@ def _second_program(args: Sequence[str]) -> int | None:
     url = args[:1] == ["explain"] and any(word.startswith(("http://", "https://")) for word in args)
     if args[:1] != ["ingress"] and not url:
         return None
-    from kproxy.ingress import cli as ingress
-
     try:
+        from kproxy.ingress import cli as ingress
+
         return ingress.explain(args[1:]) if url else ingress.main(args[1:])
     except ModuleNotFoundError as error:
         if error.name != "cryptography":
             raise
-        _complain("kproxy ingress needs the Python package cryptography: pip install 'kproxy[ingress]'")
+        _complain("this needs the Python package cryptography: use the image of kproxy ingress, or pip install 'kproxy[ingress]'")
         return FAILED
 
 

@@ -1,8 +1,12 @@
 """What the command line says to those who get it wrong, and to those who ask."""
 
+import subprocess
+import sys
+
 import pytest
 
 from kproxy import cli
+from tests.kit.paths import ROOT
 
 COMMANDS = ("run", "render", "cleanup")
 
@@ -56,3 +60,14 @@ def test_help_begins_with_what_is_the_commands_own(command: str, capsys: pytest.
     assert usage.startswith("usage: kproxy ")
     assert command in usage
     assert ("  -f FILE" in rest.partition("settings")[0]) is (command == "render")
+
+
+@pytest.mark.parametrize("arguments", [["ingress", "--manifests", "."], ["explain", "http://shop.example.com/"]])
+def test_where_the_second_program_lacks_its_library_it_says_so(arguments: list[str]) -> None:
+    """As in the image of the service proxy, which has no use for it."""
+    program = "import sys; sys.modules['cryptography'] = None; from kproxy import cli; sys.exit(cli.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
+    assert done.returncode == 1
+    said = "use the image of kproxy ingress, or pip install 'kproxy[ingress]'"
+    assert done.stderr == f"kproxy: this needs the Python package cryptography: {said}\n"
