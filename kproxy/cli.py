@@ -70,7 +70,8 @@ def _second_program(args: Sequence[str]) -> int | None:
     except ModuleNotFoundError as error:
         if error.name != "cryptography":
             raise
-        _complain("this needs the Python package cryptography: use the image of kproxy ingress, or pip install 'kproxy[ingress]'")
+        remedy = "use the image of kproxy ingress, or pip install 'kproxy[ingress]'"
+        _complain(f"this needs the Python package cryptography: {remedy}")
         return FAILED
 
 
