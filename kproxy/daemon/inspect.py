@@ -139,11 +139,16 @@ class Inspector:
 
     def status(self) -> Status:
         """Say how kproxy does."""
+        condition = self.condition()
+        busiest, turned_away = self._from.rates.read()
+        return msgspec.structs.replace(condition, busiest=busiest, turned_away=turned_away)
+
+    def condition(self) -> Status:
+        """Say how kproxy does, but for what takes a look at the counters."""
         health = self._from.health
         healthz, readyz = health.healthz(), health.readyz()
         now = time.time()
         snapshots = self._from.proxier.snapshots()
-        busiest, turned_away = self._from.rates.read()
         return Status(
             node=self._config.node_name,
             version=__version__,
@@ -161,8 +166,6 @@ class Inspector:
                 for (_, name), reason in sorted(self._from.reporter.refused.items())
             ),
             conflicts=tuple(_conflicts(snapshots)),
-            busiest=busiest,
-            turned_away=turned_away,
         )
 
     def _family(self, snapshot: Snapshot) -> FamilyState:

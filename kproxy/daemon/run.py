@@ -28,6 +28,7 @@ from kproxy.conntrack.reconciler import Reconciler
 from kproxy.daemon import engines
 from kproxy.daemon.door import open_door
 from kproxy.daemon.inspect import Inspector, Sources
+from kproxy.daemon.look import page_sources
 from kproxy.daemon.nodeview import NodeViewer
 from kproxy.daemon.rates import Rates
 from kproxy.daemon.settings import KernelSettings
@@ -46,9 +47,10 @@ from kproxy.report.conntrack import ConntrackReporter
 from kproxy.report.events import EventRecorder
 from kproxy.report.health import HealthState
 from kproxy.report.healthcheck import HealthCheckServers
-from kproxy.report.http import BindError, HttpServers
+from kproxy.report.http import BindError, HttpServers, Routes
 from kproxy.report.metrics import ConnectionCounters, Metrics, Store
 from kproxy.report.node import NodeReporter
+from kproxy.report.page import Answers, page_routes
 from kproxy.report.pages import health_routes, metrics_routes
 from kproxy.report.reporter import Reporter
 
@@ -131,7 +133,8 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         )
         metrics.watch_statuses(lambda: source.statuses)
         health.watch_statuses(lambda: source.statuses)
-        servers = stack.enter_context(_http(config, health, metrics, events, started))
+        page = Answers()
+        servers = stack.enter_context(_http(config, health, metrics, events, started, page_routes(page)))
         facts = _facts(config)
         planning = msgspec.structs.replace(proxy_settings(config), count_localhost=True)
         viewer = NodeViewer(facts, planning, from_api=client is not None)
@@ -165,6 +168,7 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
             *(proxier, health, reporter, node, lambda: source.statuses, rates, rules, changes, interface_of, flows_to)
         )
         inspector = Inspector(config, started, asked)
+        page.open(page_sources(inspector, proxier, reporter, reader))
         stack.enter_context(open_door(socket_path(config.kproxy.state_directory), inspector.reply))
         watch = ConfigWatch(configured, read_config, proxier.stop)
         with signals.steering(Both(proxier, source)), watch.running(), keeper.running():
@@ -216,7 +220,7 @@ def _source(config: Config, client: ApiClient | None, sink: Sink) -> Source:
 
 @contextlib.contextmanager
 def _http(
-    config: Config, health: HealthState, metrics: Metrics, events: EventRecorder, started: float
+    config: Config, health: HealthState, metrics: Metrics, events: EventRecorder, started: float, page: Routes
 ) -> Iterator[HttpServers]:
     """Serve health and metrics."""
     servers = HttpServers(limits.open_files().most_clients)
@@ -226,7 +230,7 @@ def _http(
         failed = events.health_server_failed
         pages = health_routes(health, metrics)
         servers.serve("health", config.healthz_bind, pages, hard_fail=hard_fail, failed=failed)
-        pages = metrics_routes(metrics, config, config.mode, started)
+        pages = metrics_routes(metrics, config, config.mode, started, page)
         servers.serve("metrics", config.metrics_bind, pages, hard_fail=hard_fail)
         yield servers
     finally:

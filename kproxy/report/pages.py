@@ -40,14 +40,20 @@ def _verdict(verdict: Verdict, count: Callable[[int], None]) -> Response:
     return Response(verdict.status, json.dumps(verdict.body), _JSON)
 
 
-def metrics_routes(metrics: Metrics, config: Config, mode: ProxyMode, started: float) -> Routes:
-    """Return the pages of the metrics server. ``mode`` is the one in use, ``started`` Unix time."""
+def metrics_routes(
+    metrics: Metrics, config: Config, mode: ProxyMode, started: float, page: Routes | None = None
+) -> Routes:
+    """Return the pages of the metrics server; ``page`` are those that make the one for people.
+
+    ``mode`` is the one in use, ``started`` Unix time.
+    """
     pages: dict[str, Page] = {
         "/metrics": lambda _: Response(200, metrics.exposition(), CONTENT_TYPE),
         "/healthz": lambda _: Response(200, "ok"),
         "/proxyMode": lambda _: Response(200, mode.value),
         "/configz": lambda _: Response(200, mask(json.dumps(_configz(config))), _JSON),
         "/flagz": lambda request: _flagz(request, flag_values(config)),
+        **(page or {}),
     }
     paths = sorted([*pages, "/statusz"])
     pages["/statusz"] = lambda request: _statusz(request, started, paths)

@@ -20,7 +20,24 @@ log = logs.get("http")
 _IDLE_SECONDS = 30.0
 """How long a connection may be without a whole request."""
 
-_OWN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/proxyMode", "/configz", "/statusz", "/flagz"})
+_NOT_MODIFIED = 304
+
+_OWN_PATHS = frozenset(
+    {
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/proxyMode",
+        "/configz",
+        "/statusz",
+        "/flagz",
+        "/",
+        "/page.css",
+        "/page.js",
+        "/page.json",
+    }
+)
 """Paths that may be told in the log and in metrics; any other may be anything."""
 
 
@@ -35,6 +52,8 @@ class Request(NamedTuple):
     """The Accept header."""
     query: str = ""
     """As it came, without the question mark."""
+    if_none_match: str = ""
+    """The If-None-Match header: the ETag of what the client has already."""
 
 
 class Response(NamedTuple):
@@ -187,14 +206,15 @@ class _Connection(asyncio.Protocol):
         """Raises ValueError for a target that makes no sense."""
         target = urlsplit(request.target.decode("ascii"))
         name = self._transport.get_extra_info("sockname")
-        accept = next((value for header, value in request.headers if header == b"accept"), b"")
-        return Request(unquote(target.path), name[1] if name else 0, accept.decode("latin-1"), target.query)
+        headers = {bytes(header): bytes(value).decode("latin-1") for header, value in reversed(list(request.headers))}
+        accept, tag = headers.get(b"accept", ""), headers.get(b"if-none-match", "")
+        return Request(unquote(target.path), name[1] if name else 0, accept, target.query, tag)
 
     def _send(self, response: Response, *, with_body: bool = True) -> None:
         body = response.body.encode() if isinstance(response.body, str) else response.body
         headers = {
             "Content-Type": response.content_type,
-            "Content-Length": str(len(body)),
+            **({} if response.status == _NOT_MODIFIED else {"Content-Length": str(len(body))}),
             "Date": formatdate(usegmt=True),
             "Server": "kproxy",
             "X-Content-Type-Options": "nosniff",
@@ -203,7 +223,7 @@ class _Connection(asyncio.Protocol):
         }
         head = h11.Response(status_code=response.status, headers=list(headers.items()))
         sent = [self._http.send(head)]
-        if with_body:
+        if with_body and body:
             sent.append(self._http.send(h11.Data(data=body)))
         sent.append(self._http.send(h11.EndOfMessage()))
         self._transport.write(b"".join(part for part in sent if part))

@@ -5,6 +5,7 @@ what has changed.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -26,6 +27,9 @@ log = logs.get("proxier")
 
 _PATIENCE_SECONDS = 10.0
 """A look at conntrack takes less than one; should it never end, that must not hold up everything else."""
+_LATELY_SECONDS = 900.0
+_MOST_LATELY = 1_000
+"""For how long, and for how many syncs, it is remembered which services they changed."""
 _QUIET_SECONDS = 2.0
 """After so long without a sync it is time to tidy up."""
 
@@ -67,6 +71,7 @@ class Reporter:
         self._synced_once: set[IPFamily] = set()
         self._synced_at: float | None = None
         """When the last sync was, until memory has been given back after it."""
+        self._lately: deque[tuple[float, frozenset[ServicePortName]]] = deque(maxlen=_MOST_LATELY)
         self._pending_services = 0
         self._pending_slices = 0
 
@@ -79,6 +84,12 @@ class Reporter:
     def refused(self) -> Mapping[tuple[IPFamily, ServicePortName], str]:
         """The service ports that the kernel would not take, and why."""
         return dict(self._refused)
+
+    @property
+    def changed_lately(self) -> Mapping[ServicePortName, float]:
+        """When service ports were changed in the last minutes, after the first sync (Unix time)."""
+        since = time.time() - _LATELY_SECONDS
+        return {name: at for at, names in list(self._lately) if at > since for name in names}
 
     def received(self, services: int, slices: int) -> None:
         """See `kproxy.proxier.observer.Observer`."""
@@ -99,6 +110,8 @@ class Reporter:
         self._last_syncs[family] = LastSync(time.time(), seconds, report.full, report.rules)
         first = family not in self._synced_once
         self._synced_once.add(family)
+        if changed and not first:
+            self._lately.append((time.time(), changed))
         self._see_to_conntrack(report, plan, changed, first)
         self._health.synced(family)
         say = log.info if first else log.routine

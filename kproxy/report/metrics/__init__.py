@@ -4,7 +4,7 @@
 are read when it is asked. `counters` makes totals of what the rules count for each Service, `connections` their text.
 """
 
-from kproxy.report.metrics.counters import ConnectionCounters, Reading, Store
+from kproxy.report.metrics.counters import ConnectionCounters, EndpointKey, Reading, Store
 from kproxy.report.metrics.registry import CONTENT_TYPE, Metrics
 
-__all__ = ["CONTENT_TYPE", "ConnectionCounters", "Metrics", "Reading", "Store"]
+__all__ = ["CONTENT_TYPE", "ConnectionCounters", "EndpointKey", "Metrics", "Reading", "Store"]

@@ -70,7 +70,7 @@ class Ledger(Generic[K]):
     @property
     def totals(self) -> dict[K, int]:
         """All totals, those of counters included that are not there now."""
-        return {key: entry.total for key, entry in self._entries.items()}
+        return {key: entry.total for key, entry in list(self._entries.items())}  # others may add to it meanwhile
 
     def read(self, raw: Iterable[tuple[K, int]]) -> list[tuple[K, int]]:
         """Add what was counted since the last reading, and return that; what ``raw`` lacks has no counter now."""
@@ -186,6 +186,15 @@ class ConnectionCounters:
     def endpoints(self) -> Mapping[EndpointKey, int]:
         """New connections by endpoint."""
         return _busiest([family.endpoints for family in self._families.values()], self._max_endpoints)
+
+    def endpoints_of(self, services: Collection[ServicePortName]) -> Mapping[EndpointKey, int]:
+        """Return new connections by endpoint, of some service ports: none left out."""
+        found: dict[EndpointKey, int] = {}
+        for family in self._families.values():
+            for key, total in family.endpoints.totals.items() if services else ():
+                if key[0] in services:
+                    found[key] = found.get(key, 0) + total
+        return found
 
     @property
     def omitted(self) -> Mapping[str, int]:

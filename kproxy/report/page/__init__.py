@@ -1,0 +1,11 @@
+"""The page at ``/`` of the metrics server: what kproxy does here, to look at.
+
+`files` are what a browser loads, `board` is the list of Services and keeps account of what changed in it, `picture` is
+one Service in detail, `answers` is the JSON endpoint over them. All of it works only while somebody looks: nothing here
+has a thread or a timer, and what several look at is made once.
+"""
+
+from kproxy.report.page.answers import Answers, Sources
+from kproxy.report.page.files import page_routes
+
+__all__ = ["Answers", "Sources", "page_routes"]

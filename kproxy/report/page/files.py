@@ -1,0 +1,45 @@
+"""What the browser loads: three files, from here and from nowhere else."""
+
+import hashlib
+from importlib import resources
+
+from kproxy.report.http import Routes
+from kproxy.report.page.answers import Answers
+from kproxy.report.protocol import Page, Request, Response
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+_FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.css": ("style.css", "text/css; charset=utf-8"),
+    "/page.js": ("app.js", "text/javascript; charset=utf-8"),
+}
+
+
+def page_routes(answers: Answers) -> Routes:
+    """Return the pages that make the page."""
+    pages: dict[str, Page] = {path: _file(name, kind) for path, (name, kind) in _FILES.items()}
+    pages["/page.json"] = lambda request: _headed(answers.answer(request))
+    return pages
+
+
+def _file(name: str, kind: str) -> Page:
+    text = resources.files(__package__).joinpath(name).read_bytes()
+    tag = f'"{hashlib.sha256(text).hexdigest()[:20]}"'
+
+    def page(request: Request) -> Response:
+        if request.if_none_match == tag:
+            return Response(304, b"", kind, {**HEADERS, "ETag": tag})
+        return Response(200, text, kind, {**HEADERS, "ETag": tag})
+
+    return page
+
+
+def _headed(response: Response) -> Response:
+    return response._replace(headers={**HEADERS, **response.headers})

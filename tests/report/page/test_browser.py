@@ -1,0 +1,164 @@
+"""What people see of the page, in a real browser."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.report.page.kit import World, port, served, service, slice_of
+
+EVIL = "<img src=x onerror=document.title='owned'>\"'\u202egpj"
+HERE, THERE = "node-a", "node-b"
+PODS = (("10.244.0.11", HERE, True), ("10.244.1.12", THERE, True), ("10.244.1.13", THERE, False))
+FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+PATIENCE = 30_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        flags = {"executable_path": "/usr/bin/chromium", "chromium_sandbox": False, "args": FLAGS}
+        running = playwright.chromium.launch(**flags)  # type: ignore[arg-type]
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.show(
+        [
+            service("web", 80, type="NodePort", port={"nodePort": 30080}),
+            service("empty", 81),
+            service("misnamed", 82),
+            service("away", 83, internalTrafficPolicy="Local"),
+            service("cart", 84, namespace="other"),
+        ],
+        [
+            slice_of("web", *PODS),
+            slice_of("misnamed", PODS[0], port="www"),
+            slice_of("away", PODS[1]),
+            slice_of("cart", PODS[1], namespace="other"),
+        ],
+    )
+    world.open()
+    return world
+
+
+@pytest.fixture
+def page(browser: Browser, world: World) -> Iterator[Page]:
+    with served(world) as address:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        faults: list[str] = []
+        page.on("console", lambda message: faults.append(message.text) if "Content Security" in message.text else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.set_default_timeout(PATIENCE)
+        page.goto(address)
+        expect(page.locator("#rows [data-id]").first).to_be_visible(timeout=PATIENCE)
+        yield page
+        context.close()
+    assert faults == []
+
+
+def ids(page: Page) -> list[str]:
+    return [str(row.get_attribute("data-id")) for row in page.locator("#rows [data-id]").all()]
+
+
+def test_the_list_and_its_filters(page: Page) -> None:
+    assert ids(page) == ["other/cart", "shop/away", "shop/empty", "shop/misnamed", "shop/web"]
+    expect(page.get_by_role("status").first).to_have_text("well")
+    for chosen, found in (
+        ("refusing", ["shop/empty", "shop/misnamed"]),
+        ("no local endpoints", ["shop/away"]),
+        ("changed", []),
+        ("", ["other/cart", "shop/away", "shop/empty", "shop/misnamed", "shop/web"]),
+    ):
+        page.get_by_label("Show").select_option(chosen)
+        assert ids(page) == found
+    page.get_by_label("Namespace").select_option("other")
+    assert ids(page) == ["other/cart"]
+    page.get_by_label("Namespace").select_option("")
+    page.get_by_label("Search").fill("30080")
+    assert ids(page) == ["shop/web"]
+
+
+def test_a_change_is_seen_and_counted_as_lately(page: Page, world: World) -> None:
+    page.get_by_label("Show").select_option("changed")
+    world.show([service("web", 80), service("new", 85)], [slice_of("web", PODS[0])])
+    expect(page.locator("#rows [data-id='shop/new']")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#rows [data-id='shop/web'] td").nth(1)).to_have_text("1")
+    expect(page.locator("#count")).to_have_text("2 Services")
+
+
+def test_the_picture_of_a_service(page: Page, world: World) -> None:
+    page.get_by_role("button", name="shop/web").click()
+    expect(page.locator("#detail .scene rect")).to_have_count(5)
+    widths = [float(line.get_attribute("stroke-width") or 0) for line in page.locator("path.used").all()]
+    assert widths == [8.0] * 4
+    expect(page.locator(".end.unused text")).to_have_text(["10.244.1.13:8080" * 2, "not ready" * 2])  # and its title
+    world.growing = port("web"), "10.244.0.11:8080"
+    expect(page.locator(".end", has_text="10.244.0.11").locator("[text-anchor]")).to_have_text(
+        re.compile(r"[1-9]"), timeout=PATIENCE
+    )
+    expect(page.locator("#rows [data-id='shop/web'] td").nth(2)).to_have_text(re.compile(r"[1-9]"), timeout=PATIENCE)
+    page.keyboard.press("Escape")
+    expect(page.locator("#detail")).to_be_hidden()
+
+
+def test_a_port_by_the_wrong_name(page: Page) -> None:
+    page.get_by_role("button", name="shop/misnamed").click()
+    expect(page.locator(".end.unused .small title")).to_have_text(
+        "its port is named 'www' (TCP), the Service's 'http' (TCP)"
+    )
+    expect(page.locator(".scene .stop.small")).to_contain_text("refused")
+
+
+def test_explain(page: Page) -> None:
+    page.locator("#to").fill("shop/empty")
+    page.get_by_role("button", name="Explain").click()
+    expect(page.locator("#answer")).to_contain_text("refused by shop/empty:http")
+    page.locator("#to").fill("no destination <b>")
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer")).to_contain_text("'no destination <b>' is no destination")
+
+
+def test_what_others_wrote_is_text(page: Page, world: World) -> None:
+    world.problems = (EVIL,)
+    expect(page.locator("#trouble li")).to_have_text(EVIL, timeout=PATIENCE)
+    world.show([service("web", 80)], [slice_of("web", PODS[0], port="http")])
+    page.locator("#to").fill(EVIL)
+    page.get_by_role("button", name="Explain").click()
+    expect(page.locator("#answer")).to_contain_text("onerror")
+    assert page.locator("img").count() == 0
+    assert page.title() == "kproxy on node-a"
+
+
+def test_by_keyboard(page: Page) -> None:
+    page.keyboard.press("/")
+    page.keyboard.type("shop/")
+    for _ in range(2):
+        page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("button", name="shop/empty")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="shop/empty")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="shop/empty")).to_be_focused()
+
+
+@pytest.mark.parametrize("width", [340, 800])
+def test_a_narrow_screen_needs_no_scrolling_sideways(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 700})
+    page.get_by_role("button", name="shop/web").click()
+    expect(page.locator("#detail .scene")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_ten_thousand_services_are_a_handful_of_rows(page: Page, world: World) -> None:
+    world.show([service(f"s-{number}", number) for number in range(10_000)])
+    expect(page.locator("#count")).to_have_text("10,000 Services", timeout=PATIENCE)
+    assert len(ids(page)) < 60
+    page.locator("#services").evaluate("list => { list.scrollTop = list.scrollHeight }")
+    expect(page.locator("#rows [data-id='shop/s-9999']")).to_be_visible()
