@@ -195,7 +195,9 @@ def test_it_has_two_capabilities_cannot_get_more_and_cannot_write(world: World) 
 
 def test_it_warns_of_nothing_but_settings_that_are_not_its_to_make(world: World) -> None:
     warned = [line for line in world.kproxy.log().splitlines() if " warning " in line or " error " in line]
-    assert not [line for line in warned if "could not be set" not in line]
+    # The node of the lab has both families, the configuration (kubeadm's, of a cluster with IPv4 alone) one range.
+    not_its_own = ("could not be set", "reason=NoClusterCIDR")
+    assert not [line for line in warned if not any(words in line for words in not_its_own)]
 
 
 def test_what_its_rights_do_not_reach_the_init_container_has_set(world: World) -> None:
