@@ -10,6 +10,7 @@ from typing import NamedTuple
 from kproxy.backends.nftables.kernel import netlink
 from kproxy.backends.nftables.kernel.elements import ElementReader, split_message
 from kproxy.backends.nftables.kernel.netlink import Reader, attribute, attributes, number, text
+from kproxy.backends.nftables.kernel.notes import declared_by_expressions
 from kproxy.backends.nftables.rules import names
 from kproxy.backends.nftables.rules.ruleset import Column, Found, Hook, SetSpec
 from kproxy.state.model import IPFamily
@@ -121,6 +122,7 @@ def held_sets(reader: Reader, family: int, of_table: bytes, *, nameless: bool = 
                 values[_SET_KEY_LENGTH],
                 0 if values.get(_SET_DATA_TYPE) == _VERDICTS else values.get(_SET_DATA_LENGTH, 0),
                 _SET_EXPRESSION in its,
+                declared_by_expressions(bytes(its.get(_SET_NOTES, b""))),
             )
     return found
 
