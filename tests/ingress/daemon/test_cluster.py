@@ -202,6 +202,7 @@ def test_no_secret_but_the_named_ones_is_kept(tmp_path: Path, server: ApiServer)
 def test_an_outage_of_the_api_server_changes_nothing(tmp_path: Path, server: ApiServer) -> None:
     put(server, DOOR, slices("web", ["10.1.0.1"]), SHOP)
     with running_at(server, tmp_path) as running:
+        eventually(lambda: get("shop.example.com").pod == "a")
         server.refuse()
         server.cut_connections()
         eventually(lambda: running.metric("kproxy_watch_failing") > 0)
