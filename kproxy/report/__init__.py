@@ -5,6 +5,8 @@
 released) and `node` (what is wrong with the node). `events` writes to the API server. `http` is all the HTTP that
 kproxy serves, spoken by `protocol`; `pages` is what is served at which path, `status` one screen of it all, as data.
 
+`page` is the page to look at, with what it asks for.
+
 What a metric tells is made elsewhere: the moments that network programming is timed by are gathered in
 `kproxy.proxier.family`, connections are counted by the backends.
 """
