@@ -28,8 +28,11 @@ def surviving(work: Callable[[], int], *, first: bool | None = None) -> int:
     pause = 0.0
     while True:
         began = time.monotonic()
+        # Signals wait until somebody passes them on: what nobody handles would end the parent, or be lost for process 1.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
         child = os.fork()
         if child == 0:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
             os._exit(_do(work))
         status, told_to_stop = _attend(child)
         if os.WIFEXITED(status):
@@ -64,6 +67,7 @@ def _attend(child: int) -> tuple[int, bool]:
         os.kill(child, number)  # it has not been waited for, so it is there
 
     before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     try:
         while True:
             pid, status = os.wait()
