@@ -28,7 +28,7 @@ def surviving(work: Callable[[], int], *, first: bool | None = None) -> int:
     pause = 0.0
     while True:
         began = time.monotonic()
-        # Signals wait until somebody passes them on: what nobody handles would end the parent, or be lost for process 1.
+        # Signals wait until somebody passes them on: unhandled, one would end the parent, or be lost for process 1.
         signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
         child = os.fork()
         if child == 0:
