@@ -201,7 +201,11 @@ def _dashes(arg: str) -> str:
 
 
 class _Store(argparse.Action):
-    """Puts a flag's value into ``namespace.flags``, by the flag's name."""
+    """Puts a flag's value, of type ``kind``, into ``namespace.flags``, by the flag's name."""
+
+    def __init__(self, *args: Any, kind: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._kind = kind
 
     def __call__(
         self,
@@ -214,7 +218,7 @@ class _Store(argparse.Action):
         name = self.option_strings[0].lstrip("-")
         flags = dict(getattr(namespace, "flags", {}))
         try:
-            flags[name] = add_up(flags.get(name), read_value(str(values), field_type(FLAGS[name].field)))
+            flags[name] = add_up(flags.get(name), read_value(str(values), self._kind))
         except ValueError as error:
             raise argparse.ArgumentError(self, str(error)) from None
         namespace.flags = flags
@@ -242,18 +246,23 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     for title, flags in (("settings, as in kube-proxy", KUBE_PROXY_FLAGS), ("settings of kproxy's own", KPROXY_FLAGS)):
         group = parser.add_argument_group(title)
         for flag in flags:
-            kind = field_type(flag.field)
-            group.add_argument(
-                *(("-v", "--v") if flag.name == "v" else (f"--{flag.name}",)),
-                action=_Store,
-                dest=argparse.SUPPRESS,
-                nargs="?" if kind is bool else None,
-                const="true" if kind is bool else None,
-                metavar=metavar(kind),
-                help=flag.help.replace("%", "%%"),
-            )
+            add_flag(group, flag, field_type(flag.field))
     for name in IGNORED_FLAGS:
         parser.add_argument(f"--{name}", action=_Ignore, dest=argparse.SUPPRESS, nargs="?", help=argparse.SUPPRESS)
+
+
+def add_flag(group: argparse._ArgumentGroup, flag: Flag, kind: Any) -> None:
+    """Add one flag, whose value is of type ``kind``; it ends up in ``namespace.flags``."""
+    group.add_argument(
+        *(("-v", "--v") if flag.name == "v" else (f"--{flag.name}",)),
+        action=_Store,
+        kind=kind,
+        dest=argparse.SUPPRESS,
+        nargs="?" if kind is bool else None,
+        const="true" if kind is bool else None,
+        metavar=metavar(kind),
+        help=flag.help.replace("%", "%%"),
+    )
 
 
 def metavar(kind: Any) -> str:

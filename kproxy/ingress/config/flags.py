@@ -10,7 +10,7 @@ import msgspec
 from kproxy.api.yamlreader import UnreadableError
 from kproxy.config import ArgumentParser, ConfigError
 from kproxy.config.decode import Decoder, compose, fields_of
-from kproxy.config.flags import Flag, add_up, metavar, read_value
+from kproxy.config.flags import Flag, add_flag
 from kproxy.config.schema import Section
 from kproxy.ingress.config.schema import DOCUMENTS, IngressConfiguration
 from kproxy.ingress.config.settings import Settings, settings_of
@@ -80,41 +80,12 @@ def field_type(path: str) -> Any:
     return kind if path else str
 
 
-class _Store(argparse.Action):
-    """Puts a flag's value into ``namespace.flags``, by the flag's name."""
-
-    def __call__(
-        self,
-        _parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        _option: str | None = None,
-    ) -> None:
-        """Read the value; argparse makes its ValueError a message that names the flag."""
-        name = self.option_strings[0].lstrip("-")
-        flags = dict(getattr(namespace, "flags", {}))
-        try:
-            flags[name] = add_up(flags.get(name), read_value(str(values), field_type(FLAGS[name].field)))
-        except ValueError as error:
-            raise argparse.ArgumentError(self, str(error)) from None
-        namespace.flags = flags
-
-
 def add_flags(parser: ArgumentParser, groups: Mapping[str, Sequence[Flag]] = GROUPS) -> None:
     """Give a parser the flags; their values end up in ``namespace.flags``."""
     for title, flags in groups.items():
         group = parser.add_argument_group(title)
         for flag in flags:
-            kind = field_type(flag.field)
-            group.add_argument(
-                *(("-v", "--v") if flag.name == "v" else (f"--{flag.name}",)),
-                action=_Store,
-                dest=argparse.SUPPRESS,
-                nargs="?" if kind is bool else None,
-                const="true" if kind is bool else None,
-                metavar=metavar(kind),
-                help=flag.help,
-            )
+            add_flag(group, flag, field_type(flag.field))
 
 
 def from_flags(namespace: argparse.Namespace) -> Settings:
