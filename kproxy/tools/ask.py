@@ -27,7 +27,9 @@ def ask_daemon(config: Config, question: Questions) -> msgspec.Raw:
     """
     path = socket_path(config.kproxy.state_directory)
     try:
-        reply = msgspec.json.decode(_exchange(path, msgspec.json.encode(question) + b"\n"), type=Reply)
+        reply = msgspec.json.decode(
+            exchange(path, msgspec.json.encode(question) + b"\n", _PATIENCE_SECONDS), type=Reply
+        )
     except OSError as error:
         raise NoAnswerError(_explain(path, error)) from None
     except msgspec.DecodeError:
@@ -39,10 +41,14 @@ def ask_daemon(config: Config, question: Questions) -> msgspec.Raw:
     return reply.answer
 
 
-def _exchange(path: Path, question: bytes) -> bytes:
+def exchange(path: Path, question: bytes, seconds: float) -> bytes:
+    """Send a question to a program's socket and return all that it answers, if it is never silent for so long.
+
+    Raises OSError.
+    """
     parts = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker:
-        asker.settimeout(_PATIENCE_SECONDS)
+        asker.settimeout(seconds)
         asker.connect(str(path))
         asker.sendall(question)
         while part := asker.recv(1 << 16):

@@ -1,7 +1,6 @@
 """``kproxy explain http://HOST/PATH``: by objects in files, or by what the running program has been told."""
 
 import errno
-import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from kproxy.ingress.explain.model import EXIT_CODES, Answer, Choice, Verdict, Wa
 from kproxy.ingress.explain.question import Question, QuestionError
 from kproxy.ingress.explain.reply import DOOR, Reply
 from kproxy.ingress.tools.objects import load
+from kproxy.tools.ask import exchange
 from kproxy.tools.screen import faint, one_line, paint, strong, table
 
 _PATIENCE_SECONDS = 30.0
@@ -44,7 +44,9 @@ def explain_running(question: Question, settings: Settings, *, json: bool) -> Ex
     """Have the running program explain. Raises QuestionError and NoAnswerError."""
     path = Path(settings.written.state_dir) / DOOR
     try:
-        reply = msgspec.json.decode(_exchange(path, msgspec.json.encode(question) + b"\n"), type=Reply)
+        reply = msgspec.json.decode(
+            exchange(path, msgspec.json.encode(question) + b"\n", _PATIENCE_SECONDS), type=Reply
+        )
     except OSError as error:
         raise NoAnswerError(_why(path, error)) from None
     except msgspec.DecodeError:
@@ -52,17 +54,6 @@ def explain_running(question: Question, settings: Settings, *, json: bool) -> Ex
     if reply.answer is None:
         raise (QuestionError if reply.misuse else NoAnswerError)(reply.error)
     return _told(reply.answer, (), json=json)
-
-
-def _exchange(path: Path, question: bytes) -> bytes:
-    parts = []
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker:
-        asker.settimeout(_PATIENCE_SECONDS)
-        asker.connect(str(path))
-        asker.sendall(question)
-        while part := asker.recv(1 << 16):
-            parts.append(part)
-    return b"".join(parts)
 
 
 def _why(path: Path, error: OSError) -> str:
