@@ -24,14 +24,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-from kproxy.api.access import AccessOptions
-from kproxy.api.client import ApiClient
-from kproxy.api.credentials import Credentials
 from kproxy.api.decode import decode_event, decode_page
 from kproxy.api.kinds import Kind, ObjectKind
-from kproxy.api.lines import split_lines
-from kproxy.api.source import ApiSource
+from kproxy.api.transport.access import AccessOptions
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.credentials import Credentials
 from kproxy.api.types import ApiObject, EndpointSlice, ObjectKey, Problem
+from kproxy.api.watch.lines import split_lines
+from kproxy.api.watch.source import ApiSource
 from kproxy.api.wire import Bookmark
 
 SIZES = ("1000x5", "10000x5", "5000x50")

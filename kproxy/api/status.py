@@ -31,7 +31,7 @@ class WatchStatus:
     failures: int = 0
     """Attempts that ended in an error."""
     relists: Mapping[str, int] = field(default_factory=dict)
-    """How often everything was listed again, by reason (`kproxy.api.relists.Reason`)."""
+    """How often everything was listed again, by reason (`kproxy.api.watch.relists.Reason`)."""
     events: int = 0
     """Changes received."""
     bytes_received: int = 0

@@ -10,16 +10,16 @@ from pathlib import Path
 import msgspec
 
 from kproxy import __version__, logs
-from kproxy.api.access import AccessError, AccessOptions
-from kproxy.api.client import ApiClient
-from kproxy.api.credentials import Credentials
 from kproxy.api.folder import ManifestSource
 from kproxy.api.kinds import Kind
-from kproxy.api.listwatch import Timing
 from kproxy.api.manifests import ManifestError
 from kproxy.api.sink import Sink, Source
-from kproxy.api.source import ApiSource
+from kproxy.api.transport.access import AccessError, AccessOptions
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.credentials import Credentials
 from kproxy.api.types import Node, ServiceCIDR
+from kproxy.api.watch.listwatch import Timing
+from kproxy.api.watch.source import ApiSource
 from kproxy.backends.base import Backend, BackendError
 from kproxy.config import Config, ProxyMode, to_yaml
 from kproxy.config.watch import ConfigWatch
@@ -191,7 +191,7 @@ class _Requests:
         self._metrics = metrics
 
     def finished(self, verb: str, host: str, code: str, seconds: float) -> None:
-        """See `kproxy.api.client.Observer`."""
+        """See `kproxy.api.transport.client.Observer`."""
         status = int(code) if code.isdecimal() else None
         self._metrics.request_finished(method=verb, verb=verb, host=host, code=status, seconds=seconds)
 

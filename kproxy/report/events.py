@@ -18,8 +18,8 @@ from typing import NamedTuple
 import msgspec
 
 from kproxy import logs
-from kproxy.api.access import AccessError
-from kproxy.api.failures import RefusedError, UnreachableError
+from kproxy.api.transport.access import AccessError
+from kproxy.api.transport.failures import RefusedError, UnreachableError
 from kproxy.api.types import ObjectKey
 from kproxy.faults import contained
 from kproxy.report.healthcheck import HealthCheckFailure
@@ -64,7 +64,7 @@ class EventRecorder:
         size: int = _QUEUE,
         controller: str = CONTROLLER,
     ) -> None:
-        """Write by ``post`` (see `kproxy.api.client.ApiClient.post`); without one, there is nobody to tell."""
+        """Write by ``post`` (`kproxy.api.transport.client.ApiClient.post`); without one, there is nobody to tell."""
         self._controller = controller
         self._post = post
         self._node_name = node_name

@@ -20,9 +20,9 @@ pytestmark = [pytest.mark.image, pytest.mark.kernel]
 
 ASK = """\
 import json, pathlib, sys
-from kproxy.api.access import AccessOptions
-from kproxy.api.client import ApiClient
-from kproxy.api.credentials import Credentials
+from kproxy.api.transport.access import AccessOptions
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.credentials import Credentials
 given = json.loads(sys.argv[1])
 given["service_account"] = pathlib.Path(given.get("service_account", "/nowhere"))
 print(ApiClient(Credentials(AccessOptions(**given))).get("/api/v1/services", {"limit": "1"}).read().decode())

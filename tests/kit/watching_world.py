@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from kproxy.api.access import AccessOptions
-from kproxy.api.client import ApiClient
-from kproxy.api.credentials import Credentials
 from kproxy.api.decode import convert_object
 from kproxy.api.kinds import Kind, ObjectKind
-from kproxy.api.listwatch import Timing
 from kproxy.api.selection import wanted
-from kproxy.api.source import ApiSource
 from kproxy.api.status import WatchStatus
+from kproxy.api.transport.access import AccessOptions
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.credentials import Credentials
 from kproxy.api.types import ApiObject, ObjectKey
+from kproxy.api.watch.listwatch import Timing
+from kproxy.api.watch.source import ApiSource
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.objects import make_service
 from tests.kit.recording import DEADLINE, RecordingSink

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from kproxy.api.access import AccessOptions
+from kproxy.api.transport.access import AccessOptions
 from tests.kit.apiserver.certs import Authority
 
 AUTHORITY = Authority()

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from hack.lab import until
-from kproxy.api.access import AccessOptions
-from kproxy.api.client import ApiClient
-from kproxy.api.credentials import Credentials
-from kproxy.api.failures import RefusedError, UnreachableError
+from kproxy.api.transport.access import AccessOptions
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.credentials import Credentials
+from kproxy.api.transport.failures import RefusedError, UnreachableError
 from kproxy.api.types import ObjectKey
 from kproxy.report.events import Event, EventRecorder, encode
 from kproxy.report.healthcheck import HealthCheckFailure

@@ -13,13 +13,13 @@ from http import HTTPStatus
 import msgspec
 
 from kproxy import logs
-from kproxy.api.client import ApiClient
 from kproxy.api.decode import DecodeError, decode_object
-from kproxy.api.failures import ApiError, RefusedError
 from kproxy.api.kinds import ObjectKind
 from kproxy.api.sink import Sink
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.failures import ApiError, RefusedError
 from kproxy.api.types import ApiObject, ObjectKey, Problem
-from kproxy.api.versions import is_older
+from kproxy.api.watch.versions import is_older
 from kproxy.ingress.api.core import TLS_SECRET_TYPE, Secret
 from kproxy.ingress.api.kinds import IngressKind
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-from kproxy.api.client import ApiClient
-from kproxy.api.listwatch import Timing
 from kproxy.api.sink import Sink
-from kproxy.api.source import ApiSource
 from kproxy.api.status import WatchStatus
+from kproxy.api.transport.client import ApiClient
 from kproxy.api.types import ObjectKey
+from kproxy.api.watch.listwatch import Timing
+from kproxy.api.watch.source import ApiSource
 from kproxy.ingress.api.kinds import NEEDED, OPTIONAL, IngressKind
 from kproxy.ingress.api.secrets import FETCH_SECONDS, NamedSecrets
 

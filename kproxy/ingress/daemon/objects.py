@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from kproxy.api.access import SERVICE_ACCOUNT
-from kproxy.api.client import ApiClient
 from kproxy.api.kinds import ObjectKind
+from kproxy.api.transport.access import SERVICE_ACCOUNT
+from kproxy.api.transport.client import ApiClient
 from kproxy.api.types import ObjectKey
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.config.settings import Settings

@@ -17,12 +17,12 @@ from pathlib import Path
 import msgspec
 
 from kproxy import __version__, logs
-from kproxy.api.access import AccessError, AccessOptions
-from kproxy.api.client import ApiClient
-from kproxy.api.credentials import Credentials
 from kproxy.api.folder import ManifestSource
 from kproxy.api.manifests import ManifestError
 from kproxy.api.sink import Source
+from kproxy.api.transport.access import AccessError, AccessOptions
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.credentials import Credentials
 from kproxy.config import ConfigError
 from kproxy.config.watch import ConfigWatch
 from kproxy.daemon.door import open_door

@@ -138,7 +138,7 @@ class IngressMetrics:
         self._health.labels(page, str(code)).inc()
 
     def finished(self, verb: str, host: str, code: str, seconds: float) -> None:
-        """A request to the API server was answered; see `kproxy.api.client.Observer`."""
+        """A request to the API server was answered; see `kproxy.api.transport.client.Observer`."""
         self._requests.labels(code, verb, host).inc()
         self._request_seconds.labels(verb, host).observe(seconds)
 

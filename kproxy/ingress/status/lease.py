@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from kproxy import logs
-from kproxy.api.client import ApiClient
-from kproxy.api.failures import ApiError, RefusedError
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.failures import ApiError, RefusedError
 from kproxy.api.types import ObjectKey
 from kproxy.wording import printable
 

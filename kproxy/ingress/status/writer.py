@@ -15,8 +15,8 @@ from typing import NamedTuple
 import msgspec
 
 from kproxy import logs
-from kproxy.api.client import ApiClient
-from kproxy.api.failures import ApiError, RefusedError
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.failures import ApiError, RefusedError
 from kproxy.api.types import ObjectKey
 from kproxy.ingress.status.doors import Door
 from kproxy.ingress.status.lease import RENEW_SECONDS, Lease

@@ -6,8 +6,8 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from kproxy.api.relists import Reason
 from kproxy.api.status import WatchStatus
+from kproxy.api.watch.relists import Reason
 
 
 class WatchCollector(Collector):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from kproxy.api.access import AccessOptions
-from kproxy.api.client import ApiClient
-from kproxy.api.credentials import Credentials
+from kproxy.api.transport.access import AccessOptions
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.credentials import Credentials
 from kproxy.api.types import ObjectKey
 from kproxy.ingress.api.core import Secret
 from kproxy.ingress.api.kinds import IngressKind

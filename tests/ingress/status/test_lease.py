@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from kproxy.api.access import AccessOptions
-from kproxy.api.client import ApiClient
-from kproxy.api.credentials import Credentials
+from kproxy.api.transport.access import AccessOptions
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.credentials import Credentials
 from kproxy.api.types import ObjectKey
 from kproxy.ingress.status.lease import DURATION_SECONDS, Lease
 from tests.kit.apiserver import ApiServer

@@ -12,10 +12,10 @@ from typing import NamedTuple
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.response import BaseHTTPResponse
 
-from kproxy.api.access import Access
-from kproxy.api.culprits import describe, describe_proxied, describe_tls, invalidity, token_expiry
 from kproxy.api.decode import decode_status
-from kproxy.api.proxies import Proxy
+from kproxy.api.transport.access import Access
+from kproxy.api.transport.culprits import describe, describe_proxied, describe_tls, invalidity, token_expiry
+from kproxy.api.transport.proxies import Proxy
 from kproxy.api.wire import Status
 from kproxy.wording import printable
 

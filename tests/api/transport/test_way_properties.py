@@ -8,10 +8,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kproxy.api.access import AccessError, AccessOptions, tls_context
-from kproxy.api.credentials import Credentials
-from kproxy.api.proxies import ProxyTextError, from_environment
-from kproxy.api.urls import parse_url
+from kproxy.api.transport.access import AccessError, AccessOptions, tls_context
+from kproxy.api.transport.credentials import Credentials
+from kproxy.api.transport.proxies import ProxyTextError, from_environment
+from kproxy.api.transport.urls import parse_url
 
 WORDS = "http https socks5 :// : / @ [ ] % . * , 127.0.0.1 fd00::1 ::1 localhost corp 6443 99999 8 -1"
 PIECES = st.sampled_from([*WORDS.split(), " ", "\n", "\0"])

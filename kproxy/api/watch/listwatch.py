@@ -11,15 +11,15 @@ from contextlib import closing
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
-from kproxy.api.backoff import FIRST_SECONDS, LAST_SECONDS
-from kproxy.api.client import Answer
 from kproxy.api.decode import DecodeError, Page, decode_page
-from kproxy.api.failures import RefusedError, UnreachableError
-from kproxy.api.history import Glimpse
 from kproxy.api.kinds import Kind
 from kproxy.api.selection import field_selector, label_selector
 from kproxy.api.status import WatchStatus
+from kproxy.api.transport.client import Answer
+from kproxy.api.transport.failures import RefusedError, UnreachableError
 from kproxy.api.types import ObjectKey
+from kproxy.api.watch.backoff import FIRST_SECONDS, LAST_SECONDS
+from kproxy.api.watch.history import Glimpse
 
 PAGE_SIZE = 500
 _PAGE_SECONDS = 300.0
@@ -44,7 +44,7 @@ class Timing(NamedTuple):
 
 
 class Client(Protocol):
-    """What is needed of `kproxy.api.client.ApiClient`."""
+    """What is needed of `kproxy.api.transport.client.ApiClient`."""
 
     def get(self, path: str, query: Mapping[str, str] | None = None, patience: float = ...) -> Answer:
         """Send a request; give up when nothing comes for ``patience`` seconds."""

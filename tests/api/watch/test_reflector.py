@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from kproxy.api.client import Answer
-from kproxy.api.failures import RefusedError, UnreachableError
 from kproxy.api.kinds import Kind, ObjectKind
-from kproxy.api.listwatch import Timing
-from kproxy.api.reflector import Reflector
+from kproxy.api.transport.client import Answer
+from kproxy.api.transport.failures import RefusedError, UnreachableError
 from kproxy.api.types import ApiObject
+from kproxy.api.watch.listwatch import Timing
+from kproxy.api.watch.reflector import Reflector
 from kproxy.api.wire import Status as WireStatus
 from kproxy.api.wire import StatusCause, StatusDetails
 from tests.kit.apiserver import ApiServer

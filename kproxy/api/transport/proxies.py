@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
-from kproxy.api.urls import Login, Url, bracketed, parse_url, without_login
+from kproxy.api.transport.urls import Login, Url, bracketed, parse_url, without_login
 from kproxy.wording import quote
 
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443, "socks5": 1080}

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kproxy.api import lines as lines_module
-from kproxy.api.backoff import Backoff
-from kproxy.api.lines import split_lines
-from kproxy.api.versions import is_older
+from kproxy.api.watch import lines as lines_module
+from kproxy.api.watch.backoff import Backoff
+from kproxy.api.watch.lines import split_lines
+from kproxy.api.watch.versions import is_older
 
 
 @settings(deadline=None)  # other tests may be running

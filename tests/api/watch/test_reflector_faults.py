@@ -242,7 +242,7 @@ ACTS: dict[str, Act] = {
 
 @pytest.mark.parametrize("name", ACTS)
 def test_server(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kproxy.api.client.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("kproxy.api.transport.client.CONNECT_SECONDS", 0.3)
     with running(world):
         world.watching()
         ACTS[name](world)

@@ -1,7 +1,7 @@
 """Who is to blame for a connection that failed, and what to do about it: the words for the errors of three libraries.
 
-urllib3 wraps what it gets from sockets, OpenSSL and PySocks; `kproxy.api.failures` unwraps it into a row of links, from
-the outside in. Here each is turned into half a sentence about its subject, the server or the proxy.
+urllib3 wraps what it gets from sockets, OpenSSL and PySocks; `kproxy.api.transport.failures` unwraps it into a row of
+links, from the outside in. Here each is turned into half a sentence about its subject, the server or the proxy.
 """
 
 import base64
@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 import msgspec
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError, ReadTimeoutError
 
-from kproxy.api.access import Access
-from kproxy.api.proxies import Proxy
+from kproxy.api.transport.access import Access
+from kproxy.api.transport.proxies import Proxy
 from kproxy.wording import printable
 
 _NOT_YET_VALID, _EXPIRED = 9, 10

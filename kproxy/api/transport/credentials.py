@@ -20,11 +20,11 @@ from typing import NamedTuple
 from urllib.parse import quote as percent
 
 from kproxy import logs
-from kproxy.api.access import Access, AccessError, AccessOptions, TlsFiles
-from kproxy.api.execplugin import Given, check_plugin, run_plugin
-from kproxy.api.kubeconfig import Cluster, EmptyKubeconfigError, Kubeconfig, User, read_kubeconfig
-from kproxy.api.proxies import Proxy, ProxyTextError, from_environment, from_kubeconfig
-from kproxy.api.urls import Login, Url, bracketed, parse_url, without_login
+from kproxy.api.transport.access import Access, AccessError, AccessOptions, TlsFiles
+from kproxy.api.transport.execplugin import Given, check_plugin, run_plugin
+from kproxy.api.transport.kubeconfig import Cluster, EmptyKubeconfigError, Kubeconfig, User, read_kubeconfig
+from kproxy.api.transport.proxies import Proxy, ProxyTextError, from_environment, from_kubeconfig
+from kproxy.api.transport.urls import Login, Url, bracketed, parse_url, without_login
 from kproxy.wording import printable, quote
 
 _MAX_AGE_SECONDS = 60.0

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 import yaml
 
-from kproxy.api.access import AccessOptions
-from kproxy.api.client import ApiClient
-from kproxy.api.credentials import Credentials
-from kproxy.api.failures import ApiError, RefusedError, UnreachableError
+from kproxy.api.transport.access import AccessOptions
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.credentials import Credentials
+from kproxy.api.transport.failures import ApiError, RefusedError, UnreachableError
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Hang, Reset, Silence, Status, Truncate
 from tests.kit.apiserver.objects import make_service
@@ -25,7 +25,7 @@ LIST = "/api/v1/services"
 
 @pytest.fixture
 def api(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> ApiClient:
-    monkeypatch.setattr("kproxy.api.client.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("kproxy.api.transport.client.CONNECT_SECONDS", 0.5)
     return ApiClient(Credentials(AccessOptions(kubeconfig=str(kubeconfig))))
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from kproxy.api.access import AccessError
+from kproxy.api.transport.access import AccessError
 from kproxy.api.yamlreader import UnreadableError, read_documents
 from kproxy.wording import printable, quote
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from kproxy.api.types import ApiObject, ObjectKey
-from kproxy.api.versions import is_at_most, is_older, number
+from kproxy.api.watch.versions import is_at_most, is_older, number
 from kproxy.wording import printable
 
 

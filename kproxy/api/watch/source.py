@@ -4,12 +4,12 @@ import threading
 import time
 from collections.abc import Sequence
 
-from kproxy.api.client import ApiClient
 from kproxy.api.kinds import Kind, ObjectKind
-from kproxy.api.listwatch import Timing
-from kproxy.api.reflector import Reflector
 from kproxy.api.sink import Sink
 from kproxy.api.status import WatchStatus
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.watch.listwatch import Timing
+from kproxy.api.watch.reflector import Reflector
 
 WATCHED = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE)
 _STOP_SECONDS = 0.8

@@ -1,4 +1,4 @@
-"""The ways of tests/api/test_way.py, gone: real HTTPS servers, real proxies; what arrives, and what an error says."""
+"""The ways of test_way.py, gone: real HTTPS servers, real proxies; what arrives, and what an error says."""
 
 import base64
 import json
@@ -17,10 +17,10 @@ import pytest
 import yaml
 
 from kproxy import logs
-from kproxy.api.access import AccessOptions
-from kproxy.api.client import ApiClient
-from kproxy.api.credentials import Credentials
-from kproxy.api.failures import ApiError, UnreachableError
+from kproxy.api.transport.access import AccessOptions
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.credentials import Credentials
+from kproxy.api.transport.failures import ApiError, UnreachableError
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.certs import EXPIRED, TOO_EARLY, Authority, Lifetime
 from tests.kit.apiserver.runner import server_context
@@ -424,7 +424,7 @@ def test_something_else_where_a_socks_proxy_should_be(server: ApiServer, tmp_pat
 
 
 def test_silent_proxy(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kproxy.api.client.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("kproxy.api.transport.client.CONNECT_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for scheme in ("http", "socks5"):
             url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"

@@ -21,10 +21,10 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from kproxy import __version__, logs
-from kproxy.api.access import Access, AccessError
-from kproxy.api.credentials import Credentials
-from kproxy.api.failures import RefusedError, UnreachableError, Way, refusal, unreachable
-from kproxy.api.pools import Connections, Pools, shut
+from kproxy.api.transport.access import Access, AccessError
+from kproxy.api.transport.credentials import Credentials
+from kproxy.api.transport.failures import RefusedError, UnreachableError, Way, refusal, unreachable
+from kproxy.api.transport.pools import Connections, Pools, shut
 
 CONNECT_SECONDS = 10.0
 PATIENCE_SECONDS = 60.0
@@ -95,7 +95,7 @@ class _Request(NamedTuple):
 class ApiClient:
     """Requests to the API server. Any thread may use it; connections are pooled.
 
-    Making one raises `kproxy.api.access.AccessError` if the credentials are no use; nothing is sent yet.
+    Making one raises `kproxy.api.transport.access.AccessError` if the credentials are no use; nothing is sent yet.
     """
 
     def __init__(self, credentials: Credentials, observer: Observer | None = None) -> None:

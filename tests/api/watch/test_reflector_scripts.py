@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from kproxy.api.kinds import Kind
-from kproxy.api.listwatch import Timing
-from kproxy.api.reflector import Reflector
 from kproxy.api.types import Service
+from kproxy.api.watch.listwatch import Timing
+from kproxy.api.watch.reflector import Reflector
 from tests.kit.recording import RecordingSink
 
 Event: TypeAlias = tuple[str, Any]
@@ -17,7 +17,7 @@ TIMING = Timing(idle=7.0, list_idle=3.0, too_short=1.0)
 
 
 class ScriptedAnswer:
-    """Plays the part of `kproxy.api.client.Answer`."""
+    """Plays the part of `kproxy.api.transport.client.Answer`."""
 
     server = "https://scripted"
 

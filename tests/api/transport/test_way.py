@@ -2,15 +2,15 @@
 
 Each row is what client-go does with the same, as read from its sources (tools/clientcmd, rest, transport) and from
 golang.org/x/net/http/httpproxy; the rows about proxies were also put to Go's net/http itself. Nothing is connected to:
-tests/api/test_way_connected.py does that.
+tests/api/transport/test_way_connected.py does that.
 """
 
 from pathlib import Path
 
 import pytest
 
-from kproxy.api.access import Access, tls_context
-from kproxy.api.credentials import Credentials
+from kproxy.api.transport.access import Access, tls_context
+from kproxy.api.transport.credentials import Credentials
 from tests.kit.ways import CA, CERTIFICATE, DATA, FILES, GOOD_EXEC, PAIR, POD, SERVER, Row, as_user, to
 
 PROXY = {"HTTPS_PROXY": "http://proxy:3128"}

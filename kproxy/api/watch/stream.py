@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
-from kproxy.api.client import Answer
-from kproxy.api.failures import UnreachableError
-from kproxy.api.lines import split_lines
-from kproxy.api.relists import Reason
+from kproxy.api.transport.client import Answer
+from kproxy.api.transport.failures import UnreachableError
+from kproxy.api.watch.lines import split_lines
+from kproxy.api.watch.relists import Reason
 from kproxy.api.wire import Status
 from kproxy.wording import printable
 

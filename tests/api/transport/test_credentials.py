@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from kproxy.api import credentials as credentials_module
-from kproxy.api.access import AccessError, AccessOptions
-from kproxy.api.client import ApiClient
-from kproxy.api.credentials import Credentials
-from kproxy.api.failures import RefusedError, UnreachableError
+from kproxy.api.transport import credentials as credentials_module
+from kproxy.api.transport.access import AccessError, AccessOptions
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.credentials import Credentials
+from kproxy.api.transport.failures import RefusedError, UnreachableError
 from tests.kit.apiserver import ApiServer
 from tests.kit.watching_world import Observed
 
@@ -375,7 +375,7 @@ def test_secrets_show_nowhere(api_server: ApiServer, tmp_path: Path, caplog: pyt
 
 
 def test_reading_manifests_needs_no_kubernetes_package() -> None:
-    imports = "kproxy.api.manifests, kproxy.api.folder, kproxy.api.source, kproxy.api.credentials"
+    imports = "kproxy.api.manifests, kproxy.api.folder, kproxy.api.watch.source, kproxy.api.transport.credentials"
     assert loaded(f"import {imports}") == []
 
 
@@ -383,8 +383,8 @@ def test_only_who_has_a_plugin_or_a_socks_proxy_pays_for_it(
     api_server: ApiServer, kubeconfig: Path, tmp_path: Path
 ) -> None:
     get = (
-        "from kproxy.api.access import AccessOptions; from kproxy.api.client import ApiClient;"
-        "from kproxy.api.credentials import Credentials;"
+        "from kproxy.api.transport.access import AccessOptions; from kproxy.api.transport.client import ApiClient;"
+        "from kproxy.api.transport.credentials import Credentials;"
         f"ApiClient(Credentials(AccessOptions(kubeconfig={str(kubeconfig)!r}, environ={{}}))).get('/version').read()"
     )
     assert loaded(get) == []

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from kproxy.api.kubeconfig import Exec, Kubeconfig
+from kproxy.api.transport.kubeconfig import Exec, Kubeconfig
 from kproxy.wording import printable
 
 _GROUP = "client.authentication.k8s.io/"
@@ -51,7 +51,7 @@ class _ClusterInfo(NamedTuple):
 
 
 def run_plugin(kubeconfig: Kubeconfig, plugin: Exec, server: str) -> Given:
-    """Run a plugin that `check_plugin` let pass. Raises `kproxy.api.access.AccessError`."""
+    """Run a plugin that `check_plugin` let pass. Raises `kproxy.api.transport.access.AccessError`."""
     name = _name(plugin)
     if plugin.interactive_mode == "Always" and not _at_a_terminal():
         raise kubeconfig.error(
@@ -74,7 +74,7 @@ def run_plugin(kubeconfig: Kubeconfig, plugin: Exec, server: str) -> Given:
 
 
 def check_plugin(kubeconfig: Kubeconfig, plugin: Exec) -> None:
-    """Raise `kproxy.api.access.AccessError` for settings that make no plugin, whether it will be run or not."""
+    """Raise `kproxy.api.transport.access.AccessError` for settings that make no plugin, be it run or not."""
     version, mode = plugin.api_version or "", plugin.interactive_mode or ""
     if not plugin.command:
         raise kubeconfig.error("its exec plugin has no command: set exec.command")

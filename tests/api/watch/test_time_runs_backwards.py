@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from kproxy.api.history import Glimpse, Seen, contradiction, is_missing
 from kproxy.api.kinds import Kind
-from kproxy.api.relists import Reason, Relists
 from kproxy.api.types import ObjectKey
+from kproxy.api.watch.history import Glimpse, Seen, contradiction, is_missing
+from kproxy.api.watch.relists import Reason, Relists
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Silence, Status
 from tests.kit.apiserver.objects import make_node, make_service, make_slice
@@ -27,7 +27,7 @@ QUIET = FAST._replace(idle=60.0)
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is one node, and nothing to spread."""
-    monkeypatch.setattr("kproxy.api.relists._SPREAD", 1 / 600)
+    monkeypatch.setattr("kproxy.api.watch.relists._SPREAD", 1 / 600)
 
 
 @pytest.fixture
@@ -363,7 +363,7 @@ def test_what_is_withdrawn_leaves_the_rest() -> None:
 
 def test_outage_is_followed_by_a_list(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was made in the restored history before anybody came back, below the place, is found by nothing else."""
-    monkeypatch.setattr("kproxy.api.relists._AFTER_OUTAGE_SECONDS", 0.2)
+    monkeypatch.setattr("kproxy.api.watch.relists._AFTER_OUTAGE_SECONDS", 0.2)
     with running(world):
         world.watching()
         world.server.back_up()

@@ -17,8 +17,8 @@ from typing import Any
 import urllib3
 from urllib3.exceptions import InsecureRequestWarning
 
-from kproxy.api.access import Access, tls_context
-from kproxy.api.proxies import Proxy
+from kproxy.api.transport.access import Access, tls_context
+from kproxy.api.transport.proxies import Proxy
 
 _KEPT = 16
 """Idle connections to one server. Each kind has a watch of its own, events and lists come on top."""
@@ -70,7 +70,10 @@ def shut(connection: Any) -> None:
 
 
 class Pools:
-    """The pools for one access. Raises `kproxy.api.access.AccessError` when made of certificates that are no use."""
+    """The pools for one access.
+
+    Raises `kproxy.api.transport.access.AccessError` when made of certificates that are no use.
+    """
 
     def __init__(self, access: Access, connections: Connections) -> None:
         self._access = access

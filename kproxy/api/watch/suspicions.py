@@ -11,10 +11,10 @@ from collections.abc import Collection
 from http import HTTPStatus
 
 from kproxy import logs
-from kproxy.api.failures import ApiError, RefusedError
-from kproxy.api.history import Glimpse, Seen, contradiction, is_missing, last_of
-from kproxy.api.relists import Due, Reason, Relists
+from kproxy.api.transport.failures import ApiError, RefusedError
 from kproxy.api.types import ApiObject, ObjectKey
+from kproxy.api.watch.history import Glimpse, Seen, contradiction, is_missing, last_of
+from kproxy.api.watch.relists import Due, Reason, Relists
 
 _LATE = 0.05
 """Seconds to look after a list is due, and not just before."""

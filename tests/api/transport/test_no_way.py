@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kproxy.api.access import AccessError
-from kproxy.api.credentials import Credentials
+from kproxy.api.transport.access import AccessError
+from kproxy.api.transport.credentials import Credentials
 from tests.kit.ways import CERTIFICATE, DATA, GOOD_EXEC, POD, SERVER, Row, as_user, to
 
 
@@ -158,7 +158,7 @@ def test_pod_without_an_authority_trusts_the_systems(tmp_path: Path, caplog: pyt
 def test_kubeconfig_that_empties_later_does_not_change_who_speaks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("kproxy.api.credentials._MAX_AGE_SECONDS", 0.0)
+    monkeypatch.setattr("kproxy.api.transport.credentials._MAX_AGE_SECONDS", 0.0)
     credentials = Credentials(Row("", POD, SERVER, {"token": "t"}).options(tmp_path))
     (tmp_path / "config").write_text("")
     assert credentials.current().authorization == "Bearer t"
@@ -166,7 +166,7 @@ def test_kubeconfig_that_empties_later_does_not_change_who_speaks(
 
 
 def test_token_file_is_read_again_and_its_last_token_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kproxy.api.credentials._MAX_AGE_SECONDS", 0.0)
+    monkeypatch.setattr("kproxy.api.transport.credentials._MAX_AGE_SECONDS", 0.0)
     credentials = Credentials(as_user("", {"token": "stale", "tokenFile": "token"}).options(tmp_path))
     for text, expected in (("second", "second"), ("", "second"), ("third\r\n", "third")):
         (tmp_path / "token").write_text(text)

@@ -11,7 +11,7 @@ reason, nothing is handed over of a list that is not complete.
 
 Nothing is held here but the place in history and what changed last. Silence is never taken for peace: a watch that
 brings nothing for `Timing.idle` seconds, not even the bookmark that servers send each minute, is dead, whatever its
-connection says. Nor is a watch that was opened again taken for the old one: see `kproxy.api.suspicions`.
+connection says. Nor is a watch that was opened again taken for the old one: see `kproxy.api.watch.suspicions`.
 """
 
 import threading
@@ -21,20 +21,20 @@ from contextlib import closing
 from http import HTTPStatus
 
 from kproxy import logs
-from kproxy.api.backoff import Backoff
-from kproxy.api.client import Answer
 from kproxy.api.decode import DecodeError, Page, decode_event
-from kproxy.api.failures import ApiError, RefusedError
 from kproxy.api.kinds import ObjectKind
-from kproxy.api.listwatch import Client, ListWatch, Timing
-from kproxy.api.relists import Reason
 from kproxy.api.selection import wanted
 from kproxy.api.sink import Sink
 from kproxy.api.status import WatchStatus
-from kproxy.api.stream import PlaceLostError, SilenceError, WatchError, given_up, watch_lines
-from kproxy.api.suspicions import Suspicions
+from kproxy.api.transport.client import Answer
+from kproxy.api.transport.failures import ApiError, RefusedError
 from kproxy.api.types import ApiObject, ObjectKey
-from kproxy.api.versions import is_older
+from kproxy.api.watch.backoff import Backoff
+from kproxy.api.watch.listwatch import Client, ListWatch, Timing
+from kproxy.api.watch.relists import Reason
+from kproxy.api.watch.stream import PlaceLostError, SilenceError, WatchError, given_up, watch_lines
+from kproxy.api.watch.suspicions import Suspicions
+from kproxy.api.watch.versions import is_older
 from kproxy.api.wire import Added, Bookmark, Deleted, Error, Event, Modified
 from kproxy.faults import survived
 from kproxy.wording import printable

@@ -1,0 +1,6 @@
+"""Lists and watches at the API server, so that a watch never goes stale.
+
+``source`` runs a ``reflector`` for each kind of object; that one asks by ``listwatch`` and reads a ``stream``, in
+``lines``, waiting by ``backoff`` after failures. ``suspicions`` notices what a watch does not tell, with ``history``
+(did time run backwards?), ``versions`` (which is older?) and ``relists`` (when may that cost a list?).
+"""
