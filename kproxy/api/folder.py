@@ -19,7 +19,7 @@ from kproxy.api.manifests import Combined, Manifest, ManifestError, combine, rea
 from kproxy.api.sink import Sink
 from kproxy.api.status import WatchStatus
 from kproxy.api.types import ApiObject, ObjectKey
-from kproxy.faults import contained
+from kproxy.faults.containment import contained
 
 SUFFIXES = (".yaml", ".yml", ".json")
 LOOK_SECONDS = 0.25

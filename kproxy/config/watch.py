@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from kproxy import logs
 from kproxy.config import ConfigError
-from kproxy.faults import contained
+from kproxy.faults.containment import contained
 
 log = logs.get("config")
 

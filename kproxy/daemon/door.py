@@ -19,7 +19,7 @@ from typing import TypeAlias
 import msgspec
 
 from kproxy import logs
-from kproxy.faults import survived
+from kproxy.faults.containment import survived
 
 log = logs.get("door")
 

@@ -33,7 +33,7 @@ from kproxy.daemon.nodeview import NodeViewer
 from kproxy.daemon.rates import Rates
 from kproxy.daemon.settings import KernelSettings
 from kproxy.daemon.signals import Both, Signals
-from kproxy.faults import contained, explain, watch_threads
+from kproxy.faults.containment import contained, explain, watch_threads
 from kproxy.held.flows import flows_to, interface_of
 from kproxy.node import interfaces, limits, sysctl
 from kproxy.node.door import socket_path

@@ -14,7 +14,7 @@ from typing import ParamSpec
 from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.types import ApiObject, Node, ObjectKey, ServiceCIDR
 from kproxy.backends.base import Backend, BackendError, Counts
-from kproxy.faults import contained, explain, survived
+from kproxy.faults.containment import contained, explain, survived
 from kproxy.plan.settings import NodeFacts, ProxySettings
 from kproxy.proxier.family import Family
 from kproxy.proxier.family import Snapshot as Snapshot

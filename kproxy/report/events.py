@@ -21,7 +21,7 @@ from kproxy import logs
 from kproxy.api.transport.access import AccessError
 from kproxy.api.transport.failures import RefusedError, UnreachableError
 from kproxy.api.types import ObjectKey
-from kproxy.faults import contained
+from kproxy.faults.containment import contained
 from kproxy.report.healthcheck import HealthCheckFailure
 
 log = logs.get("events")

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from kproxy import logs
 from kproxy.api.types import ObjectKey
 from kproxy.config import BindAddress
-from kproxy.faults import contained
+from kproxy.faults.containment import contained
 from kproxy.report.http import RETRY_SECONDS, BindError, HttpServers
 from kproxy.report.protocol import Request, Response
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from kproxy import logs
 from kproxy.config import BindAddress
-from kproxy.faults import explain, survived
+from kproxy.faults.containment import explain, survived
 from kproxy.report.protocol import Page, Protocol, Request, Response
 
 log = logs.get("http")

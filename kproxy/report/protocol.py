@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import h11
 
 from kproxy import logs
-from kproxy.faults import survived
+from kproxy.faults.containment import survived
 
 log = logs.get("http")
 

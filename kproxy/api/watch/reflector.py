@@ -36,7 +36,7 @@ from kproxy.api.watch.stream import PlaceLostError, SilenceError, WatchError, gi
 from kproxy.api.watch.suspicions import Suspicions
 from kproxy.api.watch.versions import is_older
 from kproxy.api.wire import Added, Bookmark, Deleted, Error, Event, Modified
-from kproxy.faults import survived
+from kproxy.faults.containment import survived
 from kproxy.wording import printable
 
 _MOST_DOUBTS = 3

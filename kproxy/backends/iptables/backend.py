@@ -16,7 +16,7 @@ from kproxy.backends.iptables.kernel.applier import Applier, ApplyResult
 from kproxy.backends.iptables.kernel.errors import KernelRefusedError, TableBusyError, UnencodableRuleError
 from kproxy.backends.iptables.rules.diff import RuleSetChange, diff
 from kproxy.backends.iptables.rules.ruleset import TableName
-from kproxy.bisect import find_culprits
+from kproxy.faults.bisect import find_culprits
 from kproxy.plan.model import Destination, NodePlan, Plan, ServicePlan
 from kproxy.state.model import IPFamily, ServicePortName
 

@@ -15,7 +15,7 @@ from kproxy.backends.nftables.kernel.probe import why_not
 from kproxy.backends.nftables.rules import names
 from kproxy.backends.nftables.rules.change import Change
 from kproxy.backends.nftables.rules.ruleset import Chain, Elements
-from kproxy.bisect import find_culprits
+from kproxy.faults.bisect import find_culprits
 from kproxy.plan.model import Destination, Plan, ServicePlan
 from kproxy.state.model import IPFamily, ServicePortName
 

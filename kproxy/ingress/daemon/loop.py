@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from kproxy.api.kinds import ObjectKind
 from kproxy.api.types import ObjectKey, Problem
-from kproxy.faults import survived
+from kproxy.faults.containment import survived
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.haproxy.engine import ApplyReport
 from kproxy.ingress.haproxy.errors import EngineError

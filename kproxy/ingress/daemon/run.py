@@ -27,7 +27,7 @@ from kproxy.config import ConfigError
 from kproxy.config.watch import ConfigWatch
 from kproxy.daemon.door import open_door
 from kproxy.daemon.signals import Signals
-from kproxy.faults import survived, watch_threads
+from kproxy.faults.containment import survived, watch_threads
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.api.source import IngressSource
 from kproxy.ingress.config.settings import Settings

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from kproxy.bisect import find_culprits
+from kproxy.faults.bisect import find_culprits
 from kproxy.ingress.haproxy.compile.compiler import NOTHING_LEFT_OUT, Compiler, LeftOut, compile_plan
 from kproxy.ingress.haproxy.control.files import Generations, Running
 from kproxy.ingress.haproxy.control.process import Master, wait_for_end

@@ -6,14 +6,14 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from kproxy import faults
+from kproxy.faults import containment
 
 _ALWAYS = ("loop", "sync", "report")
 """Parts that show from the start, so that their first failure is a rise."""
 
 
 class FaultCollector(Collector):
-    """How often each part of kproxy has failed; see `kproxy.faults`."""
+    """How often each part of kproxy has failed; see `kproxy.faults.containment`."""
 
     def describe(self) -> list[Metric]:
         """Say nothing in advance."""
@@ -24,6 +24,6 @@ class FaultCollector(Collector):
         failed = CounterMetricFamily(
             "kproxy_part_failures", "Failures of a part of kproxy that all others have survived", labels=("part",)
         )
-        for part, number in sorted({**dict.fromkeys(_ALWAYS, 0), **faults.counts()}.items()):
+        for part, number in sorted({**dict.fromkeys(_ALWAYS, 0), **containment.counts()}.items()):
             failed.add_metric((part,), number)
         yield failed

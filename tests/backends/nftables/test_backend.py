@@ -12,7 +12,7 @@ from kproxy.backends.nftables.kernel.applier import ApplyResult, Counted
 from kproxy.backends.nftables.kernel.errors import KernelRefusedError
 from kproxy.backends.nftables.rules.change import Change
 from kproxy.backends.nftables.rules.ruleset import Found, RuleSet
-from kproxy.bisect import find_culprits
+from kproxy.faults.bisect import find_culprits
 from kproxy.plan.model import Destination, ServicePlan
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
 from tests.kit.nft import carry_out, copy, plan_of, pods, service

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kproxy import faults
+from kproxy.faults import containment
 from kproxy.report.metrics import Metrics
 
 
@@ -18,10 +18,10 @@ def hook() -> Iterator[None]:
 
 
 def test_what_the_system_says_takes_one_line_with_the_remedy(caplog: pytest.LogCaptureFixture) -> None:
-    before = faults.counts().get("test", 0)
-    with faults.contained("test"):
+    before = containment.counts().get("test", 0)
+    with containment.contained("test"):
         raise OSError(errno.EMFILE, "Too many open files", "/proc/net/dev")
-    assert faults.counts()["test"] == before + 1
+    assert containment.counts()["test"] == before + 1
     (record,) = caplog.records
     fields = record.fields  # type: ignore[attr-defined]
     assert fields["part"] == "test"
@@ -30,13 +30,13 @@ def test_what_the_system_says_takes_one_line_with_the_remedy(caplog: pytest.LogC
 
 
 def test_a_mistake_in_kproxy_shows_where_it_is(caplog: pytest.LogCaptureFixture) -> None:
-    with faults.contained("test"):
+    with containment.contained("test"):
         raise KeyError("x")
     assert "KeyError" in caplog.records[0].fields["traceback"]  # type: ignore[attr-defined]
 
 
 def test_ends_are_not_failures() -> None:
-    with pytest.raises(SystemExit), faults.contained("test"):
+    with pytest.raises(SystemExit), containment.contained("test"):
         raise SystemExit(3)
 
 
@@ -44,17 +44,17 @@ def test_a_thread_that_ends_is_named(caplog: pytest.LogCaptureFixture) -> None:
     def work() -> None:
         raise RuntimeError("a bug")
 
-    faults.watch_threads()
+    containment.watch_threads()
     thread = threading.Thread(target=work, name="worker")
     thread.start()
     thread.join()
-    assert faults.counts()["thread worker"] >= 1
+    assert containment.counts()["thread worker"] >= 1
     assert "a part of kproxy failed; all others go on" in caplog.messages
 
 
 def test_failures_are_counted_by_part() -> None:
-    with faults.contained("test"):
+    with containment.contained("test"):
         raise OSError(errno.ENOMEM, "no memory")
     text = Metrics().exposition().decode()
     assert 'kproxy_part_failures_total{part="loop"}' in text
-    assert f'kproxy_part_failures_total{{part="test"}} {float(faults.counts()["test"])}' in text
+    assert f'kproxy_part_failures_total{{part="test"}} {float(containment.counts()["test"])}' in text
