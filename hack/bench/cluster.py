@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from hack.bench.options import Size
 from hack.lab import Kproxy, Lab
 from tests.kit.apiserver.objects import endpoint, make_node, make_service, make_slice, service_port, slice_port
 from tests.kit.apiserver.process import ApiServerProcess
@@ -24,23 +25,6 @@ _ASK_SECONDS = 0.05
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class Size(NamedTuple):
-    """How large a made-up cluster is."""
-
-    services: int
-    endpoints: int
-    """Of each service."""
-
-    @classmethod
-    def parse(cls, text: str) -> "Size":
-        """Read ``1000x5``."""
-        services, _, endpoints = text.partition("x")
-        return cls(int(services), int(endpoints))
-
-    def __str__(self) -> str:
-        return f"{self.services:,} x {self.endpoints}"
-
-
 class Bench:
     """A lab, an API server and a kproxy, and what is measured with them."""
 
@@ -49,7 +33,7 @@ class Bench:
         self.lab = lab
         self.server = server
         self.kproxy: Kproxy
-        self._asker = lab.add_pod("asker")
+        self.asker = lab.add_pod("asker")
         for name in ("left", "right"):
             lab.add_pod(name).serve(POD_PORT)
         self._turns = itertools.cycle(("left", "right"))
@@ -59,23 +43,31 @@ class Bench:
         ports = [service_port(PROBE_PORT, name="http", target_port=POD_PORT)]
         service = make_service("probe", "bench", cluster_ip=PROBE_IP, ports=ports)
         node = make_node("node-a", addresses=["10.0.0.1", "fd00:a::1"])
-        self.server.control.put(service, node, self._probe_slice(next(self._turns)))
+        self.server.control.put(service, node, self.probe_slice())
 
-    def _probe_slice(self, pod: str) -> dict[str, Any]:
+    def probe_slice(self) -> dict[str, Any]:
+        """Return the probe's slice with the other pod than last time."""
+        return self._slice_of(next(self._turns))
+
+    def _slice_of(self, pod: str) -> dict[str, Any]:
         ends = [endpoint(self.lab.pod(pod).ip, node="node-a")]
         return make_slice("probe", "bench", endpoints=ends, ports=[slice_port(POD_PORT, name="http")])
 
     def cold_start(self, args: list[str]) -> float:
         """Start kproxy; return the seconds from exec to the first answer through the probe's address."""
         began = time.perf_counter()
-        self.kproxy = self.lab.node.start_kproxy(kubeconfig=self.server.kubeconfig, args=args)
+        self.start(args)
         self._wait_for(None)
         return time.perf_counter() - began
+
+    def start(self, args: list[str]) -> None:
+        """Start kproxy, and wait for nothing."""
+        self.kproxy = self.lab.node.start_kproxy(kubeconfig=self.server.kubeconfig, args=args)
 
     def move(self) -> float:
         """Move the probe's endpoint; return the seconds from the API server's answer to the first from the new pod."""
         pod = next(self._turns)
-        self.server.control.put(self._probe_slice(pod))
+        self.server.control.put(self._slice_of(pod))
         began = time.perf_counter()
         self._wait_for(pod)
         return time.perf_counter() - began
@@ -83,7 +75,7 @@ class Bench:
     def _wait_for(self, pod: str | None) -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            server = self._asker.ask(PROBE_IP, PROBE_PORT, timeout=_ASK_SECONDS).server
+            server = self.asker.ask(PROBE_IP, PROBE_PORT, timeout=_ASK_SECONDS).server
             if server and pod in (None, server):
                 return
             if not server:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hack.bench.cluster import Size
+from hack.bench.options import Size
 from hack.lab import Lab
 from tests.kit.apiserver.objects import make_cluster, make_node
 

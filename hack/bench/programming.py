@@ -18,7 +18,8 @@ from typing import Any
 
 import msgspec
 
-from hack.bench.cluster import PROBE_IP, Bench, Churn, Size, bench
+from hack.bench.cluster import PROBE_IP, Bench, Churn, bench
+from hack.bench.options import Size
 from hack.lab import Lab
 
 SIZES = ("100x3", "1000x5", "5000x5", "10000x5")

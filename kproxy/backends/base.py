@@ -87,3 +87,6 @@ class Backend(Protocol):
 
     def cleanup(self) -> None:
         """Remove all that is kproxy's, and nothing else."""
+
+    def close(self) -> None:
+        """Let go of what it holds of the system's; the rules stay in force. Nothing may be asked of it any more."""

@@ -136,13 +136,18 @@ def cleanup(config: Config, *, keep_guard: bool) -> Sequence[BackendError]:
 
 def _sweep_iptables(variant: Variant, *, keep_guard: bool) -> None:
     for applier in _for_each_family(lambda family: open_applier(family, variant)):
-        applier.cleanup(keep_guard=keep_guard)
-        applier.close()
+        try:
+            applier.cleanup(keep_guard=keep_guard)
+        finally:
+            applier.close()
 
 
 def _sweep_nftables() -> None:
     for backend in _for_each_family(NftablesBackend):
-        backend.cleanup()
+        try:
+            backend.cleanup()
+        finally:
+            backend.close()
 
 
 def _left_behind(config: Config) -> Iterator[str]:

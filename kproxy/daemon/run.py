@@ -1,6 +1,7 @@
 """The composition root: the one place that knows all the parts and wires them up."""
 
 import contextlib
+import gc
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -35,7 +36,7 @@ from kproxy.daemon.settings import KernelSettings
 from kproxy.daemon.signals import Both, Signals
 from kproxy.faults.containment import contained, explain, watch_threads
 from kproxy.held.flows import flows_to, interface_of
-from kproxy.node import interfaces, limits, sysctl
+from kproxy.node import interfaces, limits, memory, sysctl
 from kproxy.node.door import socket_path
 from kproxy.node.facts import node_facts, proxy_settings
 from kproxy.plan.settings import NodeFacts
@@ -89,6 +90,8 @@ def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> 
             return 0
         log.info("the configuration has changed; taking it up")
         config = new
+        gc.collect()  # all that was there before hangs together in circles, and Python would leave it for hours
+        memory.give_back()
 
 
 def cleanup(config: Config) -> int:
@@ -161,6 +164,7 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         pacer = Pacer(config.kproxy.cpu_share, config.rules.min_sync_period)
         resync = config.kproxy.resync_period
         proxier = Proxier(backends, planning, facts, inbox, pacer, reporter, resync_seconds=resync)
+        stack.callback(proxier.close)
         reader = _connections(config, proxier, metrics)
         rules, changes = partial(engines.rules_held, config), partial(engines.changes_due, config)
         rates = Rates(reader.read)

@@ -104,6 +104,13 @@ class Proxier:
             self._kernel.release()
         return found
 
+    def close(self) -> None:
+        """Let go of the backends, once `run` has ended; the rules stay in force, and nobody can count any more."""
+        with self._kernel:
+            for family in self._families:
+                family.applied = False
+                family.backend.close()
+
     def run(self) -> None:
         """Work until stopped."""
         while not self._stop.is_set():

@@ -1,5 +1,8 @@
 """From one engine to the other and back on a running node: nobody notices, and nothing is left behind."""
 
+from functools import partial
+from pathlib import Path
+
 import pytest
 
 from hack.lab import until
@@ -52,6 +55,30 @@ def test_another_mode_takes_over_and_nobody_notices(world: World, mode: str) -> 
         until(lambda: rules_of(world) == {mode}, PATIENCE, "the rules of this mode alone")
         clients.ask_on()
         assert [connection.echo() for connection in (inside, inside6, outside)] == [True] * 3
+
+
+def netlink_sockets(world: World) -> int:
+    """How many the daemon has open; the nftables engine has several for each family, one of which hears all news."""
+    process = Path(f"/proc/{world.kproxy.process.pid}")
+    links = {str(entry.readlink()) for entry in (process / "fd").iterdir() if entry.is_symlink()}
+    lines = (process / "net/netlink").read_text().splitlines()[1:]
+    return sum(f"socket:[{line.split()[-1]}]" in links for line in lines)
+
+
+def no_more(expected: int, world: World) -> bool:
+    return netlink_sockets(world) <= expected
+
+
+def test_an_engine_that_is_left_lets_go_of_its_sockets(world: World) -> None:
+    """One that stays open gathers the kernel's news, which nobody reads, in memory of the kernel's."""
+    world.configure(mode="nftables")
+    most = netlink_sockets(world)
+    world.configure(mode="iptables")
+    fewest = netlink_sockets(world)
+    assert fewest < most
+    for mode, expected in (("nftables", most), ("iptables", fewest)):
+        world.configure(mode=mode)
+        until(partial(no_more, expected, world), PATIENCE, f"{expected} sockets in {mode}")
 
 
 @each_family

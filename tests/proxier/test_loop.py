@@ -33,6 +33,7 @@ class FakeBackend:
         self.calls: list[tuple[frozenset[str], bool]] = []
         self.error: BackendError | None = None
         self.has_drifted = False
+        self.closed = False
 
     def apply(self, plan: Plan, changed: Set[ServicePortName], *, full: bool) -> SyncReport:
         self.calls.append((frozenset(str(name) for name in changed), full))
@@ -57,6 +58,9 @@ class FakeBackend:
 
     def cleanup(self) -> None:
         self.endpoints = {}
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class Recorder:
@@ -174,6 +178,16 @@ def test_nothing_is_counted_before_the_rules_are_known() -> None:
         setup.proxier.resync()
         eventually(lambda: setup.recorder.names().count("sync_failed") >= 2)
         assert setup.proxier.counts().keys() == set(IPFamily)
+
+
+def test_closed_backends_are_let_go_and_asked_for_no_counts() -> None:
+    setup = Setup()
+    with setup.running():
+        setup.fill()
+        eventually(lambda: setup.proxier.counts().keys() == set(IPFamily))
+    setup.proxier.close()
+    assert (setup.v4.closed, setup.v6.closed) == (True, True)
+    assert setup.proxier.counts() == {}
 
 
 def test_a_change_names_only_the_service_it_is_about() -> None:

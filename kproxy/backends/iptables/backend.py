@@ -95,6 +95,10 @@ class IptablesBackend:
         """See `kproxy.backends.base.Backend.cleanup`."""
         self._applier.cleanup()
 
+    def close(self) -> None:
+        """See `kproxy.backends.base.Backend.close`."""
+        self._applier.close()
+
     def _compile(
         self, plan: Plan, changed: Set[ServicePortName], *, retry_refused: bool
     ) -> tuple[RuleSetChange, Set[ServicePortName]]:

@@ -94,7 +94,7 @@ class NftablesBackend:
         self._must_compare = True
 
     def close(self) -> None:
-        """Free what it holds of the system's; the rules stay in force."""
+        """See `kproxy.backends.base.Backend.close`."""
         self._applier.close()
 
     @property
