@@ -12,7 +12,7 @@ from kproxy.api.transport.client import ApiClient
 from kproxy.api.types import ObjectKey
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.config.settings import Settings
-from kproxy.ingress.plan.model import RuleKey
+from kproxy.ingress.plan.action import RuleKey
 from kproxy.ingress.plan.planner import Planned
 from kproxy.ingress.plan.world import World
 from kproxy.ingress.status.doors import DoorSettings, addresses_of, gateway_addresses, pending, superfluous

@@ -4,22 +4,17 @@ from collections.abc import Iterator
 
 from kproxy.ingress.explain.model import Answer, Choice, Endpoint, Verdict, Way
 from kproxy.ingress.explain.question import Asked, Question, read
-from kproxy.ingress.plan.model import (
-    Frontend,
+from kproxy.ingress.plan.action import (
     HeaderChanges,
-    Host,
-    Listener,
-    Match,
     PathChange,
-    PathKind,
-    Plan,
     Redirect,
     ReplaceFullPath,
     Rule,
     Timeouts,
-    ValueKind,
     WeightedBackend,
 )
+from kproxy.ingress.plan.matching import Match, PathKind, ValueKind
+from kproxy.ingress.plan.model import Frontend, Host, Listener, Plan
 from kproxy.ingress.plan.walk import MISDIRECTED, NO_BACKEND, NO_ENDPOINT, Found, find, plain_host
 
 _MOST_NEAR = 12

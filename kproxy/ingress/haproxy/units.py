@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 
 from kproxy.api.types import ObjectKey
 from kproxy.ingress.haproxy.compile.compiler import LeftOut
-from kproxy.ingress.plan.model import Bind, Plan, RuleKey
+from kproxy.ingress.plan.action import RuleKey
+from kproxy.ingress.plan.model import Bind, Plan
 
 Unit = RuleKey | ObjectKey | Bind
 """Named by its type: an `ObjectKey` is the Secret of a certificate."""

@@ -11,21 +11,9 @@ from typing import NamedTuple
 import msgspec
 
 from kproxy.api.types import ObjectKey
-from kproxy.ingress.plan.model import (
-    ANY_HOST,
-    Bind,
-    Frontend,
-    Host,
-    HostPattern,
-    Listener,
-    ListenerKey,
-    Match,
-    Protocol,
-    Route,
-    RuleKey,
-    ServerName,
-    Tls,
-)
+from kproxy.ingress.plan.action import RuleKey
+from kproxy.ingress.plan.matching import ANY_HOST, HostPattern, Match
+from kproxy.ingress.plan.model import Bind, Frontend, Host, Listener, ListenerKey, Protocol, Route, ServerName, Tls
 from kproxy.ingress.plan.precedence import Entry, Seniority, host_rank, route_rank
 
 

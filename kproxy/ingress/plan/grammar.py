@@ -11,7 +11,7 @@ validation of Ingress and of Gateway API's CRDs.
 import ipaddress
 import re
 
-from kproxy.ingress.plan.model import ANY_HOST, HostKind, HostPattern
+from kproxy.ingress.plan.matching import ANY_HOST, HostKind, HostPattern
 from kproxy.wording import quote
 
 MOST_PATH = 1024

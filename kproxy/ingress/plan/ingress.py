@@ -18,26 +18,12 @@ from typing import NamedTuple
 from kproxy.api.types import ObjectKey, Problem
 from kproxy.ingress.api.networking import HTTPIngressPath, Ingress, IngressBackend, IngressClass
 from kproxy.ingress.plan import grammar
+from kproxy.ingress.plan.action import BackendKey, Rule, RuleKey, WeightedBackend
 from kproxy.ingress.plan.assemble import Door, Shadowed
 from kproxy.ingress.plan.certificates import BadCertificate, Certificates
 from kproxy.ingress.plan.grammar import NotUsable
-from kproxy.ingress.plan.model import (
-    ANY_HOST,
-    ANY_PATH,
-    BackendKey,
-    Bind,
-    HostKind,
-    HostPattern,
-    ListenerKey,
-    Match,
-    PathKind,
-    PathMatch,
-    Protocol,
-    Rule,
-    RuleKey,
-    ServerName,
-    WeightedBackend,
-)
+from kproxy.ingress.plan.matching import ANY_HOST, ANY_PATH, HostKind, HostPattern, Match, PathKind, PathMatch
+from kproxy.ingress.plan.model import Bind, ListenerKey, Protocol, ServerName
 from kproxy.ingress.plan.precedence import Entry, Seniority
 from kproxy.ingress.plan.services import Unresolved, resolve
 from kproxy.ingress.plan.settings import PlanSettings

@@ -15,12 +15,13 @@ from kproxy.api.kinds import ObjectKind
 from kproxy.api.types import ApiObject, EndpointSlice, ObjectKey, Problem
 from kproxy.ingress.api.core import BackendService
 from kproxy.ingress.api.kinds import IngressKind
+from kproxy.ingress.plan.action import BackendKey, Rule, RuleKey
 from kproxy.ingress.plan.assemble import assemble
 from kproxy.ingress.plan.certificates import Certificates
 from kproxy.ingress.plan.gateway.ports import is_door
 from kproxy.ingress.plan.gateway.reader import Gateways, read_gateways
 from kproxy.ingress.plan.ingress import Ingresses, IngressReader, shadow_problems
-from kproxy.ingress.plan.model import Backend, BackendKey, Bind, Frontend, Host, Plan, Protocol, Rule, RuleKey
+from kproxy.ingress.plan.model import Backend, Bind, Frontend, Host, Plan, Protocol
 from kproxy.ingress.plan.services import backend, slice_problems
 from kproxy.ingress.plan.settings import PlanSettings
 from kproxy.ingress.plan.world import FIELDS, World

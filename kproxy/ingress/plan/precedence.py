@@ -7,7 +7,8 @@ API leaves it open, regular expressions stand between exact paths and prefixes, 
 
 from typing import NamedTuple, TypeAlias
 
-from kproxy.ingress.plan.model import HostKind, HostPattern, Match, PathKind, RuleKey
+from kproxy.ingress.plan.action import RuleKey
+from kproxy.ingress.plan.matching import HostKind, HostPattern, Match, PathKind
 
 _KINDS = {kind: rank for rank, kind in enumerate(HostKind)}
 _PATHS = {PathKind.EXACT: 0, PathKind.REGEX: 1, PathKind.PREFIX: 2}

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from kproxy.api.types import EndpointSlice, ObjectKey, Problem
 from kproxy.ingress.api.core import BackendPort, BackendService
-from kproxy.ingress.plan.model import Backend, BackendKey, BackendProtocol, Endpoint
+from kproxy.ingress.plan.action import BackendKey
+from kproxy.ingress.plan.model import Backend, BackendProtocol, Endpoint
 from kproxy.state.findings import is_label, is_port
 from kproxy.state.model import Endpoint as StateEndpoint
 from kproxy.state.model import IPFamily, Protocol

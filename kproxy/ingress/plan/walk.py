@@ -6,21 +6,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from kproxy.ingress.plan.model import (
-    BackendKey,
-    Frontend,
-    Host,
-    Listener,
-    Match,
-    PathKind,
-    PathMatch,
-    Plan,
-    Protocol,
-    Route,
-    Rule,
-    ValueKind,
-    ValueMatch,
-)
+from kproxy.ingress.plan.action import BackendKey, Rule
+from kproxy.ingress.plan.matching import Match, PathKind, PathMatch, ValueKind, ValueMatch
+from kproxy.ingress.plan.model import Frontend, Host, Listener, Plan, Protocol, Route
 
 NOT_FOUND = 404
 MISDIRECTED = 421

@@ -19,7 +19,8 @@ from prometheus_client.registry import Collector
 from kproxy import __version__
 from kproxy.api.status import WatchStatus
 from kproxy.ingress.haproxy.engine import Totals
-from kproxy.ingress.plan.model import Backend, BackendKey, Frontend, Plan
+from kproxy.ingress.plan.action import BackendKey
+from kproxy.ingress.plan.model import Backend, Frontend, Plan
 from kproxy.ingress.report.traffic import CODES, ERRORS, Clients, Reading, Way, cumulative
 from kproxy.report.metrics.faults import FaultCollector
 from kproxy.report.metrics.watches import WatchCollector

@@ -26,6 +26,7 @@ from kproxy.ingress.api.httproute import HTTPRoute, HTTPRouteStatus, ParentRefer
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.api.meta import RoutedMeta
 from kproxy.ingress.api.networking import IngressAddress, IngressLoadBalancer, IngressStatus
+from kproxy.ingress.plan.action import RuleKey
 from kproxy.ingress.plan.gateway.verdicts import (
     ACCEPTED,
     CONFLICTED,
@@ -41,7 +42,6 @@ from kproxy.ingress.plan.gateway.verdicts import (
     Verdict,
     Verdicts,
 )
-from kproxy.ingress.plan.model import RuleKey
 from kproxy.ingress.plan.planner import Planned
 from kproxy.ingress.plan.settings import PlanSettings
 from kproxy.ingress.plan.world import World

@@ -13,36 +13,40 @@ from kproxy.ingress.haproxy.compile.frontends import name_of
 from kproxy.ingress.haproxy.engine import Engine
 from kproxy.ingress.haproxy.text.model import NO_BACKEND, NO_ROUTE
 from kproxy.ingress.haproxy.text.quoting import quoted, socket_word
-from kproxy.ingress.plan.model import (
-    ANY_HOST,
-    ANY_PATH,
-    Backend,
+from kproxy.ingress.plan.action import (
     BackendKey,
-    Bind,
-    Endpoint,
-    Frontend,
     Header,
     HeaderChanges,
-    Host,
-    HostKind,
-    HostPattern,
-    Listener,
-    ListenerKey,
-    Match,
-    PathKind,
-    PathMatch,
-    Plan,
-    Protocol,
     Redirect,
     ReplaceFullPath,
     ReplacePrefix,
     Rewrite,
-    Route,
     Rule,
     RuleKey,
+    WeightedBackend,
+)
+from kproxy.ingress.plan.matching import (
+    ANY_HOST,
+    ANY_PATH,
+    HostKind,
+    HostPattern,
+    Match,
+    PathKind,
+    PathMatch,
     ValueKind,
     ValueMatch,
-    WeightedBackend,
+)
+from kproxy.ingress.plan.model import (
+    Backend,
+    Bind,
+    Endpoint,
+    Frontend,
+    Host,
+    Listener,
+    ListenerKey,
+    Plan,
+    Protocol,
+    Route,
 )
 
 pytestmark = pytest.mark.kernel

@@ -9,7 +9,9 @@ from kproxy.api.types import ObjectKey
 from kproxy.ingress.haproxy.engine import Engine
 from kproxy.ingress.haproxy.errors import EngineError, NoHAProxyError
 from kproxy.ingress.haproxy.settings import EngineSettings
-from kproxy.ingress.plan.model import Bind, Match, PathKind, PathMatch, Plan, RuleKey
+from kproxy.ingress.plan.action import RuleKey
+from kproxy.ingress.plan.matching import Match, PathKind, PathMatch
+from kproxy.ingress.plan.model import Bind, Plan
 from tests.ingress.haproxy.kit import engine, get, ingress, slices
 from tests.ingress.haproxy.test_tls import secured, shown
 from tests.ingress.kit import planned, secret

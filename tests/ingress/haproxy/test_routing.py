@@ -10,27 +10,18 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from kproxy.ingress.haproxy.engine import Engine
-from kproxy.ingress.plan.model import (
+from kproxy.ingress.plan.action import Redirect, Rule, RuleKey
+from kproxy.ingress.plan.matching import (
     ANY_HOST,
-    Bind,
-    Frontend,
-    Host,
     HostKind,
     HostPattern,
-    Listener,
-    ListenerKey,
     Match,
     PathKind,
     PathMatch,
-    Plan,
-    Protocol,
-    Redirect,
-    Route,
-    Rule,
-    RuleKey,
     ValueKind,
     ValueMatch,
 )
+from kproxy.ingress.plan.model import Bind, Frontend, Host, Listener, ListenerKey, Plan, Protocol, Route
 from kproxy.ingress.plan.walk import Request, find
 from tests.ingress.haproxy.kit import get
 

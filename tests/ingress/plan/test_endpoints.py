@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from kproxy.ingress.plan.model import BackendKey, Endpoint
+from kproxy.ingress.plan.action import BackendKey
+from kproxy.ingress.plan.model import Endpoint
 from tests.ingress.kit import backend_of, planned, problems
 
 KEY = BackendKey("default", "web", 80)

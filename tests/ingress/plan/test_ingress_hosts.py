@@ -2,7 +2,7 @@
 
 import pytest
 
-from kproxy.ingress.plan.model import HostKind
+from kproxy.ingress.plan.matching import HostKind
 from tests.ingress.kit import backend_of, frontend, planned, problems, service
 
 

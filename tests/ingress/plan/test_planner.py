@@ -6,7 +6,8 @@ from kproxy.api.decode import convert_object
 from kproxy.api.manifests import read_manifest
 from kproxy.api.types import ApiObject, ObjectKey
 from kproxy.ingress.api.kinds import IngressKind
-from kproxy.ingress.plan.model import BackendKey, Endpoint
+from kproxy.ingress.plan.action import BackendKey
+from kproxy.ingress.plan.model import Endpoint
 from kproxy.ingress.plan.planner import HttpPlanner
 from tests.ingress.gateways import gateway, route, to
 from tests.ingress.kit import CLASSES, OFFLINE, backend_of, planner, secret, service

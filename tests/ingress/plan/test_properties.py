@@ -9,7 +9,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kproxy.ingress.plan.model import PathKind, Plan
+from kproxy.ingress.plan.matching import PathKind
+from kproxy.ingress.plan.model import Plan
 from kproxy.ingress.plan.precedence import host_rank
 from kproxy.ingress.plan.walk import Request, find
 from tests.ingress.gateways import gateway, route

@@ -5,10 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from kproxy.ingress.plan.gateway.verdicts import ACCEPTED, PARTIALLY_INVALID, RESOLVED_REFS
-from kproxy.ingress.plan.model import (
+from kproxy.ingress.plan.action import (
     BackendKey,
-    BackendProtocol,
     Header,
     HeaderChanges,
     Mirror,
@@ -19,6 +17,8 @@ from kproxy.ingress.plan.model import (
     Rule,
     Timeouts,
 )
+from kproxy.ingress.plan.gateway.verdicts import ACCEPTED, PARTIALLY_INVALID, RESOLVED_REFS
+from kproxy.ingress.plan.model import BackendProtocol
 from kproxy.ingress.plan.planner import Planned
 from kproxy.ingress.plan.settings import PlanSettings
 from tests.ingress.gateways import gateway, grant, route, to

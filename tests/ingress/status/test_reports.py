@@ -10,7 +10,7 @@ import yaml
 from kproxy.api.decode import convert_object
 from kproxy.api.types import ObjectKey
 from kproxy.ingress.api.kinds import IngressKind
-from kproxy.ingress.plan.model import RuleKey
+from kproxy.ingress.plan.action import RuleKey
 from kproxy.ingress.plan.planner import HttpPlanner
 from kproxy.ingress.plan.settings import PlanSettings
 from kproxy.ingress.status.reports import Applied, StatusPatch, patches

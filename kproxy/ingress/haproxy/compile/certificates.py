@@ -7,7 +7,8 @@ import msgspec
 from kproxy.api.types import ObjectKey
 from kproxy.ingress.haproxy.compile.conditions import digest
 from kproxy.ingress.haproxy.text.model import CrtLine
-from kproxy.ingress.plan.model import Certificate, HostKind, Tls
+from kproxy.ingress.plan.matching import HostKind
+from kproxy.ingress.plan.model import Certificate, Tls
 
 
 class CrtList(msgspec.Struct, frozen=True):

@@ -14,17 +14,9 @@ from kproxy.ingress.haproxy.settings import EngineSettings
 from kproxy.ingress.haproxy.text import model
 from kproxy.ingress.haproxy.text.counts import BUCKETS
 from kproxy.ingress.haproxy.text.model import NOTHING, Configuration, Memory
-from kproxy.ingress.plan.model import (
-    BackendKey,
-    Bind,
-    Frontend,
-    HostPattern,
-    Plan,
-    Protocol,
-    Rule,
-    RuleKey,
-    WeightedBackend,
-)
+from kproxy.ingress.plan.action import BackendKey, Rule, RuleKey, WeightedBackend
+from kproxy.ingress.plan.matching import HostPattern
+from kproxy.ingress.plan.model import Bind, Frontend, Plan, Protocol
 
 _OWN_PORT = {Protocol.HTTP: 80, Protocol.HTTPS: 443}
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from kproxy.ingress.haproxy.text.quoting import in_pattern, in_query_pattern, quoted
-from kproxy.ingress.plan.model import Match, PathKind, ValueKind, ValueMatch
+from kproxy.ingress.plan.matching import Match, PathKind, ValueKind, ValueMatch
 
 KEY = r'"%[var(txn.to)]\n%[method]\n%[var(txn.expressions)]\n%[req.hdrs]%[query]"'
 """The text, as an argument of set-var-fmt."""

@@ -10,7 +10,8 @@ from kproxy.ingress.haproxy.compile.conditions import KEY, Expression, digest
 from kproxy.ingress.haproxy.settings import EngineSettings
 from kproxy.ingress.haproxy.text.counts import BUCKETS, BUSY, SAMPLE, SAMPLED
 from kproxy.ingress.haproxy.text.model import NO_ROUTE
-from kproxy.ingress.plan.model import Bind, Frontend, HostKind, HostPattern, Protocol
+from kproxy.ingress.plan.matching import HostKind, HostPattern
+from kproxy.ingress.plan.model import Bind, Frontend, Protocol
 
 ANY_KEY = "*"
 _IPV6 = "2000::/3 4000::/2 8000::/1 ::1"

@@ -5,10 +5,7 @@ from collections.abc import Iterator
 from kproxy.ingress.haproxy.settings import EngineSettings
 from kproxy.ingress.haproxy.text.model import Server, Slot
 from kproxy.ingress.haproxy.text.quoting import formatted, literal, quoted
-from kproxy.ingress.plan.model import (
-    Backend,
-    BackendProtocol,
-    Endpoint,
+from kproxy.ingress.plan.action import (
     HeaderChanges,
     PathChange,
     Redirect,
@@ -17,6 +14,7 @@ from kproxy.ingress.plan.model import (
     Rule,
     WeightedBackend,
 )
+from kproxy.ingress.plan.model import Backend, BackendProtocol, Endpoint
 
 _OWN_PORT = {"http": 80, "https": 443}
 _FOREVER = "24d"

@@ -12,7 +12,9 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from kproxy.ingress.haproxy.compile.conditions import Expression, anything, digest, expressions, pattern
-from kproxy.ingress.plan.model import Frontend, HostKind, HostPattern, Listener, Match, PathKind, RuleKey
+from kproxy.ingress.plan.action import RuleKey
+from kproxy.ingress.plan.matching import HostKind, HostPattern, Match, PathKind
+from kproxy.ingress.plan.model import Frontend, Listener
 
 _KINDS = list(HostKind)
 

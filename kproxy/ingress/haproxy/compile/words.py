@@ -12,7 +12,8 @@ from kproxy.ingress.haproxy.compile.draws import draw
 from kproxy.ingress.haproxy.compile.slots import backend_slot, redirect_slot
 from kproxy.ingress.haproxy.settings import EngineSettings
 from kproxy.ingress.haproxy.text.model import NO_BACKEND, Memory, Slot
-from kproxy.ingress.plan.model import BackendKey, Plan, Rule, RuleKey, WeightedBackend
+from kproxy.ingress.plan.action import BackendKey, Rule, RuleKey, WeightedBackend
+from kproxy.ingress.plan.model import Plan
 
 _FEWEST_SPARES = 16
 SPARE = Slot()

@@ -17,8 +17,7 @@ from kproxy.ingress.api.httproute import (
     RewriteFilter,
 )
 from kproxy.ingress.plan import grammar
-from kproxy.ingress.plan.grammar import NotUsable
-from kproxy.ingress.plan.model import (
+from kproxy.ingress.plan.action import (
     NO_CHANGES,
     Header,
     HeaderChanges,
@@ -28,6 +27,7 @@ from kproxy.ingress.plan.model import (
     ReplacePrefix,
     Rewrite,
 )
+from kproxy.ingress.plan.grammar import NotUsable
 from kproxy.state.findings import is_port
 from kproxy.wording import quote
 

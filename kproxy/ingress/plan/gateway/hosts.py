@@ -1,6 +1,6 @@
 """Where the host names of a listener and those of a route meet. Source: HTTPRouteSpec.hostnames."""
 
-from kproxy.ingress.plan.model import HostKind, HostPattern
+from kproxy.ingress.plan.matching import HostKind, HostPattern
 
 
 def intersection(one: HostPattern, other: HostPattern) -> HostPattern | None:

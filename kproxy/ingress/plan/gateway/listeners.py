@@ -25,7 +25,8 @@ from kproxy.ingress.plan.gateway.verdicts import (
     Verdict,
 )
 from kproxy.ingress.plan.grammar import NotUsable
-from kproxy.ingress.plan.model import ANY_HOST, HostKind, HostPattern, Protocol
+from kproxy.ingress.plan.matching import ANY_HOST, HostKind, HostPattern
+from kproxy.ingress.plan.model import Protocol
 from kproxy.ingress.plan.services import Unresolved
 from kproxy.ingress.plan.world import World
 from kproxy.state.findings import is_port

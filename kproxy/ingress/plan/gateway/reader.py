@@ -6,6 +6,7 @@ from typing import NamedTuple
 from kproxy.api.types import ObjectKey, Problem
 from kproxy.ingress.api.gateway import Gateway, GatewayClass
 from kproxy.ingress.plan import grammar
+from kproxy.ingress.plan.action import Rule, RuleKey
 from kproxy.ingress.plan.assemble import Door
 from kproxy.ingress.plan.certificates import Certificates
 from kproxy.ingress.plan.gateway.grants import Grants
@@ -27,7 +28,7 @@ from kproxy.ingress.plan.gateway.verdicts import (
     Verdict,
     Verdicts,
 )
-from kproxy.ingress.plan.model import Bind, ListenerKey, Protocol, Rule, RuleKey, ServerName
+from kproxy.ingress.plan.model import Bind, ListenerKey, Protocol, ServerName
 from kproxy.ingress.plan.precedence import Entry, Seniority
 from kproxy.ingress.plan.settings import GatewayPorts, PlanSettings
 from kproxy.ingress.plan.world import World

@@ -21,7 +21,7 @@ from kproxy.ingress.plan.gateway.verdicts import (
     Verdict,
 )
 from kproxy.ingress.plan.grammar import NotUsable
-from kproxy.ingress.plan.model import HostKind, HostPattern
+from kproxy.ingress.plan.matching import HostKind, HostPattern
 from kproxy.ingress.plan.precedence import Entry, Seniority
 from kproxy.ingress.plan.world import World
 from kproxy.wording import quote

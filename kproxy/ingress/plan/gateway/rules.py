@@ -20,11 +20,12 @@ from kproxy.ingress.api.httproute import (
     PathMatch,
     ValueMatch,
 )
-from kproxy.ingress.plan import grammar, model, regex
+from kproxy.ingress.plan import grammar, matching, regex
+from kproxy.ingress.plan.action import NO_TIMEOUTS, BackendKey, Mirror, Rule, RuleKey, Timeouts, WeightedBackend
 from kproxy.ingress.plan.gateway.filters import Actions, Unsupported, mirrored_part, read_filters, redirect, rewrite
 from kproxy.ingress.plan.gateway.grants import Grants, Referrer
 from kproxy.ingress.plan.grammar import NotUsable
-from kproxy.ingress.plan.model import BackendKey, Match, Mirror, PathKind, Rule, RuleKey, Timeouts, WeightedBackend
+from kproxy.ingress.plan.matching import Match, PathKind
 from kproxy.ingress.plan.services import Unresolved, resolve
 from kproxy.ingress.plan.settings import PlanSettings
 from kproxy.ingress.plan.world import World
@@ -33,7 +34,7 @@ from kproxy.wording import quote
 KIND = "HTTPRoute"
 MOST_WEIGHT = 1_000_000
 _SERVICE = "Service"
-_VALUE_KINDS = {"Exact": model.ValueKind.EXACT, "RegularExpression": model.ValueKind.REGEX}
+_VALUE_KINDS = {"Exact": matching.ValueKind.EXACT, "RegularExpression": matching.ValueKind.REGEX}
 
 
 class Matched(NamedTuple):
@@ -181,28 +182,28 @@ def read_match(match: HTTPRouteMatch) -> Match:
         raise Unsupported(str(error)) from error
 
 
-def _path(match: PathMatch) -> model.PathMatch:
+def _path(match: PathMatch) -> matching.PathMatch:
     value = "/" if match.value is None else match.value
     match match.type:
         case None | "PathPrefix":
-            return model.PathMatch(PathKind.PREFIX, grammar.prefix(value))
+            return matching.PathMatch(PathKind.PREFIX, grammar.prefix(value))
         case "Exact":
-            return model.PathMatch(PathKind.EXACT, grammar.path(value))
+            return matching.PathMatch(PathKind.EXACT, grammar.path(value))
         case "RegularExpression":
-            return model.PathMatch(PathKind.REGEX, regex.whole(value))
+            return matching.PathMatch(PathKind.REGEX, regex.whole(value))
     raise Unsupported(f"path type {quote(match.type)} is not one of Exact, PathPrefix, RegularExpression")
 
 
-def _values(matches: Sequence[ValueMatch], fold: Callable[[str], str]) -> tuple[model.ValueMatch, ...]:
+def _values(matches: Sequence[ValueMatch], fold: Callable[[str], str]) -> tuple[matching.ValueMatch, ...]:
     """Read conditions on headers or query parameters: of several with one name the first holds."""
-    found: dict[str, model.ValueMatch] = {}
+    found: dict[str, matching.ValueMatch] = {}
     for match in matches:
         kind = _VALUE_KINDS.get(match.type or "Exact")
         if kind is None:
             raise Unsupported(f"type {quote(match.type or '')} is not one of {', '.join(_VALUE_KINDS)}")
         name = fold(grammar.header_name(match.name))
-        value = grammar.value(match.value) if kind is model.ValueKind.EXACT else regex.whole(match.value)
-        found.setdefault(name, model.ValueMatch(name, kind, value))
+        value = grammar.value(match.value) if kind is matching.ValueKind.EXACT else regex.whole(match.value)
+        found.setdefault(name, matching.ValueMatch(name, kind, value))
     return tuple(found[name] for name in sorted(found))
 
 
@@ -221,7 +222,7 @@ def _rule(key: RuleKey, match: Match, actions: Actions, timeouts: Timeouts) -> R
 
 def _timeouts(timeouts: HTTPRouteTimeouts | None) -> Timeouts:
     if timeouts is None:
-        return model.NO_TIMEOUTS
+        return NO_TIMEOUTS
     request, backend_request = _milliseconds(timeouts.request), _milliseconds(timeouts.backend_request)
     if request and backend_request and backend_request > request:
         raise Unsupported(f"timeout backendRequest ({backend_request} ms) is longer than request ({request} ms)")
