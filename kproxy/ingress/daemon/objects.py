@@ -3,7 +3,7 @@
 import os
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kproxy.api.kinds import ObjectKind
@@ -17,7 +17,7 @@ from kproxy.ingress.plan.planner import Planned
 from kproxy.ingress.plan.world import World
 from kproxy.ingress.status.doors import DoorSettings, addresses_of, gateway_addresses, pending, superfluous
 from kproxy.ingress.status.lease import Lease
-from kproxy.ingress.status.reports import Applied, patches
+from kproxy.ingress.status.reports import Applied, patches, told_here
 from kproxy.ingress.status.writer import StatusWriter, Work, now
 
 LEASE_NAME = "kproxy-ingress"
@@ -47,6 +47,8 @@ class ObjectReporter:
         self._settings = settings
         self._writer = writer
         self._in_force: bool | None = None
+        self._ours: frozenset[ObjectKey] = frozenset()
+        """Ingresses that are or were served, and say so still."""
 
     def settled(
         self,
@@ -62,10 +64,12 @@ class ObjectReporter:
         if unmoved and kinds <= _OF_ENDPOINTS and not planned.gateways.gateways:
             return
         doors = self._settings.doors
+        addresses = self._settings.publish or service_addresses(world, doors)
         applied = Applied(
             programmed=in_force,
             refused=refused,
-            ingress_addresses=self._settings.publish or service_addresses(world, doors),
+            ingress_addresses=addresses,
+            left=self._left(world, planned, addresses),
             gateway_addresses=gateway_addresses(world, doors),
         )
         self._writer.submit(
@@ -75,6 +79,13 @@ class ObjectReporter:
                 superfluous=tuple(superfluous(world, planned)),
             )
         )
+
+    def _left(self, world: World, planned: Planned, addresses: Sequence[str]) -> frozenset[ObjectKey]:
+        """Return the Ingresses that have left our classes, until their status no longer says what was said here."""
+        served, known = planned.ingresses.served, world.ingresses
+        left = frozenset(key for key in self._ours - served if key in known and told_here(known[key], addresses))
+        self._ours = served | left
+        return left
 
 
 def service_addresses(world: World, doors: DoorSettings) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ that it fails where somebody else has written meanwhile: lists are replaced as a
 parents and of conditions are shared with others.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,7 +25,7 @@ from kproxy.ingress.api.gateway import (
 from kproxy.ingress.api.httproute import HTTPRoute, HTTPRouteStatus, ParentReference, RouteParentStatus
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.api.meta import RoutedMeta
-from kproxy.ingress.api.networking import IngressAddress, IngressLoadBalancer, IngressStatus
+from kproxy.ingress.api.networking import Ingress, IngressAddress, IngressLoadBalancer, IngressStatus
 from kproxy.ingress.plan.action import RuleKey
 from kproxy.ingress.plan.gateway.verdicts import (
     ACCEPTED,
@@ -54,6 +54,7 @@ _CLASS_OWN = frozenset({ACCEPTED})
 _GATEWAY_OWN = frozenset({ACCEPTED, PROGRAMMED})
 _LISTENER_OWN = frozenset({ACCEPTED, PROGRAMMED, RESOLVED_REFS, CONFLICTED, OVERLAPPING_TLS})
 _ROUTE_OWN = frozenset({ACCEPTED, RESOLVED_REFS, PARTIALLY_INVALID})
+_NOWHERE = IngressStatus(load_balancer=IngressLoadBalancer(ingress=()))
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +66,8 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     """Rules that it would not take, and why: they are left out."""
     ingress_addresses: tuple[str, ...] = ()
     """Where Ingresses can be reached: IP addresses or host names."""
+    left: frozenset[ObjectKey] = frozenset()
+    """Ingresses that were served and no longer are; see `told_here`."""
     gateway_addresses: Mapping[ObjectKey, tuple[str, ...]] = {}
     """Where Gateways can be reached, if that is by Services; see `kproxy.ingress.status.doors`."""
     own_addresses: tuple[str, ...] = ()
@@ -106,10 +109,20 @@ def patches(
     for key, route in world.http_routes.items():
         route_status = reports.of_route(route, verdicts.get(key, RouteVerdict(key, ())))
         yield from _patch(IngressKind.HTTP_ROUTE, route, route.status or HTTPRouteStatus(), route_status)
-    for key in planned.ingresses.served:
+    for key in planned.ingresses.served if applied.programmed else ():
         ingress = world.ingresses.get(key)
-        if ingress is not None and applied.programmed:
+        if ingress is not None:
             yield from _patch(IngressKind.INGRESS, ingress, ingress.status or IngressStatus(), reports.of_ingress())
+    for key in sorted(applied.left):
+        ingress = world.ingresses.get(key)
+        if ingress is not None and told_here(ingress, applied.ingress_addresses):
+            yield from _patch(IngressKind.INGRESS, ingress, ingress.status, _NOWHERE)
+
+
+def told_here(ingress: Ingress, addresses: Sequence[str]) -> bool:
+    """Tell whether an Ingress' status says what is said here: then nobody else has written it since."""
+    said = (ingress.status.load_balancer if ingress.status else None) or IngressLoadBalancer()
+    return bool(said.ingress) and said.ingress == tuple(map(_ingress_address, addresses))
 
 
 class _Reports:

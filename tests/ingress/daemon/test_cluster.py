@@ -106,6 +106,18 @@ def test_an_ingress_is_served_and_told_where(tmp_path: Path, server: ApiServer) 
     assert server.objects("leases")[0]["spec"]["holderIdentity"] == ""
 
 
+def test_an_ingress_that_leaves_the_class_is_told_nothing_any_more(tmp_path: Path, server: ApiServer) -> None:
+    put(server, DOOR, slices("web", ["10.1.0.1"]), SHOP)
+    with running_at(server, tmp_path):
+        eventually(lambda: status_of(server, "ingresses", "shop").get("loadBalancer", {}).get("ingress"))
+        held = server.get("ingresses", "default", "shop")
+        assert held is not None
+        server.put(held | {"spec": held["spec"] | {"ingressClassName": "other"}})
+        assert status_of(server, "ingresses", "shop")["loadBalancer"]["ingress"]
+        eventually(lambda: get("shop.example.com").status == 404)
+        eventually(lambda: not status_of(server, "ingresses", "shop")["loadBalancer"].get("ingress"))
+
+
 def test_a_gateway_gets_a_service_of_its_own_and_conditions(tmp_path: Path, server: ApiServer) -> None:
     put(server, DOOR, CLASSES, gateway({"name": "http"}), route(to("web")), slices("web", ["10.1.0.1"]))
     with running_at(server, tmp_path, "--gateway-service-type", "ClusterIP"):

@@ -16,14 +16,14 @@ kind: Gateway
 metadata: {name: gate, namespace: default}
 spec:
   gatewayClassName: kproxy
-  listeners: [{name: http, port: 8000, protocol: HTTP}]
+  listeners: [{name: http, port: 8000, protocol: HTTP}, {name: any, port: 8001, protocol: HTTP}]
 """
 ROUTE = """
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: route, namespace: default}
 spec:
-  parentRefs: [{name: gate}]
+  parentRefs: [{name: gate, sectionName: http}]
   hostnames: [w.example.com]
   rules:
   - matches: [{path: {type: PathPrefix, value: /headers}}]
@@ -74,6 +74,13 @@ spec:
   - matches: [{path: {type: PathPrefix, value: /quick}}]
     timeouts: {request: 300ms}
     backendRefs: [{name: slow, port: 80}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: anyhost, namespace: default}
+spec:
+  parentRefs: [{name: gate, sectionName: any}]
+  rules: [{filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]}]
 """
 
 
@@ -140,6 +147,14 @@ def test_redirects(asked: str, code: int, location: str) -> None:
     answer = get("w.example.com", asked, port=8000)
     assert (answer.status, answer.headers["location"]) == (code, location)
     assert answer.headers.get("x-why") == ("moved" if asked.startswith("/away") else None)
+
+
+@pytest.mark.parametrize("host", ["[fd00::1]", "[fd00::1]:8000", "W.example.com.:8000"])
+def test_a_redirect_repeats_the_host_without_its_port(running: Engine, host: str) -> None:
+    assert running  # the route below has no host names
+    answer = get(host, "/anyhost", port=8001)
+    name = host.removesuffix(":8000").removesuffix(".").lower()
+    assert answer.headers["location"] == f"https://{name}/anyhost"
 
 
 def test_weights_are_kept() -> None:

@@ -74,7 +74,9 @@ demanding = st.builds(
     headers=values("x-one", "x.two"),
     query=values("one", "t'w o"[:1], "q+p"),
 )
-matches = st.lists(st.one_of(plain, demanding), max_size=6, unique_by=repr)
+alike = st.builds(Match, path=paths, method=st.sampled_from(["GET", "POST"]))
+"""Many that ask the same beside the path."""
+matches = st.lists(st.one_of(plain, demanding, alike), max_size=6, unique_by=repr)
 hosts = st.lists(st.tuples(patterns, matches), max_size=4, unique_by=lambda host: host[0])
 listeners = st.lists(st.tuples(patterns, hosts), min_size=1, max_size=3, unique_by=lambda one: one[0])
 
@@ -184,6 +186,15 @@ def test_a_header_cannot_pose_as_another(running: Engine) -> None:
         assert get("x.org", port=PORT, headers={name: value}).status == 404
     for query in ("?x-admin:%20yes", "?%0d%0ax-admin:%20yes%0d%0a", "?a%0Ax-admin: yes".replace(" ", "+")):
         assert get("x.org", f"/{query}", port=PORT).status == 404
+
+
+def test_the_longer_of_two_prefixes_is_met_where_both_ask_for_the_same_method(running: Engine) -> None:
+    paths = [PathMatch(PathKind.PREFIX, path) for path in ("/a/b", "/a", "")]
+    matches = [Match(path=path, method="GET") for path in paths]
+    running.apply(plan_of([(ANY_HOST, [(ANY_HOST, matches)])]))
+    for number, path in enumerate(("/a/b/c", "/a/c", "/c")):
+        assert get("x.org", path, port=PORT).headers["location"] == f"http://rule-{number}.test{path}"
+        assert get("x.org", path, port=PORT, method="POST").status == 404
 
 
 def test_of_equal_matches_in_two_hosts_the_more_specific_one_is_met(running: Engine) -> None:

@@ -206,6 +206,23 @@ def test_a_route_that_has_left_is_told_nothing_any_more() -> None:
     assert found["HTTPRoute/route"].body["status"] == {"parents": []}
 
 
+def test_an_ingress_that_has_left_is_nowhere_unless_somebody_else_has_said_more() -> None:
+    made = everything()
+    for patch in written(made).values():
+        take(made, patch)
+    key = ObjectKey("default", "a")
+    applied = msgspec.structs.replace(APPLIED, left=frozenset({key, ObjectKey("default", "gone")}))
+    other = made.world.ingresses[key]
+    spec = msgspec.structs.replace(other.spec, ingress_class_name="other")
+    made.update(IngressKind.INGRESS, msgspec.structs.replace(other, spec=spec))
+    found = written(made, applied, now=LATER)
+    assert found["Ingress/a"].body["status"] == {"loadBalancer": {"ingress": []}}
+    elsewhere = msgspec.structs.replace(applied, ingress_addresses=("192.0.2.77",))
+    assert "Ingress/a" not in written(made, elsewhere, now=LATER)
+    take(made, found["Ingress/a"])
+    assert "Ingress/a" not in written(made, applied, now=LATER)
+
+
 def test_rules_that_the_engine_refused_are_named() -> None:
     refused = {RuleKey("HTTPRoute", "default", "route", 0): "HAProxy does not take it"}
     made = everything()

@@ -116,7 +116,7 @@ class Speaker:
 
     def _host(self, frontend: Frontend, name: str) -> Iterator[str]:
         """Set txn.table."""
-        yield "http-request set-var(txn.host) req.hdr(host),field(1,:),lower,rtrim(.)"
+        yield "http-request set-var(txn.host) req.hdr(host),host_only,lower,rtrim(.)"
         yield from self._pattern("host", "table", host_maps(name))
         if frontend.protocol is Protocol.HTTPS and len(frontend.listeners) > 1:
             yield "http-request set-var(txn.sni) ssl_fc_sni,lower"

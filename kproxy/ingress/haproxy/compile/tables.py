@@ -154,8 +154,9 @@ def _resolve(candidates: Sequence[Route], groups: dict[str, Group]) -> str:
     end = next((at + 1 for at, route in enumerate(candidates) if _certain(route.match)), len(candidates))
     if end == 1 and _certain(candidates[0].match):
         return candidates[0].word
-    first = {route.match: route for route in reversed(candidates[:end])}  # of equal matches, only the first can be met
-    group = Group(tuple(route for route in candidates[:end] if first[route.match] is route))
+    # Of matches that ask the same beside the path, which is settled here, only the first can be met.
+    first = {pattern("", route.match): route for route in reversed(candidates[:end])}
+    group = Group(tuple(route for route in candidates[:end] if first[pattern("", route.match)] is route))
     return groups.setdefault(group.name, group).name
 
 
