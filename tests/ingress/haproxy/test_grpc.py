@@ -70,7 +70,6 @@ def grpc_pod(address: str) -> Iterator[threading.Event]:
 @pytest.fixture(scope="module", autouse=True)
 def pod(running: Engine) -> Iterator[None]:
     """A pod of gRPC behind a listener in clear text and one of TLS."""
-    assert running.settings  # the pod has to be in its namespace
     tls = {"name": "tls", "port": 443, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "grpc"}]}}
     there = slices("web", [ADDRESS]).replace("port: 80}", "port: 80, appProtocol: kubernetes.io/h2c}")
     to_web = {"backendRefs": [{"name": "web", "port": 80}]}
