@@ -244,7 +244,7 @@ def _add_sources(group: "argparse._ArgumentGroup", otherwise: str = "") -> None:
         nargs="+",
         action="extend",
         default=[],
-        help=f"a manifest; - for stdin{otherwise}",
+        help=f"a manifest, or a folder of them; - for stdin{otherwise}",
     )
     group.add_argument(
         "--node-ip",

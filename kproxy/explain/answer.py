@@ -63,7 +63,10 @@ def _by_name(views: Sequence[View], question: Question, to: ToService, kernel: K
     view = first_with(views, key)
     if view is None:
         mode = views[0].mode if views else "iptables"
-        return _nobody(question, mode, f"there is no Service {to} that kproxy serves", near_name(views, to))
+        near = near_name(views, to)
+        known = any(key in view.tracker.unproxied for view in views)
+        notes = (_UNTOLD,) if kernel is not None and not known else ()
+        return _nobody(question, mode, f"there is no Service {to} that kproxy serves", near, notes=notes)
     ports = view.ports_of(key)
     fitting = [port for port in ports if _fits(port, to.port, question.protocol)]
     if not fitting:
@@ -74,6 +77,10 @@ def _by_name(views: Sequence[View], question: Question, to: ToService, kernel: K
     address = ToAddress(port.cluster_ip, port.port)
     notes = [f"{to} has other ports, too: {', '.join(map(_spelt, others))}"] if others else []
     return _Explanation(view, question, address, port.name.protocol, kernel, notes).answer()
+
+
+_UNTOLD = "headless Services (clusterIP None) are none of kproxy's: DNS gives their pods' own addresses"
+"""What only the API server could tell: the daemon asks for no such Services."""
 
 
 def _fits(port: ServicePort, wanted: str, protocol: Protocol | None) -> bool:
@@ -87,7 +94,12 @@ def _spelt(port: ServicePort) -> str:
 
 
 def _nobody(
-    question: Question, mode: str, reason: str, near: tuple[str, ...] = (), service: str | None = None
+    question: Question,
+    mode: str,
+    reason: str,
+    near: tuple[str, ...] = (),
+    service: str | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Answer:
     return Answer(
         destination=question.text,
@@ -99,6 +111,7 @@ def _nobody(
         verdict=Verdict.NONE,
         reason=reason,
         near=near,
+        notes=notes,
     )
 
 
@@ -136,7 +149,7 @@ class _Explanation:
         """Return all of it."""
         decision = self.decision
         met = decision.met
-        self.notes += self._losers()
+        self.notes += [*self._losers(), *self._own_loopback()]
         answer = Answer(
             destination=self.question.text,
             address=endpoint_text(self.to.ip, self.to.port),
@@ -175,6 +188,11 @@ class _Explanation:
                 self.protocol,
             ):
                 yield f"{loss.loser} names {claim}, too, and loses it to {loss.owner}, {loss.reason}"
+
+    def _own_loopback(self) -> Iterator[str]:
+        """Say that a pod's 127.0.0.1 is the pod's."""
+        if self.sender.kind != "node" and ipaddress.ip_address(self.to.ip).is_loopback:
+            yield f"{self.to.ip} is whoever says it: only from the node itself do packets to it come here (--from node)"
 
     def _with_kernel(self, answer: Answer) -> Answer:
         if self.kernel is None or self.kernel.rules is None:
@@ -222,11 +240,11 @@ class _Explanation:
         decision = self.decision
         if decision.verdict is not Verdict.FORWARD:
             return None
-        if decision.masquerading.done:
+        masquerade = self._masquerade()
+        if decision.masquerading.done or not masquerade:
             return decision.masquerading.reason
-        if self._masquerade():
-            return f"{decision.masquerading.reason}; an endpoint sent to itself must see another address than its own"
-        return decision.masquerading.reason
+        hairpin = "an endpoint that is sent to itself must see another address than its own"
+        return hairpin if masquerade is True else f"{decision.masquerading.reason}; {hairpin}"
 
     # --- endpoints -------------------------------------------------------------------------------------------------
 

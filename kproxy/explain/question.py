@@ -14,6 +14,7 @@ from kproxy.wording import quote
 FORMS = "IP:PORT, NAMESPACE/NAME[:PORT], NAME.NAMESPACE.svc[:PORT] or :NODEPORT"
 _NAMED = re.compile(r"([^/:]+)/([^/:]+)(?::([^:]*))?")
 _DNS = re.compile(r"([^.:/]+)\.([^.:/]+)\.svc(?:\.[-a-z0-9.]+?)?\.?(?::([^:]*))?", re.IGNORECASE)
+_SHORT = re.compile(r"([^.:/]+)(?:\.([^.:/]+))?(:[^:/]+)?")
 
 
 class QuestionError(ValueError):
@@ -79,6 +80,9 @@ def ask(text: str, *, sender: str = "pod", protocol: str = "", family: str = "")
         its_family = IPFamily.IPV6 if ":" in source else IPFamily.IPV4
         if its_family is not destination.family:
             raise QuestionError(f"--from {source}: not of the family of {destination.ip}; give an address of the same")
+    its_own = _family(destination, source, "")
+    if family and its_own is not None and its_own != family:
+        raise QuestionError(f"--family {family}: the address that is given is of the other; leave --family out")
     return Question(
         text=text,
         destination=destination,
@@ -112,8 +116,11 @@ def read_destination(text: str) -> Destination:
 
 
 def _service(namespace: str, name: str, port: str | None, text: str) -> ToService:
-    if not (is_label(namespace) and is_label(name)):
-        raise QuestionError(f"{quote(text)}: {quote(namespace)} and {quote(name)} must be names that Kubernetes takes")
+    for part in (namespace, name):
+        if not is_label(part):
+            raise QuestionError(
+                f"{quote(text)}: {quote(part)} is no name that Kubernetes takes: lower-case letters, digits and dashes"
+            )
     if port is not None and not port:
         raise QuestionError(f"{quote(text)}: a port's name or number belongs after the colon")
     return ToService(namespace, name, port or "")
@@ -128,11 +135,20 @@ def _address(text: str) -> ToAddress:
     try:
         ip = parse_ip(host if colon else text.strip("[]"))[1]
     except NotAnAddress:
-        raise QuestionError(f"{quote(text)} is no destination: write {FORMS}") from None
+        raise QuestionError(f"{quote(text)} is no destination: write {FORMS}{_meant(text)}") from None
     if not colon:
         shown = f"[{ip}]" if ":" in ip else ip
         raise QuestionError(f"{quote(text)}: a port is missing, as in {shown}:80")
     return ToAddress(ip, _port(port, text))
+
+
+def _meant(text: str) -> str:
+    """Return what somebody may have meant who left out the namespace, or what marks a name as that of a Service."""
+    short = _SHORT.fullmatch(text)
+    if not short or not all(is_label(part) for part in short.groups()[:2] if part):
+        return ""
+    name, namespace, port = short[1], short[2] or "NAMESPACE", short[3] or ""
+    return f"; did you mean {namespace}/{name}{port}?"
 
 
 def _port(port: str, text: str) -> int:

@@ -43,9 +43,8 @@ class View(NamedTuple):
                 yield from (Met(frontend, service) for frontend in service.frontends)
 
     def ports_of(self, service: ObjectKey) -> tuple[ServicePort, ...]:
-        """Return the ports of a Service, by name."""
-        ports = dict(self.tracker.ports)
-        return tuple(ports[name] for name in sorted(name for name in ports if name[:2] == service))
+        """Return the ports of a Service, in the order of its spec."""
+        return self.tracker.ports_of(service)
 
     def endpoints(self, name: ServicePortName) -> tuple[Endpoint, ...]:
         """Return all endpoints of a service port, used or not."""

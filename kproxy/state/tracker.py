@@ -114,6 +114,10 @@ class Tracker:
         """All service ports there are now."""
         return self._ports
 
+    def ports_of(self, service: ObjectKey) -> tuple[ServicePort, ...]:
+        """Return the ports of a Service, in the order of its spec."""
+        return tuple(self._ports[name] for name in self._services.get(service, ()))
+
     def endpoints(self, name: ServicePortName) -> tuple[Endpoint, ...]:
         """Return the endpoints behind a service port, each address once, in kube-proxy's order (by their text)."""
         merged: dict[str, Endpoint] = {}

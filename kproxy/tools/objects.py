@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from kproxy.api.folder import SUFFIXES
 from kproxy.api.kinds import Kind, ObjectKind
-from kproxy.api.manifests import Manifest, combine, read_file, read_manifest
+from kproxy.api.manifests import Manifest, ManifestError, combine, read_file, read_manifest
 from kproxy.api.types import ApiObject, EndpointSlice, Node, ObjectKey, Problem, Service, ServiceCIDR
 from kproxy.config import Config
 from kproxy.explain.view import View
@@ -48,9 +49,10 @@ def load(sources: Sources, config: Config) -> Loaded:
     Raises:
         ManifestError: where a file cannot be read.
     """
-    manifests = {path: _read(path) for path in sources.files}
+    manifests = {path: _read(path) for file in sources.files for path in _files(file)}
     name = config.proxy.hostname_override or _only_node(manifests)
     objects, problems = combine(manifests, name)
+    _add_unproxied(objects[Kind.SERVICE], manifests.values())
     node = node_facts(
         name,
         find_node(objects, name),
@@ -112,6 +114,31 @@ def find_node(objects: Objects, name: str) -> Node | None:
     """Return the Node called ``name`` among ``objects``."""
     node = objects.get(Kind.NODE, {}).get(ObjectKey("", name))
     return node if isinstance(node, Node) else None
+
+
+def _add_unproxied(services: dict[ObjectKey, ApiObject], manifests: Iterable[Manifest]) -> None:
+    """Add the Services that an API server would not have told of, for whoever asks about one; they do nothing else."""
+    for manifest in manifests:
+        for obj in manifest.objects:
+            if isinstance(obj, Service):
+                services.setdefault(obj.metadata.key, obj)
+
+
+def _files(path: str) -> list[str]:
+    """Return the files that are meant: of a folder those right in it that look like manifests, as with --manifests.
+
+    Raises ManifestError.
+    """
+    folder = Path(path)
+    if path == "-" or not folder.is_dir():
+        return [path]
+    try:
+        found = sorted(str(file) for file in folder.iterdir() if file.suffix in SUFFIXES and file.name[0] != ".")
+    except OSError as error:
+        raise ManifestError(path, None, f"cannot be read: {error.strerror}") from None
+    if not found:
+        raise ManifestError(path, None, f"no manifests in this folder ({', '.join(SUFFIXES)})")
+    return found
 
 
 def _read(path: str) -> Manifest:

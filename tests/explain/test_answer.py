@@ -184,6 +184,26 @@ def test_a_name_means_its_port_s_protocol(tmp_path: Path) -> None:
     assert answer(told, "shop/dns").notes == ("shop/dns has other ports, too: dns-tcp (53/TCP)",)
 
 
+def test_a_name_alone_means_the_first_port_of_the_spec(tmp_path: Path) -> None:
+    ports = [{"name": "web", "port": 80}, {"name": "admin", "port": 8080}]
+    told = scenario(tmp_path, services={"web": {"clusterIP": "10.96.0.10", "ports": ports}})
+    assert answer(told, "shop/web").service == "shop/web:web"
+
+
+def test_an_endpoint_that_is_sent_to_itself(tmp_path: Path) -> None:
+    alone = answer(shop(tmp_path, [TWO[0]]), "shop/web", sender="10.244.0.11")
+    assert alone.masquerade is True
+    assert alone.masquerade_reason == "an endpoint that is sent to itself must see another address than its own"
+    assert answer(shop(tmp_path), "shop/web", sender="10.244.0.11").masquerade == "hairpin"
+
+
+def test_localhost_is_whoever_says_it(tmp_path: Path) -> None:
+    told = shop(tmp_path, type="NodePort", ports=[{"name": "http", "port": 80, "nodePort": 30080}])
+    (note,) = answer(told, "127.0.0.1:30080").notes
+    assert note.endswith("(--from node)")
+    assert answer(told, "127.0.0.1:30080", sender="node").notes == ()
+
+
 def test_endpoints_in_turn(tmp_path: Path) -> None:
     told = shop(tmp_path, annotations={"kproxy.dev/load-balancing": "round-robin"})
     assert answer(told, "shop/web").balancing == "in turn"
@@ -197,10 +217,15 @@ def test_endpoints_in_turn(tmp_path: Path) -> None:
     ("text", "asked", "near"),
     [
         ("10.96.0.80:81", {}, "10.96.0.80 is shop/web, which has no port 81; it has 80/TCP http"),
-        ("10.96.0.80:80", {"protocol": "udp"}, "10.96.0.80 is shop/web, which has no port 80/UDP; it has 80/TCP http"),
+        ("10.96.0.80:80", {"protocol": "udp"}, "10.96.0.80 is shop/web, which has no port 80/UDP; it has 80/TCP http "
+         "(--protocol tcp)"),
+        (":30080", {"protocol": "udp"}, "30080/TCP is the node port of shop/web:http; node ports answer at all "
+         "addresses of this node (--protocol tcp)"),
+        ("shop/web", {"protocol": "udp"}, "shop/web has 80/TCP http"),
         ("shop/web:81", {}, "shop/web has no port '81'; it has 80/TCP http"),
         ("shop/wbe", {}, "there is shop/web"),
         ("store/web", {}, "there is shop/web"),
+        ("shpo/wbe", {}, "there is shop/web"),
         ("10.244.0.11:8080", {}, "10.244.0.11:8080 is an endpoint of shop/web:http: who connects to it directly passes "
          "no Service"),
         ("10.244.0.11:80", {}, "10.244.0.11 is an endpoint of shop/web:http, at port 8080"),

@@ -37,9 +37,10 @@ def test_destinations(text: str, destination: Destination) -> None:
         ("10.96.0.80:0", "is no port"),
         ("10.96.0.80:http", "is no port"),
         (":70000", "is no port"),
-        ("web", "no destination"),
         ("shop/web:", "a port's name or number belongs after the colon"),
-        ("Shop/Web", "must be names that Kubernetes takes"),
+        ("Shop/Web", "'Shop' is no name that Kubernetes takes: lower-case letters, digits and dashes"),
+        ("web.shop:80", "did you mean shop/web:80?"),
+        ("web", "did you mean NAMESPACE/web?"),
         ("shop/web/http", "no destination"),
         ("0.0.0.0:80", "no destination"),
         ("\x1b[31m:80", "no destination"),
@@ -57,7 +58,7 @@ def test_senders_and_protocols() -> None:
     assert ask("[fd00::5]:80").family is IPFamily.IPV6
     assert ask("shop/web", sender="fd00::7").family is IPFamily.IPV6
     assert ask("shop/web", protocol="UDP").protocol == "udp"
-    for bad in ({"sender": "somebody"}, {"protocol": "icmp"}):
+    for bad in ({"sender": "somebody"}, {"protocol": "icmp"}, {"sender": "10.0.0.7", "family": "ipv6"}):
         with pytest.raises(QuestionError):
             ask("shop/web", **bad)
     with pytest.raises(QuestionError, match="not of the family"):

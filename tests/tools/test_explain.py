@@ -61,6 +61,22 @@ def test_a_service_without_endpoints_is_refused(capsys: pytest.CaptureFixture[st
     assert "no EndpointSlice belongs to it" in out
 
 
+def test_a_folder_stands_for_the_manifests_in_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    by_files = run(capsys, "shop/web", "-f", *SHOP, *NODE)
+    assert run(capsys, "shop/web", "-f", str(ROOT / "hack/demo/shop"), *NODE) == by_files
+    code, out, err = run(capsys, "shop/web", "-f", str(tmp_path), *NODE)
+    assert (code, out) == (2, "")
+    assert err == f"kproxy: {tmp_path}: no manifests in this folder (.yaml, .yml, .json)\n"
+
+
+def test_a_headless_service_is_called_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    headless = tmp_path / "headless.yaml"
+    headless.write_text("{kind: Service, metadata: {name: db}, spec: {clusterIP: None, ports: [{port: 80}]}}")
+    code, out, err = run(capsys, "default/db", "-f", str(headless), *NODE)
+    assert (code, err) == (4, "")
+    assert "default/db is there, but no business of kproxy's: it is headless" in out
+
+
 @pytest.mark.parametrize("arguments", [["nowhere"], ["shop/web", "--from", "me"], []])
 def test_wrong_use_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     code, out, err = run(capsys, *arguments, *(["-f", *SHOP] if arguments else []))
