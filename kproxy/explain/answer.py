@@ -65,8 +65,8 @@ def _by_name(views: Sequence[View], question: Question, to: ToService, kernel: K
         mode = views[0].mode if views else "iptables"
         near = near_name(views, to)
         known = any(key in view.tracker.unproxied for view in views)
-        notes = (_UNTOLD,) if kernel is not None and not known else ()
-        return _nobody(question, mode, f"there is no Service {to} that kproxy serves", near, notes=notes)
+        untold = (_UNTOLD,) if kernel is not None and not known else ()
+        return _nobody(question, mode, f"there is no Service {to} that kproxy serves", near, notes=untold)
     ports = view.ports_of(key)
     fitting = [port for port in ports if _fits(port, to.port, question.protocol)]
     if not fitting:

@@ -1,7 +1,7 @@
 """The JSON endpoint of the page: the list of Services, one Service, and what becomes of a connection.
 
 Whatever it costs is bounded, however many look and however often they ask: each thing is made anew no sooner than its
-making has been paid for (`_SHARE` of a core), and what was made is handed to all who ask meanwhile. Asked in threads.
+making has been paid for (a part of a core), and what was made is handed to all who ask meanwhile. Asked in threads.
 """
 
 import secrets
@@ -24,8 +24,10 @@ from kproxy.report.protocol import Request, Response
 from kproxy.report.status import Status
 from kproxy.state.model import IPFamily, ServicePortName
 
-_SHARE = 0.004
-"""What part of a core looking at the plan may take, and counting as much again."""
+_LOOKING_SHARE = 0.002
+_COUNTING_SHARE = 0.003
+"""What part of a core looking at the plan may take, and reading the kernel's counters. The rest of the hundredth that
+an open page may cost is for requests, and for what the daemon takes by itself."""
 _EXPLAINING_SHARE = 0.1
 """The same for explanations, which somebody asks for one by one."""
 _SOONEST, _LATEST = 2.0, 60.0
@@ -119,8 +121,8 @@ class Answers:
         self._lock = threading.Lock()
         self._explaining = threading.Lock()
         self._explain_pace = _Pace(_EXPLAINING_SHARE, 0.0, clock)
-        self._look_pace = _Pace(_SHARE, _SOONEST, clock)
-        self._count_pace = _Pace(_SHARE, _SOONEST, clock)
+        self._look_pace = _Pace(_LOOKING_SHARE, _SOONEST, clock)
+        self._count_pace = _Pace(_COUNTING_SHARE, _SOONEST, clock)
         self._boot = secrets.token_hex(6)
         self._board = Board()
         self._status: Status | None = None
