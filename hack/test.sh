@@ -2,7 +2,8 @@
 # Sets itself up (hack/setup.sh), then runs everything: linters, types, the rule of imports, all tests.
 #
 #   hack/test.sh            needs root, for the tests in network namespaces
-#   hack/test.sh --fast     without the tests that need root or build the image
+#   hack/test.sh --fast     without the tests that need root or build the image, and with fewer examples in property
+#                           tests: before every commit
 #   hack/test.sh --newest   with today's newest Python packages rather than those of lock/, in an environment of their
 #                           own; to be tried before hack/lock.sh --upgrade
 #   hack/test.sh -k nat     further arguments go to pytest
@@ -31,8 +32,14 @@ if [ "$fast" = no ] && [ "$(id -u)" != 0 ]; then
     exit 1
 fi
 
+unset PYTHONDONTWRITEBYTECODE  # compiling the tests anew in each process takes 6 s each, and each daemon in them its share
+if [ "$fast" = yes ]; then
+    export KPROXY_EXAMPLES=${KPROXY_EXAMPLES:-0.2}  # see tests/kit/examples.py
+fi
+
 if [ "$(id -u)" = 0 ]; then  # under sudo, leave no cache behind that the checkout's owner cannot write
-    trap 'chown -R --reference=. .*_cache .hypothesis 2>/dev/null || true' EXIT
+    trap 'chown -R --reference=. .*_cache .hypothesis 2>/dev/null || true
+        find kproxy hack tests -name __pycache__ -exec chown -R --reference=. {} +' EXIT
 fi
 
 hack/setup.sh "$packages"
@@ -58,7 +65,6 @@ step lint-imports
 # Most tests wait most of the time, for packets and processes; hence more of them at once than there are processors. All
 # tests of a file run in one process, as they share labs.
 at_once=$(($(nproc) + 1))
-[ "$fast" = no ] || at_once=$(nproc)  # these compute
 # Tests with real packets and real clocks share their machine with others. What failed is tried once more, by itself, and
 # named either way: a test that only passes then is to be mended. This goes when ten runs in a row need it no more.
 tried() {

@@ -1,7 +1,7 @@
 """Fixtures for all tests; each set of them lives beside what it sets up. And how tests are spread over processes."""
 
+import gc
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,23 +12,62 @@ from tests.kit.apiserver.fixtures import kubeconfig as kubeconfig
 from tests.kit.conntrack import dns as dns
 from tests.kit.conntrack import net as net
 from tests.kit.conntrack import web as web
+from tests.kit.examples import scaled
 from tests.kit.lab import lab as lab
 from tests.kit.world import idle_world as idle_world
 from tests.kit.world import kproxy_args as kproxy_args
 from tests.kit.world import world as world
 
 # Others are at work on the same machine: how long it takes to make or to try an example says nothing about kproxy.
-settings.register_profile("kproxy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "kproxy", max_examples=scaled(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("kproxy")
 
+SECONDS = "kproxy/seconds"
+"""In pytest's cache: how long each file took when it was last run."""
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest: files that build the image, then those with packets; so that all end together."""
-    ranks: dict[Path, int] = {}
+
+def pytest_configure() -> None:
+    """Look for no garbage while tests are collected: there is none, and thousands of tests to look through."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays; no collection need look at it again."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that all processes end together.
+
+    Where that is not known yet, it is those that build the image, then those with packets.
+    """
+    known: dict[str, float] = config.cache.get(SECONDS, {})
+    weights: dict[str, float] = {}
     for item in items:
-        rank = 0 if item.get_closest_marker("image") else 1 if item.get_closest_marker("kernel") else 2
-        ranks[item.path] = min(rank, ranks.get(item.path, rank))
-    items.sort(key=lambda item: ranks[item.path])
+        file = _file_of(item.nodeid)
+        guess = 1000.0 if item.get_closest_marker("image") else 100.0 if item.get_closest_marker("kernel") else 0.0
+        weights[file] = known.get(file, max(guess, weights.get(file, 0.0)))
+    items.sort(key=lambda item: -weights[_file_of(item.nodeid)])
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Note how long files took, where whole files ran and not only some of their tests."""
+    if config.option.keyword or any("::" in one for one in config.args):
+        return
+    took: dict[str, float] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                file = _file_of(report.nodeid)
+                took[file] = round(took.get(file, 0.0) + report.duration, 2)
+    config.cache.set(SECONDS, config.cache.get(SECONDS, {}) | took)
+
+
+def _file_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,7 +6,6 @@ from random import Random
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from kproxy.backends.iptables.rules.walk import outcomes as through_iptables
 from kproxy.backends.nftables.compile.compiler import compile_plan as compile_nftables
@@ -17,6 +16,7 @@ from kproxy.explain.view import View
 from kproxy.node.facts import proxy_settings
 from tests.backends.nftables.test_properties import in_this_mode, reaching
 from tests.flows.scenarios import Flow, Scenario, scenarios
+from tests.kit.examples import chances
 from tests.kit.semantics import examples
 from tests.kit.semantics.builds import BUILDS
 from tests.kit.semantics.cluster import Cluster, clusters
@@ -66,7 +66,7 @@ def of_cluster(cluster: Cluster, mode: str) -> View:
 
 
 @examples(40)
-@given(cluster=clusters(), chance=st.randoms(use_true_random=False))
+@given(cluster=clusters(), chance=chances)
 def test_plan_rules_and_oracle_agree_in_mode_iptables(cluster: Cluster, chance: Random) -> None:
     view = of_cluster(cluster, "iptables")
     rulesets = [build.compile(view.plan) for build in BUILDS]
@@ -79,7 +79,7 @@ def test_plan_rules_and_oracle_agree_in_mode_iptables(cluster: Cluster, chance: 
 
 
 @examples(40)
-@given(cluster=clusters(), chance=st.randoms(use_true_random=False))
+@given(cluster=clusters(), chance=chances)
 def test_plan_and_rules_agree_in_mode_nftables(cluster: Cluster, chance: Random) -> None:
     cluster = in_this_mode(cluster)
     view = of_cluster(cluster, "nftables")

@@ -6,7 +6,6 @@ from random import Random
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from kproxy.api.manifests import combine, read_file
 from kproxy.backends.iptables.rules.render import render_ruleset
@@ -22,6 +21,7 @@ from kproxy.state.model import IPFamily, endpoint_text
 from kproxy.tools.render import find_node
 from tests.backends.nftables.test_properties import reaching
 from tests.golden.test_golden import GOLDEN, INTERFACES, SCENARIOS, SUFFIX
+from tests.kit.examples import chances
 from tests.kit.saved import saved_tables, walk_saved
 from tests.kit.semantics import examples
 from tests.kit.semantics.builds import BUILDS, Build
@@ -79,7 +79,7 @@ def test_explain_says_what_kube_proxy_s_rules_do(name: str, family: IPFamily) ->
 
 @pytest.mark.parametrize("build", BUILDS, ids=str)
 @examples(20)
-@given(cluster=clusters(), chance=st.randoms(use_true_random=False))
+@given(cluster=clusters(), chance=chances)
 def test_rendered_rules_do_what_explain_says(build: Build, cluster: Cluster, chance: Random) -> None:
     """From the plan to text and back: what people read is what is explained."""
     seen = view_of(cluster.objects(), cluster.family, cluster.settings, cluster.facts, cluster.world.own_addresses)

@@ -1,5 +1,6 @@
 """Reads the table of flows: each scenario becomes objects, settings and facts as the rest of kproxy knows them."""
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -105,7 +106,7 @@ class Scenario(NamedTuple):
         if mode != "iptables":
             section.pop("localhostNodePorts", None)
         kind = {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": mode}
-        return parse_config(json.dumps(kind | {"hostnameOverride": NODE_NAME, mode: section} | fields))
+        return _config(json.dumps(kind | {"hostnameOverride": NODE_NAME, mode: section} | fields))
 
     def facts(self) -> NodeFacts:
         """Return what there is to know of the node."""
@@ -130,14 +131,19 @@ class Scenario(NamedTuple):
         return self.raw.get("node", {}).get(field, default)
 
 
-def scenarios() -> list[Scenario]:
+_config = functools.cache(parse_config)
+"""Most scenarios have the same settings."""
+
+
+@functools.cache
+def scenarios() -> tuple[Scenario, ...]:
     """Return all scenarios of the table, those of IPv4 also as ones of IPv6."""
-    return [scenario for path in sorted(TABLE.glob("*.yaml")) for scenario in read_scenarios(path)]
+    return tuple(scenario for path in sorted(TABLE.glob("*.yaml")) for scenario in read_scenarios(path))
 
 
 def read_scenarios(path: Path) -> Iterator[Scenario]:
     """Yield the scenarios of one file."""
-    for raw in yaml.safe_load(path.read_text()):
+    for raw in yaml.load(path.read_text(), yaml.CSafeLoader):
         families = raw.get("families", ["ipv4", "ipv6"])
         raw = {"clusterCIDR": "10.244.0.0/16"} | _expanded(raw)
         both = "::" in json.dumps(raw)

@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from kproxy.backends.iptables.rules.walk import branches, outcomes
 from kproxy.backends.walk import Outcome, Packet, aged
+from tests.kit.examples import chances
 from tests.kit.semantics import examples
 from tests.kit.semantics.builds import BUILDS, Build
 from tests.kit.semantics.cluster import Cluster, clusters, packets, pods_elsewhere
@@ -33,7 +33,7 @@ def reaching(cluster: Cluster) -> list[Packet]:
 
 @pytest.mark.parametrize("build", BUILDS, ids=str)
 @examples(60)
-@given(cluster=clusters(), chance=st.randoms(use_true_random=False))
+@given(cluster=clusters(), chance=chances)
 def test_every_packet_goes_where_kubernetes_says(build: Build, cluster: Cluster, chance: Random) -> None:
     ruleset = build.compile(cluster.plan())
     possible = reaching(cluster)
@@ -45,7 +45,7 @@ def test_every_packet_goes_where_kubernetes_says(build: Build, cluster: Cluster,
 
 @pytest.mark.parametrize("build", BUILDS, ids=str)
 @examples(25)
-@given(cluster=clusters(), chance=st.randoms(use_true_random=False))
+@given(cluster=clusters(), chance=chances)
 def test_a_client_with_affinity_comes_back_to_its_endpoint(build: Build, cluster: Cluster, chance: Random) -> None:
     ruleset = build.compile(cluster.plan())
     possible = [packet for packet in reaching(cluster) if packet.in_interface]
@@ -60,7 +60,7 @@ def test_a_client_with_affinity_comes_back_to_its_endpoint(build: Build, cluster
 
 
 @examples(30)
-@given(cluster=clusters(), chance=st.randoms(use_true_random=False))
+@given(cluster=clusters(), chance=chances)
 def test_no_packet_can_tell_the_layouts_apart(cluster: Cluster, chance: Random) -> None:
     rulesets = [build.compile(cluster.plan()) for build in BUILDS]
     possible = reaching(cluster)

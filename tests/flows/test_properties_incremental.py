@@ -20,6 +20,7 @@ from kproxy.plan.planner import Planner
 from kproxy.state.model import IPFamily, ServicePortName
 from kproxy.state.tracker import Tracker
 from kproxy.tools.render import plan_objects
+from tests.kit.examples import chances
 from tests.kit.semantics import examples
 from tests.kit.semantics.builds import BUILDS, Build
 from tests.kit.semantics.cluster import Cluster, clusters
@@ -44,7 +45,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Cluster], list[Event]]:
     objects = [
         Event("comes", obj) for version in versions for each in version.objects().values() for obj in each.values()
     ]
-    chance = draw(st.randoms(use_true_random=False))
+    chance = draw(chances)
     events = []
     for _ in range(draw(st.integers(5, 40))):
         event = chance.choice(objects)
@@ -148,7 +149,7 @@ def test_incremental_equals_from_scratch(build: Build, history: tuple[list[Clust
 
 
 @examples(25)
-@given(cluster=clusters(), other=st.data(), chance=st.randoms(use_true_random=False))
+@given(cluster=clusters(), other=st.data(), chance=chances)
 def test_no_order_of_objects_matters(cluster: Cluster, other: st.DataObject, chance: Random) -> None:
     # A second cluster's objects of other names make Services claim each other's addresses.
     rival = other.draw(clusters(family=cluster.family))
@@ -179,7 +180,7 @@ def _shuffled(
 
 
 @examples(30)
-@given(cluster=clusters(), chance=st.randoms(use_true_random=False))
+@given(cluster=clusters(), chance=chances)
 def test_slices_may_come_before_their_services(cluster: Cluster, chance: Random) -> None:
     objects = [obj for each in cluster.objects().values() for obj in each.values()]
     tracker = Tracker(cluster.family, "node-a")

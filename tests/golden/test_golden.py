@@ -12,7 +12,7 @@ from kproxy.tools.render import find_node, plan_objects, render_plan
 from tests.kit.iptables_text import comparable, parse_tables
 
 GOLDEN = Path(__file__).parent
-SCENARIOS = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
+SCENARIOS = sorted(path.parent.name for path in GOLDEN.glob("*/objects.json"))
 SUFFIX = {IPFamily.IPV4: "v4", IPFamily.IPV6: "v6"}
 INTERFACES = ("127.0.0.1", "::1", "10.0.0.1", "fd00:a::1", "192.168.77.6")
 """What the recorded node's interfaces carry, as golden/README.md says."""

@@ -1,5 +1,6 @@
 """Rules as iptables-save printed them, to walk through: recordings of kube-proxy, and what kproxy renders."""
 
+import functools
 from collections.abc import Mapping, Sequence, Set
 
 from kproxy.backends.iptables.rules.held import HeldRule, HeldTable
@@ -7,6 +8,9 @@ from kproxy.backends.iptables.rules.parse import parse_rule
 from kproxy.backends.iptables.rules.walk import bases
 from kproxy.backends.walk import Packet, Walk, World
 from kproxy.state.model import IPFamily
+
+_parsed = functools.cache(parse_rule)
+"""Most lines are in many recordings."""
 
 
 class SavedTable(HeldTable):
@@ -41,7 +45,7 @@ def saved_tables(text: str, family: IPFamily) -> list[SavedTable]:
             chains[name] = []
             drops |= {name} if policy == "DROP" else set()
         elif line.startswith("-A "):
-            chains[line.split()[1]].append(parse_rule(line, family))
+            chains[line.split()[1]].append(_parsed(line, family))
     return found
 
 

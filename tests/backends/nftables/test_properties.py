@@ -7,12 +7,12 @@ from random import Random
 
 import msgspec
 from hypothesis import given
-from hypothesis import strategies as st
 
 from kproxy.backends.nftables.compile.compiler import compile_plan
 from kproxy.backends.nftables.rules.walk import branches, outcomes
 from kproxy.backends.walk import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, aged
 from kproxy.plan.model import Plan
+from tests.kit.examples import chances
 from tests.kit.semantics import examples
 from tests.kit.semantics.cluster import Cluster, clusters, packets, pods_elsewhere
 from tests.kit.semantics.oracle import expected
@@ -66,7 +66,7 @@ def reaching(cluster: Cluster) -> list[Packet]:
 
 
 @examples(120)
-@given(cluster=clusters(), chance=st.randoms(use_true_random=False))
+@given(cluster=clusters(), chance=chances)
 def test_every_packet_goes_where_kubernetes_says(cluster: Cluster, chance: Random) -> None:
     cluster = in_this_mode(cluster)
     plan = cluster.plan()
@@ -78,7 +78,7 @@ def test_every_packet_goes_where_kubernetes_says(cluster: Cluster, chance: Rando
 
 
 @examples(40)
-@given(cluster=clusters(), chance=st.randoms(use_true_random=False))
+@given(cluster=clusters(), chance=chances)
 def test_a_client_with_affinity_comes_back_to_its_endpoint(cluster: Cluster, chance: Random) -> None:
     cluster = in_this_mode(cluster)
     plan = cluster.plan()
@@ -95,7 +95,7 @@ def test_a_client_with_affinity_comes_back_to_its_endpoint(cluster: Cluster, cha
 
 
 @examples(40)
-@given(cluster=clusters(), chance=st.randoms(use_true_random=False))
+@given(cluster=clusters(), chance=chances)
 def test_addresses_without_a_service_are_silent_where_their_ranges_are_known(cluster: Cluster, chance: Random) -> None:
     cluster = in_this_mode(cluster)
     plan = cluster.plan()

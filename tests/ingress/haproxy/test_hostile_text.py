@@ -48,6 +48,7 @@ from kproxy.ingress.plan.model import (
     Protocol,
     Route,
 )
+from tests.kit.examples import scaled
 
 pytestmark = pytest.mark.kernel
 
@@ -133,7 +134,7 @@ def proxies(engine: Engine) -> list[str]:
     return sorted(line.split(",")[0] for line in lines[1:])
 
 
-@settings(phases=[Phase.generate], max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(phases=[Phase.generate], max_examples=scaled(12), deadline=None, suppress_health_check=list(HealthCheck))
 @given(plan=plans())
 def test_no_text_of_an_object_becomes_configuration(running: Engine, plan: Plan) -> None:
     report = running.apply(plan)

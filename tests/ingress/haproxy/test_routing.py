@@ -24,6 +24,7 @@ from kproxy.ingress.plan.matching import (
 from kproxy.ingress.plan.model import Bind, Frontend, Host, Listener, ListenerKey, Plan, Protocol, Route
 from kproxy.ingress.plan.walk import Request, find
 from tests.ingress.haproxy.kit import get
+from tests.kit.examples import scaled
 
 pytestmark = pytest.mark.kernel
 
@@ -147,7 +148,10 @@ def encoded(query: dict[str, str], chance: random.Random) -> str:
 
 
 @settings(
-    phases=[Phase.explicit, Phase.generate], max_examples=10, deadline=None, suppress_health_check=list(HealthCheck)
+    phases=[Phase.explicit, Phase.generate],
+    max_examples=scaled(10),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
 @given(drawn=listeners, seed=st.integers(0, 1000))
 def test_the_rule_is_the_plans(running: Engine, drawn: list, seed: int) -> None:  # type: ignore[type-arg]

@@ -15,6 +15,7 @@ from kproxy.ingress.plan.precedence import host_rank
 from kproxy.ingress.plan.walk import Request, find
 from tests.ingress.gateways import gateway, route
 from tests.ingress.kit import CLASSES, planned, service
+from tests.kit.examples import chances, scaled
 
 HOSTS = ["a.com", "x.a.com", "y.x.a.com", "*.a.com", "*.x.a.com", ""]
 PATHS = ["/", "/a", "/a/", "/a/b", "/ab", "/a/b/c"]
@@ -94,15 +95,15 @@ def answers(plan: Plan) -> list[tuple[str, int]]:
     return [(str(one.rule.key) if one.rule else "", one.status) for one in found]
 
 
-@given(worlds(), st.randoms(use_true_random=False))
-@settings(max_examples=25, deadline=None)
+@given(worlds(), chances)
+@settings(max_examples=scaled(25), deadline=None)
 def test_the_order_of_objects_means_nothing(documents: list[str], chance: random.Random) -> None:
     shuffled = chance.sample(documents, len(documents))
     assert planned(*documents).plan == planned(*shuffled).plan
 
 
 @given(worlds())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=scaled(25), deadline=None)
 def test_a_plan_is_in_order_and_whole(documents: list[str]) -> None:
     plan = planned(*documents).plan
     used = set()
@@ -143,7 +144,7 @@ BAD = [
 
 
 @given(worlds(), st.lists(st.sampled_from(BAD), min_size=1, max_size=1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=scaled(25), deadline=None)
 def test_one_bad_object_changes_nothing_for_the_others(documents: list[str], bad: Sequence[str]) -> None:
     without, with_it = planned(*documents), planned(*documents, *bad)
     assert with_it.plan == without.plan

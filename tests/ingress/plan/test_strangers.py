@@ -13,6 +13,7 @@ from kproxy.ingress.plan.settings import PlanSettings
 from kproxy.ingress.plan.walk import Request, find
 from kproxy.ingress.status.doors import DoorSettings, pending
 from kproxy.ingress.status.reports import Applied, patches
+from tests.kit.examples import scaled
 
 STRANGE = st.one_of(
     st.text(max_size=12),
@@ -101,7 +102,7 @@ def made_of(world: list[Any], configured: PlanSettings) -> HttpPlanner:
 
 
 @given(WORLDS, st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 def test_nothing_strange_gets_into_a_plan_and_nothing_breaks(world: list[Any], in_cluster: bool) -> None:
     configured = PlanSettings(in_cluster=in_cluster, without_class=True)
     made = made_of(world, configured)

@@ -13,6 +13,7 @@ from kproxy.backends.iptables.compile import tree
 from kproxy.backends.iptables.compile.tree import LEAF, DispatchTree, Item, LinearList, item_of
 from kproxy.backends.iptables.rules.ruleset import Chain, DestinationPort, Jump, Prefix, Rule
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
+from tests.kit.examples import chances
 from tests.kit.semantics import examples
 
 PREFIX = "KUBE-TREE-"
@@ -135,7 +136,7 @@ def test_the_tree_finds_what_the_list_finds(kind: str, split_at: int, data: st.D
 @pytest.mark.parametrize("split_at", [2, LEAF])
 @pytest.mark.parametrize("kind", PLACES)
 @examples(25)
-@given(data=st.data(), chance=st.randoms(use_true_random=False))
+@given(data=st.data(), chance=chances)
 def test_a_trees_history_does_not_show(kind: str, split_at: int, data: st.DataObject, chance: Random) -> None:
     places = data.draw(st.lists(PLACES[kind], min_size=1, max_size=6 * split_at))
     entries = [entry(place, number) for number, place in enumerate(places)]

@@ -11,6 +11,7 @@ from kproxy.backends.iptables.compile.draw import GROUP, flat_turn, split_turn
 from kproxy.backends.iptables.rules.ruleset import Chain, DestinationNat, Jump, Turn
 from kproxy.state.model import Endpoint
 from tests.backends.iptables.compile.test_draw import depth, endpoints, to_endpoint
+from tests.kit.examples import chances
 from tests.kit.semantics import examples
 
 CHAIN = "KUBE-SVC-X"
@@ -59,7 +60,7 @@ def split(some: list[Endpoint]) -> dict[str, Chain]:
     count=st.integers(1, 40) | st.sampled_from([255, 257]),
     before=st.integers(0, 50),
     rounds=st.integers(1, 2),
-    chance=st.randoms(use_true_random=False),
+    chance=chances,
 )
 def test_any_n_times_k_connections_are_k_for_each(
     layout: type, count: int, before: int, rounds: int, chance: Random

@@ -18,6 +18,7 @@ from kproxy.backends.iptables.rules.diff import RuleSetChange, diff
 from kproxy.backends.iptables.rules.ruleset import Rule, RuleSet, Table, TableName
 from kproxy.state.model import IPFamily
 from tests.kit.applier import ALL_KINDS, Node, node
+from tests.kit.examples import scaled
 from tests.kit.netns import network_namespace
 from tests.kit.sample_rulesets import endpoint_chain, sample, service_address, service_chain
 
@@ -192,7 +193,7 @@ services = st.dictionaries(st.integers(1, 6), st.lists(st.integers(1, 5), unique
 def test_any_walk_of_changes_ends_where_it_should(
     variant: Variant, family: IPFamily, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=scaled(15), deadline=None)
     @given(st.lists(services, min_size=2, max_size=5))
     def check(walk: list[dict[int, list[int]]]) -> None:
         rulesets = [sample(family, step) for step in walk]

@@ -29,6 +29,7 @@ from kproxy.plan.model import Destination, Frontend, FrontendKind, Plan, Route, 
 from kproxy.state.model import Endpoint, IPFamily, Protocol, ServicePortName
 from kproxy.tools.render import plan_objects
 from tests.flows.scenarios import Scenario, scenarios
+from tests.kit.examples import scaled
 from tests.kit.netns import network_namespace
 from tests.kit.nft import (
     NODE,
@@ -106,7 +107,9 @@ def test_what_is_rendered_is_what_the_kernel_then_holds(scenario: Scenario) -> N
 # --- steps ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=QUICK)
+@settings(
+    max_examples=scaled(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=QUICK
+)
 @given(changes=steps())
 def test_step_by_step_the_kernel_holds_what_was_planned(
     backend: NftablesBackend, changes: list[Mapping[ServicePortName, ServicePlan | None]]

@@ -34,6 +34,7 @@ from kproxy.backends.nftables.rules.ruleset import (
 )
 from kproxy.plan.model import ServicePlan
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
+from tests.kit.examples import scaled
 from tests.kit.netns import network_namespace
 from tests.kit.nft import nft, plan_of, steps, table_in_namespace
 
@@ -47,7 +48,7 @@ def table(name: str) -> HeldTable:
 def test_own_chains_and_elements_come_back_as_they_were(tmp_path: Path) -> None:
     with table_in_namespace(tmp_path) as backend:
 
-        @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=scaled(15), deadline=None, suppress_health_check=list(HealthCheck))
         @given(steps())
         def check(changes: Sequence[Mapping[ServicePortName, ServicePlan | None]]) -> None:
             services: dict[ServicePortName, ServicePlan] = {}

@@ -17,6 +17,7 @@ from kproxy.backends.iptables.kernel.legacy.tableinfo import TableReader
 from kproxy.backends.iptables.rules.render import render_chain, render_ruleset
 from kproxy.backends.iptables.rules.ruleset import Chain, RuleSet, Table, TableName
 from kproxy.state.model import IPFamily
+from tests.kit.examples import scaled
 from tests.kit.iptables_tools import restore, saved
 from tests.kit.netns import network_namespace
 from tests.kit.rule_strategies import TARGET_CHAINS, rules
@@ -55,7 +56,7 @@ def of_table(text: str, table: TableName) -> list[str]:
 def test_listing_of_encoded_rules_is_their_rendering(case: Case) -> None:
     applier = LegacyApplier(case.family)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=scaled(60), deadline=None)
     @given(st.lists(rules(case.family, case.table), max_size=6).map(tuple))
     def check(chain: Chain) -> None:
         wanted = ruleset(case.table, chain)
@@ -73,7 +74,7 @@ def test_iptables_makes_the_same_bytes_of_the_rendering(case: Case) -> None:
     reader, library, encoder = TableReader(layout), LibIPTC(case.family), Encoder(case.family)
     declared = [f":{chain} - [0:0]" for chain in (*TARGET_CHAINS, UNDER_TEST)]
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=scaled(60), deadline=None)
     @given(st.lists(rules(case.family, case.table), max_size=6).map(tuple))
     def check(chain: Chain) -> None:
         # kube-proxy leaves out the mask of recent lists; given, iptables fills only the first of its four words.

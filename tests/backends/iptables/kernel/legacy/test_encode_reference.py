@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kproxy.backends.iptables.kernel.legacy.encode import Encoder
 from kproxy.backends.iptables.rules.ruleset import Comment, Rule, TableName
 from kproxy.state.model import IPFamily
+from tests.kit.examples import scaled
 from tests.kit.netns import need, network_namespace
 from tests.kit.rule_strategies import TARGET_CHAINS, rules
 
@@ -77,7 +78,7 @@ def test_bytes_equal_those_of_python_iptables_objects(
     encoder = Encoder(family)
     with network_namespace(tmp_path_factory.mktemp("lock")), reference(family) as ask:
 
-        @settings(max_examples=300, deadline=None)
+        @settings(max_examples=scaled(300), deadline=None)
         @given(rules_it_can_build(family))
         def check(rule: Rule) -> None:
             assert encoder.encode(rule) == ask(rule)

@@ -38,6 +38,7 @@ from kproxy.backends.iptables.rules.ruleset import (
     Unjudged,
 )
 from kproxy.state.model import IPFamily, Protocol
+from tests.kit.examples import scaled
 from tests.kit.iptables_tools import restore
 from tests.kit.netns import network_namespace
 from tests.kit.rule_strategies import TARGET_CHAINS, rules
@@ -71,7 +72,7 @@ def table(family: IPFamily, name: str) -> HeldTable:
 def test_own_rules_come_back_as_they_were(case: Case) -> None:
     applier = LegacyApplier(case.family)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=scaled(60), deadline=None)
     @given(st.lists(rules(case.family, case.table), max_size=6).map(tuple))
     def check(chain: Chain) -> None:
         content, empty = Table(dict.fromkeys(TARGET_CHAINS, ()) | {UNDER_TEST: chain}), Table({})

@@ -19,6 +19,7 @@ from kproxy.backends.iptables.rules.ruleset import Chain, Rule, TableName
 from kproxy.backends.iptables.rules.ruletext import canonical, target_of
 from kproxy.state.model import IPFamily
 from tests.backends.iptables.kernel.legacy.test_encode_listing import TABLES, ruleset
+from tests.kit.examples import scaled
 from tests.kit.iptables_tools import run, saved
 from tests.kit.netns import network_namespace
 from tests.kit.rule_strategies import rules
@@ -82,7 +83,7 @@ def test_whatever_was_written_is_recognised(
 ) -> None:
     with network_namespace(tmp_path_factory.mktemp("lock")), contextlib.closing(NftApplier(family)) as applier:
 
-        @settings(max_examples=25, deadline=None)
+        @settings(max_examples=scaled(25), deadline=None)
         @given(st.lists(rules(family, table), max_size=6).map(tuple))
         def check(chain: Chain) -> None:
             applier.reconcile(ruleset(table, chain))
