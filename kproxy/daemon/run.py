@@ -177,7 +177,7 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         watch = ConfigWatch(configured, read_config, proxier.stop)
         with signals.steering(Both(proxier, source)), watch.running(), keeper.running():
             proxier.run()
-        reader.read()  # and keep, for the next start
+        reader.read(surely=True)  # and keep, for the next start
         return watch.new
 
 

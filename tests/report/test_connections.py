@@ -9,6 +9,7 @@ from kproxy.backends.base import Counts
 from kproxy.proxier.loop import Proxier
 from kproxy.report.connections import ConnectionReader
 from kproxy.report.metrics import ConnectionCounters, Store
+from kproxy.report.ration import CHEAP_SECONDS, SAVED_SECONDS, SHARE
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
 
 WEB = ServicePortName("default", "web", "http", Protocol.TCP)
@@ -20,8 +21,10 @@ class Rules:
 
     def __init__(self, counter: int | None = None) -> None:
         self.counter = counter
+        self.asked = 0
 
     def counts(self) -> dict[IPFamily, Counts]:
+        self.asked += 1
         if self.counter is None:
             return {}
         return {IPFamily.IPV4: Counts({WEB: self.counter}, {ENDPOINT: self.counter}, {}, {})}
@@ -65,3 +68,57 @@ def test_totals_that_make_no_sense_are_left_and_told(tmp_path: Path, caplog: pyt
     (tmp_path / "counters.json").write_text("{")
     assert reader(Rules(5), tmp_path).read().services == {WEB: 5}
     assert "counting begins anew" in caplog.text
+
+
+class Clock:
+    """Time and processor time; each reading takes so much of both."""
+
+    def __init__(self, cost: float) -> None:
+        self.now, self.used, self.cost = 1000.0, 0.0, cost
+
+    def time(self) -> float:
+        return self.now
+
+    def cpu(self) -> float:
+        self.used += self.cost / 2  # it is asked before and after
+        return self.used
+
+
+def timed(rules: Rules, clock: Clock) -> ConnectionReader:
+    return ConnectionReader(cast("Proxier", rules), ConnectionCounters(), None, clock=clock.time, cpu=clock.cpu)
+
+
+def test_what_is_cheap_is_read_whenever_somebody_asks() -> None:
+    rules, clock = Rules(1), Clock(2 * CHEAP_SECONDS - 0.001)
+    reading = timed(rules, clock)
+    for asked in range(1, 200):
+        rules.counter = asked
+        assert reading.read().services == {WEB: asked}
+        assert reading.read().age == 0
+
+
+def test_what_is_dear_is_read_for_a_share_of_a_core_and_its_age_is_told() -> None:
+    rules, clock = Rules(1), Clock(2 * 0.4)
+    reading = timed(rules, clock)
+    hours = 2
+    for second in range(0, hours * 3600, 15):
+        clock.now = 1000.0 + second
+        rules.counter = 1 + second
+        found = reading.read()
+        assert found.age is not None
+        assert found.age <= 0.4 / SHARE + 15
+        assert found.services == {WEB: 1 + second - found.age}
+    assert 0.9 * SHARE < rules.asked * 0.4 / (hours * 3600) < SHARE + 2 * SAVED_SECONDS / (hours * 3600)
+
+
+def test_at_the_end_even_what_is_dear_is_read() -> None:
+    rules, clock = Rules(1), Clock(20.0)
+    reading = timed(rules, clock)
+    reading.read()
+    rules.counter = 5
+    assert reading.read().services == {WEB: 1}
+    assert reading.read(surely=True).services == {WEB: 5}
+
+
+def test_no_age_is_told_of_what_was_never_read() -> None:
+    assert reader(Rules(None), None).read().age is None

@@ -56,6 +56,13 @@ def connection_text(counters: ConnectionCounters, *, endpoints: bool) -> str:
         "Services and endpoints left out of the series above, as there are more than the configured maximum",
         ((f'{{of="{what}"}}', number) for what, number in counters.omitted.items()),
     )
+    if counters.age is not None:
+        parts += _family(
+            "kproxy_connection_counters_age_seconds",
+            "gauge",
+            "Since the rules' counters were read for the series above; where that is dear, not at each scrape",
+            [("", round(counters.age, 3))],
+        )
     for name, help_text, counter in _PACKET_FAMILIES:
         packets = counters.packets(counter)
         if packets is not None:
@@ -63,7 +70,7 @@ def connection_text(counters: ConnectionCounters, *, endpoints: bool) -> str:
     return "".join(parts)
 
 
-def _family(name: str, kind: str, help_text: str, samples: Iterable[tuple[str, int]]) -> Iterator[str]:
+def _family(name: str, kind: str, help_text: str, samples: Iterable[tuple[str, float]]) -> Iterator[str]:
     yield f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n"
     for labels, value in samples:
         yield f"{name}{labels} {value}\n"

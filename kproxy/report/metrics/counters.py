@@ -147,6 +147,8 @@ class ConnectionCounters:
         self._max_endpoints = max_endpoints
         self._families = {family: _Family() for family in IPFamily}
         self._accepted = 0
+        self.age: float | None = None
+        """Seconds since the last reading, as of when this was asked for; None before the first."""
 
     def fold(self, reading: Reading) -> None:
         """Take in a reading. Where a family could not be read, leave it out: nothing is lost but time."""

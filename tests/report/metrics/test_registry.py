@@ -83,6 +83,7 @@ def busy(mode: ProxyMode = ProxyMode.IPTABLES) -> Metrics:
             localhost_accepted=5,
         )
     )
+    counters.age = 0.25
     metrics.connection_counters(lambda: counters)
     return metrics
 
@@ -265,6 +266,7 @@ def test_connections() -> None:
     assert value(metrics, "kproxy_endpoint_connections_total", **labels, endpoint="10.1.0.1:80") == 7
     assert value(metrics, "kubeproxy_iptables_ct_state_invalid_dropped_packets_total") == 4
     assert value(metrics, "kproxy_connection_series_omitted", of="endpoints") == 0
+    assert value(metrics, "kproxy_connection_counters_age_seconds") == 0.25
 
 
 def test_connections_per_endpoint_are_optional_and_rules_are_read_once_a_scrape() -> None:

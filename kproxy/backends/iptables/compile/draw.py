@@ -21,7 +21,11 @@ from kproxy.backends.iptables.rules.ruleset import Chain, Jump, Match, Random, R
 from kproxy.state.model import Endpoint
 
 GROUP = 16
-"""Most rules of a draw in one chain of the large layout; also the number of groups a draw is split into."""
+"""Most rules of a draw in one chain of the large layout; also the most groups that a draw is split into."""
+_FEWEST = 6
+"""How many endpoints a group is to have at least, on average: each costs three entries of the kernel's table (a jump,
+the chain's mark and its policy), and the walk is hardly longer than with as many groups as possible, or shorter."""
+_HASH_BITS = 32
 
 
 @functools.lru_cache(maxsize=4096)
@@ -61,27 +65,29 @@ def split_turn(chain: str, endpoints: Sequence[Endpoint], rule: Callable[[Endpoi
 
 
 def split_draw(
-    chain: str, endpoints: Sequence[Endpoint], rule: Callable[[Endpoint], Rule], depth: int = 0
+    chain: str, endpoints: Sequence[Endpoint], rule: Callable[[Endpoint], Rule], drawn_bits: int = 0
 ) -> dict[str, Chain]:
     """Return ``chain`` and the chains below it, in which no walk is long.
 
     Endpoints are grouped by a hash of their text, not by their position, so that one that comes or goes changes its
-    own group and the chances above it, and nothing else.
+    own group and the chances above it, and nothing else. ``drawn_bits`` of the hash are the same for all of them.
     """
-    if len(endpoints) <= GROUP or depth == 8:
+    count = len(endpoints)
+    if count <= GROUP or drawn_bits >= _HASH_BITS:
         return {chain: flat_draw(endpoints, rule)}
     groups: dict[int, list[Endpoint]] = {}
+    bits = max(2, min(GROUP, count // _FEWEST)).bit_length() - 1
     for endpoint in endpoints:
-        digit = zlib.crc32(str(endpoint).encode()) >> (4 * depth) & 0xF
+        digit = zlib.crc32(str(endpoint).encode()) >> drawn_bits & (1 << bits) - 1
         groups.setdefault(digit, []).append(endpoint)
     rules: list[Rule] = []
     chains: dict[str, Chain] = {}
-    left = len(endpoints)
+    left = count
     for digit in sorted(groups):
         group = groups[digit]
         below = f"KUBE-SPL-{names.short_hash(f'{chain}/{digit:x}')}"
         rules.append(Rule(target=Jump(below), matches=chance(len(group), left)))
-        chains |= split_draw(below, group, rule, depth + 1)
+        chains |= split_draw(below, group, rule, drawn_bits + bits)
         left -= len(group)
     return {chain: tuple(rules)} | chains
 

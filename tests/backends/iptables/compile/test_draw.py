@@ -104,9 +104,16 @@ def test_one_endpoint_more_or_less_touches_its_own_group_only(count: int, data: 
     assert len(changed) <= depth(before, "DRAW") + GROUP
 
 
+@pytest.mark.parametrize(("count", "entries"), [(17, 27), (50, 76), (100, 150), (1000, 1450)])
+def test_a_split_draw_is_not_much_larger_than_a_flat_one(count: int, entries: int) -> None:
+    """In the kernel's table each chain has two entries of its own; a flat draw would have two more than endpoints."""
+    chains = split_draw("DRAW", endpoints(count), to_endpoint)
+    assert sum(len(chain) + 2 for chain in chains.values()) <= entries
+
+
 def test_addresses_whose_hashes_agree_are_still_told_apart() -> None:
-    """CRC-32 gives 32 bits, of which each level takes four: behind the last of them a chain may be as long as it is."""
+    """CRC-32 gives 32 bits, of which each level takes some: behind the last of them a chain may be as long as it is."""
     same = [Endpoint("10.244.0.1", 8080)] * 40
     chains = split_draw("DRAW", same, to_endpoint)
-    assert depth(chains, "DRAW") == 9
+    assert depth(chains, "DRAW") == 32 // 2 + 1
     assert max(len(chain) for chain in chains.values()) == 40

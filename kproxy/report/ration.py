@@ -1,0 +1,36 @@
+"""How often something dear may be read: pure arithmetic on times that are handed in (monotonic seconds).
+
+Most kernels tell the counters of most clusters for a few milliseconds, and then each scrape gets those of its moment. A
+legacy table of 400,000 entries takes a third of a second of the kernel's, iptables-nft ten times that; such readings
+keep to a share of a core, and who asks in between is shown the figures of the last one.
+"""
+
+SHARE = 0.005
+"""Of one core, for readings that are dear."""
+CHEAP_SECONDS = 0.1
+"""Of processor time: a reading that took no more may be repeated at will."""
+SAVED_SECONDS = 1.0
+"""Of processor time: what is saved up at most while nobody reads, and at the start."""
+
+
+class Ration:
+    """Says whether to read again."""
+
+    def __init__(self, now: float) -> None:
+        self._saved = SAVED_SECONDS
+        self._counted_at = now
+        self._cheap = True
+
+    def allows(self, now: float) -> bool:
+        """Tell whether a reading may begin."""
+        return self._cheap or self._saved_by(now) >= 0.0
+
+    def spent(self, now: float, cpu_seconds: float) -> None:
+        """Note what a reading took."""
+        self._cheap = cpu_seconds <= CHEAP_SECONDS
+        if not self._cheap:
+            self._saved = self._saved_by(now) - cpu_seconds
+            self._counted_at = now
+
+    def _saved_by(self, now: float) -> float:
+        return min(SAVED_SECONDS, self._saved + (now - self._counted_at) * SHARE)
