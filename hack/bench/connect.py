@@ -1,26 +1,31 @@
 """How long a new connection takes, depending on the number of services and on the place of its own among them.
 
-    python -m hack.bench.connect                 both layouts
-    python -m hack.bench.connect --services 10 10000 --tries 1000
+    python -m hack.bench.connect
+    python -m hack.bench.connect --sizes 10 30000 --modes large nftables --repeats 1000
 
-Client and server are pods on one node. The rules are compiled by kproxy and loaded by its own applier. Each figure is
-the least of many tries: whatever else the machine does can only add to it.
+Client and server are pods on one node. The rules are compiled by kproxy and loaded by its own applier. The yardstick is
+the same client connecting to the same server's own address, past all rules of services. Each figure is the least of the
+repeats: whatever else the machine does can only add to it.
 """
 
-import argparse
+import contextlib
 import os
 import socket
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from hack.bench import options as common
+from hack.bench.report import ratio, report_of, us
 from hack.lab import Lab, Pod
 from kproxy.api.types import EndpointSlice, Service
+from kproxy.backends.base import Backend
 from kproxy.backends.iptables.backend import IptablesBackend
 from kproxy.backends.iptables.compile.lists import Layout
 from kproxy.backends.iptables.kernel.legacy.applier import LegacyApplier
+from kproxy.backends.nftables.backend import NftablesBackend
 from kproxy.node.facts import node_facts
 from kproxy.plan.planner import Planner
 from kproxy.plan.settings import ProxySettings
@@ -29,27 +34,26 @@ from kproxy.state.tracker import Tracker
 from tests.kit.apiserver.objects import endpoint, make_service, make_slice, service_port, slice_port
 
 PORT = 8080
+NFTABLES = "nftables"
+DEFAULTS = common.Defaults(("10", "1000", "10000", "30000"), (*Layout, NFTABLES), 3_000, ("10", "1000"), 200)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--services", nargs="+", type=int, default=[10, 1_000, 10_000, 30_000])
-    parser.add_argument("--layouts", nargs="+", type=Layout, default=list(Layout))
-    parser.add_argument("--tries", type=int, default=3_000)
-    options = parser.parse_args(arguments)
-    print("| services | layout | first | middle | last |\n|---|---|---|---|---|")
+    options = common.parse(common.parser("connect", __doc__, DEFAULTS), arguments)
+    report = report_of(options)
+    columns = ("services", "rules", "past all rules", "first", "middle", "last", "ratio, last")
+    report.table("connect() from pod to pod on one node, through a ClusterIP", *columns)
     with Lab(nodes=("node-a",)) as lab, tempfile.TemporaryDirectory() as folder:
         os.environ["XTABLES_LOCKFILE"] = f"{folder}/lock"
         server, client = lab.add_pod("server"), lab.add_pod("client")
         server.serve(PORT)
-        for layout in options.layouts:
-            for services in options.services:
-                program(lab, services, server.ip, layout)
-                places = (0, services // 2, services - 1)
-                found = [least_connect_seconds(client, address(place), options.tries) for place in places]
-                cells = " | ".join(f"{seconds * 1e6:.1f} µs" for seconds in found)
-                print(f"| {services:,} | {layout} | {cells} |", flush=True)
+        for mode in options.modes:
+            for services, _ in options.sizes:
+                with programmed(lab, services, server.ip, mode):
+                    places = [(address(place), 80) for place in (0, services // 2, services - 1)]
+                    found = least_connect_seconds(client, [(server.ip, PORT), *places], options.repeats)
+                report.row(services, mode, *(us(seconds) for seconds in found), ratio(found[-1], found[0]))
 
 
 def address(number: int) -> str:
@@ -57,8 +61,9 @@ def address(number: int) -> str:
     return f"10.{96 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
 
 
-def program(lab: Lab, services: int, endpoint_ip: str, layout: Layout) -> None:
-    """Bring that many services, all with the one endpoint, into the node's kernel."""
+@contextlib.contextmanager
+def programmed(lab: Lab, services: int, endpoint_ip: str, mode: str) -> Iterator[None]:
+    """Have that many services, all with the one endpoint, in the node's kernel for as long as the block lasts."""
     tracker = Tracker(IPFamily.IPV4, "node-a")
     for number in range(services):
         name = f"svc-{number:05}"
@@ -69,21 +74,33 @@ def program(lab: Lab, services: int, endpoint_ip: str, layout: Layout) -> None:
     planner = Planner(ProxySettings(), node_facts("node-a", None), tracker)
     planner.update(tracker.pending)
     with lab.node.namespace.entered():
-        backend = IptablesBackend(IPFamily.IPV4, LegacyApplier(IPFamily.IPV4), layout)
+        backend: Backend
+        if mode == NFTABLES:
+            backend = NftablesBackend(IPFamily.IPV4)
+        else:
+            backend = IptablesBackend(IPFamily.IPV4, LegacyApplier(IPFamily.IPV4), Layout(mode))
         backend.apply(planner.plan, tracker.pending, full=True)
+    try:
+        yield
+    finally:
+        with lab.node.namespace.entered():
+            backend.cleanup()
+            backend.close()
 
 
-def least_connect_seconds(client: Pod, ip: str, tries: int) -> float:
-    """Return the shortest time that connect() took from a pod."""
-    least = float("inf")
+def least_connect_seconds(client: Pod, targets: Sequence[tuple[str, int]], tries: int) -> list[float]:
+    """Return the shortest time that connect() took from a pod to each of the targets."""
     with client.namespace.entered():
-        for _ in range(tries):
-            with socket.socket() as sock:
-                sock.settimeout(5)
-                began = time.perf_counter()
-                sock.connect((ip, 80))
-                least = min(least, time.perf_counter() - began)
-    return least
+        return [min(connect_seconds(target) for _ in range(tries)) for target in targets]
+
+
+def connect_seconds(target: tuple[str, int]) -> float:
+    """Return how long one connect() takes from the calling thread's network namespace."""
+    with socket.socket() as sock:
+        sock.settimeout(5)
+        began = time.perf_counter()
+        sock.connect(target)
+        return time.perf_counter() - began
 
 
 if __name__ == "__main__":

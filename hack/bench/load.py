@@ -4,9 +4,9 @@
     python -m hack.bench.load --sizes 1000x5 --changes 100000
 
 Every measurement is made in a process of its own that does nothing else; the test API server is another. It is Python
-too and has to render every object, so the time to load is mostly its own: the CPU seconds are kproxy's. ``msgspec`` is
-the time that decoding the same bytes takes by itself, the yardstick. The changes come from a server that only repeats
-prepared text as fast as it is read.
+too and has to render every object, so the time to load is mostly its own: the CPU seconds are kproxy's. The yardstick
+is decoding the same bytes with msgspec and nothing else. Each figure is the least of the repeats. The changes come from
+a server that only repeats prepared text as fast as it is read, once.
 """
 
 import argparse
@@ -22,8 +22,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
 
+from hack.bench import options as common
+from hack.bench.replay import replay
+from hack.bench.report import Figure, Report, mib, ratio, report_of, seconds, us
 from kproxy.api.decode import decode_event, decode_page
 from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.transport.access import AccessOptions
@@ -34,7 +36,12 @@ from kproxy.api.watch.lines import split_lines
 from kproxy.api.watch.source import ApiSource
 from kproxy.api.wire import Bookmark
 
-SIZES = ("1000x5", "10000x5", "5000x50")
+DEFAULTS = common.Defaults(("1000x5", "10000x5", "5000x50"), ("streamed", "in pages"), 3, ("100x5",), 1)
+CHANGES, QUICK_CHANGES, LEAST_CHANGES = 1_000_000, 2_000, 1_000
+WARM_UP = 10_000
+"""Changes before memory is read and time is taken; a tenth of all where there are not that many."""
+SILENCE_SECONDS = 30.0
+"""After so long without a change, nothing more will come."""
 KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE)
 ROOT = Path(__file__).parents[2]
 MB = 1 << 20
@@ -147,78 +154,34 @@ def _timed(function: Callable[[], object]) -> float:
 
 
 def changes(url: str, count: str) -> dict[str, float]:
-    """Follow ``count`` changes of 1,000 slices, as fast as they come."""
+    """Follow ``count`` changes of 1,000 slices, as fast as they come.
+
+    Raises:
+        TimeoutError: they stopped coming.
+    """
     sink = HoldingSink()
     source = ApiSource(ApiClient(Credentials(AccessOptions(master=url))), sink, "node-0", [Kind.ENDPOINT_SLICE])
     source.start()
-    sink.synced[Kind.ENDPOINT_SLICE].wait()
-    while sink.updates < 10_000:
-        time.sleep(0.01)
+    sink.synced[Kind.ENDPOINT_SLICE].wait(SILENCE_SECONDS)
+    _await_updates(sink, min(WARM_UP, int(count) // 10))
     memory, began, cpu, first = resident_mb(), time.perf_counter(), time.process_time(), sink.updates
-    while sink.updates < int(count):
-        time.sleep(0.01)
-    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    done = sink.updates - first
-    result = {"changes": done, "changes/s": done / seconds, "CPU us/change": cpu / done * 1e6}
-    result |= {"MB at the start": memory, "MB at the end": resident_mb(), "MB received": _received(source) / MB}
+    _await_updates(sink, int(count))
+    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+    done = max(1, sink.updates - first)
+    result = {"changes": done, "changes/s": done / wall, "CPU s/change": cpu / done}
+    result |= {"MB at the start": memory, "MB at the end": resident_mb()}
     source.stop()
     return result
 
 
-def _received(source: ApiSource) -> int:
-    return sum(status.bytes_received for status in source.statuses)
-
-
-# The server for changes
-
-
-def replay(listener: socket.socket, count: int) -> None:
-    """Answer one watch: 1,000 slices, the bookmark, then ``count`` changes, each in a chunk of its own."""
-    connection, _ = listener.accept()
-    with connection:
-        connection.recv(1 << 16)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
-        version = 1_000
-        events = [_event("ADDED", index, version) for index in range(1_000)]
-        events.append(_chunk(json.dumps(_bookmark(version)).encode()))
-        connection.sendall(b"".join(events))
-        templates = [_template(index) for index in range(1_000)]
-        for start in range(0, count, 100):
-            batch = []
-            for number in range(start, start + 100):
-                version += 1
-                batch.append(_chunk(templates[number * 7 % 1_000] % version))
-            connection.sendall(b"".join(batch))
-        time.sleep(60)
-
-
-def _slice(index: int, version: str) -> dict[str, Any]:
-    conditions = {"ready": True, "serving": True, "terminating": False}
-    endpoints = [
-        {"addresses": [f"10.{index // 250}.{index % 250}.{n}"], "conditions": conditions, "nodeName": f"node-{n}"}
-        for n in range(5)
-    ]
-    labels = {"kubernetes.io/service-name": f"svc-{index}"}
-    metadata = {"name": f"svc-{index}-1", "namespace": "bench", "resourceVersion": version, "labels": labels}
-    ports = [{"name": "http", "port": 8080, "protocol": "TCP"}]
-    return {"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints, "ports": ports}
-
-
-def _template(index: int) -> bytes:
-    return json.dumps({"type": "MODIFIED", "object": _slice(index, "%d")}).encode()
-
-
-def _event(kind: str, index: int, version: int) -> bytes:
-    return _chunk(json.dumps({"type": kind, "object": _slice(index, str(version))}).encode())
-
-
-def _bookmark(version: int) -> dict[str, Any]:
-    annotations = {"k8s.io/initial-events-end": "true"}
-    return {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(version), "annotations": annotations}}}
-
-
-def _chunk(line: bytes) -> bytes:
-    return b"%x\r\n%b\n\r\n" % (len(line) + 1, line)
+def _await_updates(sink: HoldingSink, number: int) -> None:
+    seen, since = -1, time.monotonic()
+    while sink.updates < number:
+        if sink.updates != seen:
+            seen, since = sink.updates, time.monotonic()
+        elif time.monotonic() - since > SILENCE_SECONDS:
+            raise TimeoutError(f"{seen:,} of {number:,} changes came, and then none for {SILENCE_SECONDS:g} s")
+        time.sleep(0.01)
 
 
 # Everything together
@@ -232,31 +195,36 @@ def measure(name: str, *arguments: str) -> dict[str, float]:
     return figures
 
 
-def show(title: str, figures: Mapping[str, float]) -> None:
-    print(f"\n{title}")
-    for name, figure in figures.items():
-        print(f"  {name:20} {figure:12,.3f}" if figure < 100 else f"  {name:20} {figure:12,.0f}")
-
-
-def measure_size(size: str, streaming: Literal["offered", "forbidden"]) -> None:
+def measure_size(size: common.Size, modes: Sequence[str], repeats: int, report: Report) -> None:
     from tests.kit.apiserver.process import ApiServerProcess  # not needed in the processes that are measured
 
-    with ApiServerProcess(arguments=["--cluster", size]) as server:
-        server.control.set(streaming_lists=streaming)
-        figures = measure("load", str(server.kubeconfig))
-        if streaming == "offered":
-            figures |= measure("yardstick", str(server.kubeconfig))
-    show(f"{size}, {'streamed' if streaming == 'offered' else 'in pages'}", figures)
+    with ApiServerProcess(arguments=["--cluster", size.plain]) as server:
+        alone = least([measure("yardstick", str(server.kubeconfig)) for _ in range(repeats)])
+        for mode in modes:
+            server.control.set(streaming_lists="offered" if mode == "streamed" else "forbidden")
+            found = least([measure("load", str(server.kubeconfig)) for _ in range(repeats)])
+            decoding = alone["msgspec events s" if mode == "streamed" else "msgspec list s"]
+            times = seconds(found["load s"], 2), seconds(found["CPU s"], 2), seconds(decoding, 2)
+            held = mib(found["MB peak"]), Figure(found["bytes/endpoint"], "B")
+            report.row(str(size), mode, *times, ratio(found["CPU s"], decoding), *held)
 
 
-def measure_changes(count: int) -> None:
+def least(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the least of each figure: whatever else the machine does can only add to it."""
+    return {name: min(run[name] for run in runs) for name in runs[0]}
+
+
+def measure_changes(count: int, report: Report) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         sender = multiprocessing.get_context("fork").Process(target=replay, args=(listener, count), daemon=True)
         sender.start()
-        figures = measure("changes", f"http://127.0.0.1:{listener.getsockname()[1]}", str(count))
-        sender.terminate()
-        sender.join()
-    show(f"{count:,} changes", figures)
+        try:
+            found = measure("changes", f"http://127.0.0.1:{listener.getsockname()[1]}", str(count))
+        finally:
+            sender.terminate()
+            sender.join()
+    memory = mib(found["MB at the start"], 1), mib(found["MB at the end"], 1)
+    report.row(int(found["changes"]), Figure(found["changes/s"], "/s"), us(found["CPU s/change"]), *memory)
 
 
 MEASUREMENTS: Mapping[str, Callable[..., dict[str, float]]] = {
@@ -266,21 +234,27 @@ MEASUREMENTS: Mapping[str, Callable[..., dict[str, float]]] = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="*", default=SIZES, metavar="SERVICESxENDPOINTS")
-    parser.add_argument("--changes", type=int, default=1_000_000)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print tables."""
+    parser = common.parser("load", __doc__, DEFAULTS)
+    parser.add_argument("--changes", type=int, help=f"0: measure no changes (default: {CHANGES})")
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        name, *rest = arguments.measure
+    options = common.parse(parser, arguments)
+    if options.measure:
+        name, *rest = options.measure
         print(json.dumps(MEASUREMENTS[name](*rest)))
         return
-    for size in arguments.sizes:
-        measure_size(size, "offered")
-        measure_size(size, "forbidden")
-    if arguments.changes:
-        measure_changes(arguments.changes)
+    count = (QUICK_CHANGES if options.quick else CHANGES) if options.changes is None else options.changes
+    if 0 < count < LEAST_CHANGES:
+        parser.error(f"--changes {count}: fewer than {LEAST_CHANGES:,} can't be measured; give 0 for none")
+    report = report_of(options)
+    columns = ("list", "wall clock", "CPU", "decoding alone", "ratio", "peak RSS", "an endpoint")
+    report.table("Loading a cluster", "services x endpoints", *columns)
+    for size in options.sizes:
+        measure_size(size, options.modes, options.repeats, report)
+    if count:
+        report.table("Following changes", "changes", "rate", "CPU each", "RSS before", "RSS after")
+        measure_changes(count, report)
 
 
 if __name__ == "__main__":
