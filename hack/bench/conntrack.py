@@ -1,16 +1,15 @@
 """What conntrack costs kproxy: looking for what leads to the wrong place, releasing it, and a sync beside that.
 
-    python -m hack.bench.conntrack                       50,000 flows to 200 services, among up to 200,000 connections
-    python -m hack.bench.conntrack --flows 10000 --services 20 --connections 0 100000
+    python -m hack.bench.conntrack                       250 flows to each of 200 services; up to 200,000 connections
+    python -m hack.bench.conntrack --sizes 20x500 --connections 0 100000
 
-The flows are real: a pod sends a datagram from that many ports through rules that kproxy has compiled. pyroute2's own
-reading of the same entries is the yardstick. The connections are written into the table, answered and closing, as
-10,000 new ones a second leave behind; a hundred are unanswered. Older kernels are played by asking the question that
-they understand. CPU seconds are this process's, the kernel's part included. Looks are the least of some tries; syncs
-are the median of many, taken in turn without and with a look beside them.
+A size is services x flows to each. The flows are real: a pod sends a datagram from that many ports through rules that
+kproxy has compiled. pyroute2's own reading of the same entries is the yardstick. The connections are written into the
+table, answered and closing, as 10,000 new ones a second leave behind; a hundred are unanswered. Older kernels are
+played by asking the question that they understand. CPU seconds are this process's, the kernel's part included. Looks
+are the least of some tries; syncs are the median of many, taken in turn without and with a look beside them.
 """
 
-import argparse
 import itertools
 import os
 import socket
@@ -21,12 +20,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple
 from unittest.mock import patch
 
 import msgspec
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 
+from hack.bench import options as common
+from hack.bench.report import Report, ms, ratio, report_of
 from hack.lab import Lab, Pod
 from kproxy.api.types import EndpointSlice, Service
 from kproxy.backends.iptables.backend import IptablesBackend
@@ -44,50 +45,57 @@ from kproxy.state.tracker import Tracker
 from tests.kit.apiserver.objects import endpoint, make_service, make_slice, service_port, slice_port
 
 PORT, TARGET, FIRST_SOURCE_PORT = 53, 8053, 1024
-TRIES = 5
-SYNCS = 50
+DEFAULTS = common.Defaults(("200x250",), ("flows", "connections"), 5, ("20x50",), 2)
+CONNECTIONS, QUICK_CONNECTIONS = (0, 50_000, 200_000), (0, 1_000)
+SYNCS, QUICK_SYNCS = 50, 3
 UNANSWERED = 100
-T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--flows", type=int, default=50_000)
-    parser.add_argument("--services", type=int, default=200)
-    parser.add_argument("--connections", type=int, nargs="*", default=[0, 50_000, 200_000])
-    options = parser.parse_args(arguments)
+    parser = common.parser("conntrack", __doc__, DEFAULTS)
+    parser.add_argument("--connections", type=int, nargs="+", help=f"in the table (default: {CONNECTIONS})")
+    options = common.parse(parser, arguments)
+    numbers = options.connections or (QUICK_CONNECTIONS if options.quick else CONNECTIONS)
+    tries = Tries(options.repeats, QUICK_SYNCS if options.quick else SYNCS)
+    report = report_of(options)
     with Lab(nodes=("node-a",)) as lab, tempfile.TemporaryDirectory() as folder:
         os.environ["XTABLES_LOCKFILE"] = f"{folder}/lock"
         one, other, third, client = (lab.add_pod(name) for name in ("one", "other", "third", "client"))
         lab.node.namespace.sysctl("net.netfilter.nf_conntrack_udp_timeout", 600)
-        if options.flows:
-            program(lab, plan_of(options.services, one.ip))
-            send(client, options.flows, options.services)
+        if "flows" in options.modes:
+            report.table("Flows of UDP", "flows", "what", "CPU", "wall clock", "ratio, CPU")
+            for services, each in options.sizes:
+                program(lab, plan_of(services, one.ip))
+                send(client, services * each, services)
+                with lab.node.namespace.entered():
+                    plans = plan_of(services, one.ip), plan_of(services, other.ip)
+                    measure_flows(plans, services * each, tries.looks, report)
+        if "connections" in options.modes:
+            services = options.sizes[0].services
             with lab.node.namespace.entered():
-                measure_flows(plan_of(options.services, one.ip), plan_of(options.services, other.ip), options.flows)
-        with lab.node.namespace.entered():
-            plans = [plan_of(options.services, one.ip, pod.ip, protocol=Protocol.TCP) for pod in (other, third)]
-            measure_connections(plans, client.ip, options.connections)
+                in_turn = [plan_of(services, one.ip, pod.ip, protocol=Protocol.TCP) for pod in (other, third)]
+                measure_connections(in_turn, client.ip, numbers, tries, report)
 
 
 # --- flows of UDP -----------------------------------------------------------------------------------------------------
 
 
-def measure_flows(right: Plan, changed: Plan, flows: int) -> None:
+def measure_flows(plans: tuple[Plan, Plan], flows: int, tries: int, report: Report) -> None:
     """Print what each kind of look costs, with all flows right, and then with all of them stale."""
+    right, changed = plans
     some = next(iter(right.services))
     reconciler = Reconciler()
     reconciler.reconcile(right, None)
-    rows: list[tuple[str, Callable[[], object]]] = [
-        ("a look at all flows", lambda: reconciler.reconcile(right, None)),
-        ("a look at the flows of one service", lambda: reconciler.reconcile(right, {some})),
-    ]
-    print(f"{flows:,} flows\n\n| what | CPU | wall clock |\n|---|---|---|")
-    for what, action in rows:
-        print(row(what, least(action)), flush=True)
-    print(row("pyroute2: reading all flows", timed(read_with_pyroute2)), flush=True)
-    print(row("releasing all of them", timed(lambda: check(reconciler.reconcile(changed, None), flows))), flush=True)
+    yardstick = least(read_with_pyroute2, tries)
+    rows = {
+        "a look at all flows": least(lambda: reconciler.reconcile(right, None), tries),
+        "a look at the flows of one service": least(lambda: reconciler.reconcile(right, {some}), tries),
+        "reading all flows with pyroute2": yardstick,
+        "releasing all of them": timed(lambda: check(reconciler.reconcile(changed, None), flows)),
+    }
+    for what, (cpu, wall) in rows.items():
+        report.row(flows, what, ms(cpu, 3), ms(wall, 3), ratio(cpu, yardstick[0]))
 
 
 def check(released: int | None, flows: int) -> None:
@@ -129,27 +137,36 @@ class Nobody:
         raise RuntimeError(family) from error
 
 
-def measure_connections(plans: Sequence[Plan], client: str, numbers: Sequence[int]) -> None:
+class Tries(NamedTuple):
+    """How often things are done of which the least, or the median, is told."""
+
+    looks: int
+    syncs: int
+
+
+def measure_connections(
+    plans: Sequence[Plan], client: str, numbers: Sequence[int], tries: Tries, report: Report
+) -> None:
     """Print what a change costs, by how many connections there are in the table."""
     backend = IptablesBackend(IPFamily.IPV4, LegacyApplier(IPFamily.IPV4))
     backend.apply(plans[0], frozenset(plans[0].services), full=True)
-    print("\n| connections | look, CPU | kernel < 5.15 | kernel < 5.8 | sync alone | sync, looks beside it |")
-    print("|---|---|---|---|---|---|")
+    columns = ("a look, CPU", "before 5.15", "before 5.8", "a sync by itself", "a sync beside a look", "ratio, syncs")
+    report.table("Connections of TCP", "in the table", *columns)
     table = Connections(client, next(iter(plans[0].services.values())).cluster_endpoints[0].ip)
     for number in sorted(numbers):
         table.fill(number)
-        figures = [look(plans, asked) for asked in (requests.dump_request, before_5_15, before_5_8)]
-        figures += syncs(backend, plans)
-        print(f"| {number:,} | " + " | ".join(f"{1e3 * figure:.1f} ms" for figure in figures) + " |", flush=True)
+        looks = [look(plans, asked, tries.looks) for asked in (requests.dump_request, before_5_15, before_5_8)]
+        alone, beside = syncs(backend, plans, tries.syncs)
+        report.row(number, *(ms(cpu, 1) for cpu in (*looks, alone, beside)), ratio(beside, alone))
 
 
-def look(plans: Sequence[Plan], asked: Callable[[IPFamily, Look | None], bytes]) -> float:
+def look(plans: Sequence[Plan], asked: Callable[[IPFamily, Look | None], bytes], tries: int) -> float:
     """Return the least CPU seconds of a look after an endpoint of one service was replaced, which strands nobody."""
     with patch("kproxy.conntrack.kernel.dump_request", asked):
         reconciler = Reconciler()
         reconciler.reconcile(plans[0], None)
         in_turn = itertools.cycle(reversed(plans))
-        return least(lambda: check(reconciler.reconcile(next(in_turn), {some_service(plans)}), 0))[0]
+        return least(lambda: check(reconciler.reconcile(next(in_turn), {some_service(plans)}), 0), tries)[0]
 
 
 def before_5_15(family: IPFamily, look: Look | None) -> bytes:
@@ -167,19 +184,19 @@ def before_5_8(family: IPFamily, look: Look | None) -> bytes:  # noqa: ARG001
     return requests.dump_request(family, None)
 
 
-def syncs(backend: IptablesBackend, plans: Sequence[Plan]) -> list[float]:
+def syncs(backend: IptablesBackend, plans: Sequence[Plan], number: int) -> tuple[float, float]:
     """Return the median wall clock seconds of a sync of one change: by itself, and while conntrack is looked at."""
     keeper = Keeper(Reconciler(), Nobody(), cpu_share=1)
     in_turn, changed = itertools.cycle(reversed(plans)), {some_service(plans)}
     alone, beside = [], []
     with keeper.running():
-        for _ in range(SYNCS):
+        for _ in range(number):
             alone.append(timed(partial(backend.apply, next(in_turn), changed, full=False))[1])
             plan = next(in_turn)
             tried = keeper.synced(plan, changed)
             beside.append(timed(partial(backend.apply, plan, changed, full=False))[1])
             tried.wait()
-    return [statistics.median(alone), statistics.median(beside)]
+    return statistics.median(alone), statistics.median(beside)
 
 
 def some_service(plans: Sequence[Plan]) -> ServicePortName:
@@ -236,12 +253,7 @@ def attribute(kind: int, content: bytes) -> bytes:
 # --- common -----------------------------------------------------------------------------------------------------------
 
 
-def row(what: str, seconds: tuple[float, float]) -> str:
-    """Return one line of the table."""
-    return f"| {what} | {seconds[0] * 1e3:.3f} ms | {seconds[1] * 1e3:.3f} ms |"
-
-
-def least(action: Callable[[], object], tries: int = TRIES) -> tuple[float, float]:
+def least(action: Callable[[], object], tries: int) -> tuple[float, float]:
     """Return the least CPU and the least wall clock seconds of some tries."""
     found = [timed(action) for _ in range(tries)]
     return min(cpu for cpu, _ in found), min(wall for _, wall in found)

@@ -1,7 +1,7 @@
 """What a change of endpoints and a new Ingress take until requests see them, and what kproxy's configuration costs.
 
     python -m hack.bench.ingress                          all of it, at 10 and 1,000 hosts
-    python -m hack.bench.ingress --hosts 1000 --only changes
+    python -m hack.bench.ingress --sizes 1000 --modes changes
 
 Needs haproxy, nginx and wrk (apt-get install haproxy nginx-light wrk), and root for a network namespace. Pods are
 nginx, too, so that they are not what is measured. Times go from the moment that a watch would tell of the object.
@@ -14,7 +14,6 @@ nginx, too, so that they are not what is measured. Times go from the moment that
   request says the same with less chance in it.
 """
 
-import argparse
 import http.client
 import os
 import re
@@ -26,6 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from hack.bench import options as common
+from hack.bench.report import Figure, Report, ms, percentile, ratio, report_of, us
 from kproxy.api.manifests import combine, read_manifest
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.haproxy.engine import Engine
@@ -37,34 +38,34 @@ from tests.kit.netns import need, network_namespace
 
 PODS = [f"10.1.0.{number}" for number in range(1, 5)]
 OFFLINE = PlanSettings(in_cluster=False, without_class=True)
-ROUNDS, SECONDS = 5, 3
+SECONDS = 3
+DEFAULTS = common.Defaults(("10", "1000"), ("changes", "throughput"), 5, ("10",), 1)
 LOAD_HOST = "h0.example.com"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hosts", nargs="+", type=int, default=[10, 1_000])
-    parser.add_argument("--only", choices=["changes", "throughput"])
-    parser.add_argument("--tries", type=int, default=20, help="changes of each kind")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    options = parser.parse_args(arguments)
+    parser = common.parser("ingress", __doc__, DEFAULTS)
+    parser.add_argument("--tries", type=int, help="changes of each kind (default: 20)")
+    options = common.parse(parser, arguments)
+    report = report_of(options)
+    tries = options.tries or (3 if options.quick else 20)
     need("haproxy", "nginx", "wrk")
     with tempfile.TemporaryDirectory() as name, network_namespace(Path(name)):
         folder = Path(name)
         for command in (["link", "set", "lo", "up"], ["address", "add", "10.1.0.254/16", "dev", "lo"]):
             subprocess.run(["ip", *command], check=True)
         with nginx(folder / "pods", pods_configuration()):
-            if options.only != "throughput":
-                print("| hosts | change | median | 95 % | reloads | requests meanwhile | failed |")
-                print("|---|---|---|---|---|---|---|")
-                for hosts in options.hosts:
-                    measure_changes(folder / f"changes-{hosts}", hosts, options.tries)
-            if options.only != "changes":
-                print("\n| hosts | configuration | requests/s | p99 | CPU µs/request | requests/s: kproxy by it |")
-                print("|---|---|---|---|---|---|")
-                for hosts in options.hosts:
-                    measure_throughput(folder / f"throughput-{hosts}", hosts, options.rounds)
+            if "changes" in options.modes:
+                heads = ("change", "median", "95 of 100", "reloads", "requests meanwhile", "failed")
+                report.table("A change, until requests see it", "hosts", *heads)
+                for hosts, _ in options.sizes:
+                    measure_changes(folder / f"changes-{hosts}", hosts, tries, report)
+            if "throughput" in options.modes:
+                columns = ("configuration", "requests/s", "p99", "CPU a request", "kproxy's rate by it")
+                report.table("Requests", "hosts", *columns)
+                for hosts, _ in options.sizes:
+                    measure_throughput(folder / f"throughput-{hosts}", hosts, options.repeats, report)
 
 
 # --- changes ---------------------------------------------------------------------------------------------------------
@@ -92,10 +93,10 @@ class World:
         return self.engine.apply(self.planner.refresh().plan).reloaded
 
 
-def measure_changes(folder: Path, hosts: int, tries: int) -> None:
+def measure_changes(folder: Path, hosts: int, tries: int, report: Report) -> None:
     world = World(folder, hosts)
     try:
-        with load(f"http://127.0.0.1:80/ {LOAD_HOST}") as report:
+        with load(f"http://127.0.0.1:80/ {LOAD_HOST}") as heard:
             last = f"h{hosts - 1}.example.com"
             took, reloads = [], 0
             for number in range(tries):
@@ -107,8 +108,8 @@ def measure_changes(folder: Path, hosts: int, tries: int) -> None:
                 await_answer(last, pod)
                 took.append(time.perf_counter() - began)
                 world.engine.tidy()
-        tell(hosts, "endpoint", took, reloads, report)
-        with load(f"http://127.0.0.1:80/ {LOAD_HOST}") as report:
+        tell(report, hosts, "endpoint", took, reloads, heard)
+        with load(f"http://127.0.0.1:80/ {LOAD_HOST}") as heard:
             took, reloads = [], 0
             for number in range(tries):
                 objects = ingress(f"new{number}.example.com", "s0")
@@ -117,16 +118,14 @@ def measure_changes(folder: Path, hosts: int, tries: int) -> None:
                 reloads += world.take_effect() is not None
                 await_answer(f"new{number}.example.com")
                 took.append(time.perf_counter() - began)
-        tell(hosts, "Ingress", took, reloads, report)
+        tell(report, hosts, "Ingress", took, reloads, heard)
     finally:
         world.engine.close(stop=True, grace_s=0.1)
 
 
-def tell(hosts: int, change: str, took: list[float], reloads: int, report: dict[str, int]) -> None:
-    took.sort()
-    median, most = took[len(took) // 2] * 1e3, took[int(len(took) * 0.95)] * 1e3
-    seen = f"{report['requests']:,} | {report['failed']}"
-    print(f"| {hosts:,} | {change} | {median:.1f} ms | {most:.1f} ms | {reloads} | {seen} |", flush=True)
+def tell(report: Report, hosts: int, change: str, took: list[float], reloads: int, heard: dict[str, int]) -> None:
+    times = ms(percentile(took, 50), 1), ms(percentile(took, 95), 1)
+    report.row(hosts, change, *times, reloads, heard["requests"], heard["failed"])
 
 
 def await_answer(host: str, pod: str | None = None) -> None:
@@ -170,7 +169,7 @@ def read_wrk(text: str) -> dict[str, int]:
 # --- throughput ------------------------------------------------------------------------------------------------------
 
 
-class Figure(NamedTuple):
+class Run(NamedTuple):
     """One run of wrk."""
 
     requests: float
@@ -178,7 +177,7 @@ class Figure(NamedTuple):
     cpu_us: float
 
 
-def measure_throughput(folder: Path, hosts: int, rounds: int) -> None:
+def measure_throughput(folder: Path, hosts: int, rounds: int, report: Report) -> None:
     world = World(folder, hosts)
     (folder / "requests.lua").write_text(
         "local i = 0\nrequest = function()\n  i = i + 1\n"
@@ -188,7 +187,7 @@ def measure_throughput(folder: Path, hosts: int, rounds: int) -> None:
         worker = int(world.engine.ask("show info").split("Pid: ")[1].split()[0])
         with by_hand(folder / "hand", hosts) as hand, nginx(folder / "nginx", nginx_by_hand(hosts)) as front:
             places = {"kproxy": (80, [worker]), "HAProxy by hand": (8001, [hand]), "nginx": (8002, children(front))}
-            found: dict[str, list[Figure]] = {name: [] for name in places}
+            found: dict[str, list[Run]] = {name: [] for name in places}
             for _ in range(rounds):
                 for name, (port, processes) in places.items():
                     found[name].append(run_wrk(port, processes, folder / "requests.lua"))
@@ -196,18 +195,17 @@ def measure_throughput(folder: Path, hosts: int, rounds: int) -> None:
         world.engine.close(stop=True, grace_s=0.1)
     best = {name: best_of(figures) for name, figures in found.items()}
     for name, figure in best.items():
-        ratio = best["kproxy"].requests / figure.requests
-        cells = f"{figure.requests:,.0f} | {figure.p99_ms:.2f} ms | {figure.cpu_us:.1f} | {ratio:.2f}"
-        print(f"| {hosts:,} | {name} | {cells} |", flush=True)
+        cells = Figure(figure.requests, "/s"), Figure(figure.p99_ms, "ms", 2), us(figure.cpu_us / 1e6)
+        report.row(hosts, name, *cells, ratio(best["kproxy"].requests, figure.requests))
 
 
-def best_of(figures: Sequence[Figure]) -> Figure:
-    return Figure(
+def best_of(figures: Sequence[Run]) -> Run:
+    return Run(
         max(one.requests for one in figures), min(one.p99_ms for one in figures), min(one.cpu_us for one in figures)
     )
 
 
-def run_wrk(port: int, processes: Sequence[int], script: Path) -> Figure:
+def run_wrk(port: int, processes: Sequence[int], script: Path) -> Run:
     before = sum(map(cpu_seconds, processes))
     command = ["wrk", "-t1", "-c32", f"-d{SECONDS}s", "--latency", "-s", str(script), f"http://127.0.0.1:{port}/"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -219,7 +217,7 @@ def run_wrk(port: int, processes: Sequence[int], script: Path) -> Figure:
     assert rate
     assert slowest
     factor = {"us": 1e-3, "ms": 1.0, "s": 1e3}[slowest[2]]
-    return Figure(float(rate[1]), float(slowest[1]) * factor, cpu * 1e6 / report["requests"])
+    return Run(float(rate[1]), float(slowest[1]) * factor, cpu * 1e6 / report["requests"])
 
 
 def cpu_seconds(process: int) -> float:

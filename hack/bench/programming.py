@@ -1,93 +1,78 @@
 """How soon a change takes effect, how long a start takes, and what both cost.
 
     python -m hack.bench.programming                     the sizes of the docs
-    python -m hack.bench.programming --sizes 1000x5 --rounds 20
+    python -m hack.bench.programming --sizes 1000x5 --modes nftables --repeats 20
 
-Needs root: it builds a lab of network namespaces. The yardstick of each row is ``iptables-legacy-restore --noflush``
-loading the same change, as text, into a copy of the same tables, right after: a program written in C, which has to read
-and to replace the table just as kproxy has.
+Needs root: it builds a lab of network namespaces. The yardstick of each row is a program written in C that makes the
+same change, given as text, in a copy of the same tables, right after: ``iptables-legacy-restore --noflush``, which has
+to read and to replace the table just as kproxy has, or ``nft -f``. The ratio is the quiet median by that, so the whole
+way from the API server to the first packet by the last step alone.
 """
 
 import argparse
 import itertools
-import statistics
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
-
+from hack.bench import options as common
 from hack.bench.cluster import PROBE_IP, Bench, Churn, bench
 from hack.bench.options import Size
+from hack.bench.report import Cell, mib, ms, percentile, ratio, report_of, seconds
 from hack.lab import Lab
+from kproxy.backends.nftables.rules.names import TABLE
 
-SIZES = ("100x3", "1000x5", "5000x5", "10000x5")
+DEFAULTS = common.Defaults(("100x3", "1000x5", "5000x5", "10000x5"), ("iptables", "nftables"), 50, ("100x3",), 3)
+UPDATES, QUICK_UPDATES = 2_000, 100
 _PAUSE = 1.2
 """Seconds between two changes on a quiet cluster; more than what kproxy waits after a sync to spare the processor."""
-
-
-class Row(msgspec.Struct, kw_only=True):
-    """The figures of one size; times in milliseconds but for the start, memory in MiB."""
-
-    size: str
-    start_s: float
-    quiet_p50: float
-    quiet_p99: float
-    churn_p50: float = 0.0
-    churn_p99: float = 0.0
-    cpu_per_update: float = 0.0
-    rss_start: float
-    rss_after: float = 0.0
-    updates: int = 0
-    restore: float = 0.0
+_NAMESPACE = "kproxy-bench-copy"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="NxM")
-    parser.add_argument("--rounds", type=int, default=50, help="changes measured, quiet and under churn each")
-    parser.add_argument("--per-second", type=float, default=20, help="changes of other services under churn")
-    parser.add_argument("--updates", type=int, default=10_000, help="changes before memory is read again")
+    parser = common.parser("programming", __doc__, DEFAULTS)
+    parser.add_argument("--per-second", type=float, default=20, help="changes of other services under churn; 0: none")
+    parser.add_argument("--updates", type=int, help=f"changes before memory is read again (default: {UPDATES})")
     parser.add_argument("--args", nargs=argparse.REMAINDER, default=[], help="further flags for kproxy")
-    options = parser.parse_args(arguments)
-    rows = []
-    for size in options.sizes:
-        row = measure(Size.parse(size), options)
-        print(row, flush=True)
-        rows.append(row)
-    print(table(rows))
+    options = common.parse(parser, arguments)
+    if options.updates is None:
+        options.updates = QUICK_UPDATES if options.quick else UPDATES
+    report = report_of(options)
+    columns = ("start", "quiet p50", "quiet p99", "churn p50", "churn p99", "CPU a change", "RSS", "RSS after")
+    title = "From a change to the first packet"
+    report.table(title, "mode", "services x endpoints", *columns, "yardstick", "ratio")
+    for mode in options.modes:
+        for size in options.sizes:
+            report.row(mode, str(size), *measure(size, mode, options))
 
 
-def measure(size: Size, options: argparse.Namespace) -> Row:
-    """Measure one size."""
+def measure(size: Size, mode: str, options: argparse.Namespace) -> Sequence[Cell]:
+    """Measure one size in one mode; return the cells of its row."""
     with bench(size) as it:
-        start = it.cold_start(options.args)
+        state = ["--state-directory", str(it.lab.folder / "state")]
+        start = it.cold_start([*state, "--proxy-mode", mode, *options.args])
         time.sleep(2)
         rss = it.rss_mib()
         cpu = it.cpu_seconds()
-        quiet = _rounds(it, options.rounds, _PAUSE)
+        quiet = _rounds(it, options.repeats, _PAUSE)
         cpu = it.cpu_seconds() - cpu
-        idle = _idle_cpu(it, options.rounds * _PAUSE)
-        row = Row(
-            size=str(size),
-            start_s=start,
-            quiet_p50=_percentile(quiet, 50),
-            quiet_p99=_percentile(quiet, 99),
-            cpu_per_update=max(0.0, cpu - idle) / options.rounds * 1e3,
-            rss_start=rss,
-        )
+        idle = _idle_cpu(it, options.repeats * _PAUSE)
+        churned = [0.0]
         if options.per_second:
             with it.churn(options.per_second):
                 time.sleep(1)
-                churned = _rounds(it, options.rounds, 0.1)
-            row.churn_p50, row.churn_p99 = _percentile(churned, 50), _percentile(churned, 99)
+                churned = _rounds(it, options.repeats, 0.1)
         _update(it, options.updates)
-        row.updates, row.rss_after = options.updates, it.rss_mib()
-        row.restore = restore_ms(it.lab)
+        after = it.rss_mib()
+        beside = restore_seconds(it.lab) if mode == "iptables" else nft_seconds(it.lab)
         it.kproxy.stop()
-        return row
+    times = [ms(percentile(some, percent), 1) for some in (quiet, churned) for percent in (50, 99)]
+    each = ms(max(0.0, cpu - idle) / options.repeats, 1)
+    median = percentile(quiet, 50)
+    return (seconds(start), *times, each, mib(rss), mib(after), ms(beside, 1), ratio(median, beside))
 
 
 def _rounds(it: Bench, number: int, pause: float) -> list[float]:
@@ -122,56 +107,38 @@ def _batches(items: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[s
         yield batch
 
 
-def restore_ms(lab: Lab) -> float:
-    """Return how long iptables-legacy-restore takes for a change of the probe's chain, at best of five.
-
-    In mode nftables there is no such thing; 0 then.
-    """
+def restore_seconds(lab: Lab) -> float:
+    """Return how long iptables-legacy-restore takes for a change of the probe's chain."""
     tables = lab.node.iptables_save()
-    found = [line.split()[-1] for line in tables.splitlines() if PROBE_IP in line and "KUBE-SVC-" in line]
-    if not found:
-        return 0.0
-    chain = found[0]
+    chain = next(line.split()[-1] for line in tables.splitlines() if PROBE_IP in line and "KUBE-SVC-" in line)
     rules = [line for line in tables.splitlines() if line.startswith(f"-A {chain} ")]
     change = "\n".join(["*nat", f":{chain} - [0:0]", *rules, "COMMIT", ""])
-    name = "kproxy-bench-restore"
-    subprocess.run(["ip", "netns", "add", name], check=True)
+    return _least_in_a_copy(["iptables-legacy-restore", "--noflush", "--wait"], tables, change)
+
+
+def nft_seconds(lab: Lab) -> float:
+    """Return how long nft takes to let the probe's element of the map of endpoints go, and come again."""
+    table = lab.node.run(["nft", "list", "table", "ip", TABLE]).stdout
+    found = re.search(rf"({re.escape(PROBE_IP)} \. [^:,]+?) (?:counter [^:]+)?: ([0-9. ]+)", table)
+    assert found, "the probe's endpoint is in no map"
+    place = re.findall(r"^\tmap (\S+) {", table[: found.start()], re.MULTILINE)[-1]
+    element = f"element ip {TABLE} {place} {{ {found[1]} : {found[2].strip()} }}"
+    return _least_in_a_copy(["nft", "-f", "-"], table, f"delete {element}\nadd {element}\n")
+
+
+def _least_in_a_copy(command: Sequence[str], tables: str, change: str) -> float:
+    """Return how long a program takes for a change of a copy of some tables, at best of five."""
+    subprocess.run(["ip", "netns", "add", _NAMESPACE], check=True)
     try:
-        _restore(name, tables)
+        inside = ["ip", "netns", "exec", _NAMESPACE, *command]
         times = []
-        for _ in range(5):
+        for text in (tables, *[change] * 5):
             began = time.perf_counter()
-            _restore(name, change)
+            subprocess.run(inside, input=text, text=True, check=True)
             times.append(time.perf_counter() - began)
-        return min(times) * 1e3
+        return min(times[1:])
     finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
-
-
-def _restore(namespace: str, text: str) -> None:
-    command = ["ip", "netns", "exec", namespace, "iptables-legacy-restore", "--noflush", "--wait"]
-    subprocess.run(command, input=text, text=True, check=True)
-
-
-def _percentile(values: list[float], percent: int) -> float:
-    """Return a percentile in milliseconds."""
-    if percent == 50:
-        return statistics.median(values) * 1e3
-    return sorted(values)[min(len(values) - 1, round(len(values) * percent / 100))] * 1e3
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Return the rows as Markdown."""
-    head = ["services x endpoints", "start", "quiet p50 / p99", "churn p50 / p99", "CPU per update"]
-    head += ["RSS at start / after updates", "iptables-legacy-restore"]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    lines += [
-        f"| {row.size} | {row.start_s:.1f} s | {row.quiet_p50:.0f} / {row.quiet_p99:.0f} ms "
-        f"| {row.churn_p50:.0f} / {row.churn_p99:.0f} ms | {row.cpu_per_update:.0f} ms "
-        f"| {row.rss_start:.0f} / {row.rss_after:.0f} MiB | {row.restore:.0f} ms |"
-        for row in rows
-    ]
-    return "\n".join(lines)
+        subprocess.run(["ip", "netns", "del", _NAMESPACE], check=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ has.
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 OUTPUTS = ("markdown", "json")
@@ -48,6 +49,11 @@ def mib(value: float, digits: int = 0) -> Figure:
 def ratio(value: float, yardstick: float) -> Figure | str:
     """Return how many times the yardstick a value is; nothing where there is no yardstick."""
     return Figure(value / yardstick, "", 2) if yardstick else ""
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Return a percentile of some values, in their unit."""
+    return sorted(values)[round((len(values) - 1) * percent / 100)]
 
 
 class Report:

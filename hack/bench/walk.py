@@ -1,14 +1,18 @@
 """How many rules a new connection walks through to its endpoint, on average, by the number of endpoints.
 
     python -m hack.bench.walk
+    python -m hack.bench.walk --sizes 1x10 1x5000
 
 Nothing is timed: the number follows from the compiled rules, weighed by the chance that a packet gets to each of them.
+One service with that many endpoints; the yardstick is the classic layout, which is kube-proxy's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from hack.bench import options as common
+from hack.bench.report import Figure, ratio, report_of
 from kproxy.api.types import EndpointSlice, Service
 from kproxy.backends.iptables.compile.compiler import compile_plan
 from kproxy.backends.iptables.compile.lists import Layout
@@ -21,13 +25,21 @@ from kproxy.state.model import IPFamily
 from kproxy.state.tracker import Tracker
 from tests.kit.apiserver.objects import make_service, make_slice
 
+DEFAULTS = common.Defaults(("1x1", "1x10", "1x100", "1x1000", "1x5000"), tuple(Layout), 1, ("1x10",), 1)
 
-def main() -> None:
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table."""
-    print("| endpoints | classic layout | large layout |\n|---|---|---|")
-    for endpoints in (1, 10, 100, 1_000, 5_000):
-        cells = " | ".join(f"{walk(endpoints, layout):.1f}" for layout in Layout)
-        print(f"| {endpoints:,} | {cells} |")
+    options = common.parse(common.parser("walk", __doc__, DEFAULTS), arguments)
+    report = report_of(options)
+    report.table(
+        "Rules walked from the service's chain to the endpoint's address", "endpoints", "layout", "rules", "ratio"
+    )
+    for _, endpoints in options.sizes:
+        classic = walk(endpoints, Layout.CLASSIC)
+        for mode in options.modes:
+            rules = walk(endpoints, Layout(mode))
+            report.row(endpoints, mode, Figure(rules, "", 1), ratio(rules, classic))
 
 
 def walk(endpoints: int, layout: Layout) -> float:

@@ -22,9 +22,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hack.bench import options as common
-from hack.bench.report import Figure, Report, mib, ms, report_of
+from hack.bench.report import Figure, Report, mib, ms, percentile, report_of
 from hack.bench.soak.plot import plot
-from hack.bench.soak.samples import End, Record, percentile, settled, trends
+from hack.bench.soak.samples import End, Record, settled, trends
 from hack.bench.soak.schedule import Schedule
 from hack.bench.soak.world import SoakWorld, soak_world, surviving
 

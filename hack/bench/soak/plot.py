@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from hack.bench.soak.samples import Event, Record, Sample, percentile
+from hack.bench.report import percentile
+from hack.bench.soak.samples import Event, Record, Sample
 
 WIDTH, LEFT, RIGHT, HEIGHT, GAP, TOP = 860, 64, 16, 84, 26, 44
 BIN_SECONDS = 60.0

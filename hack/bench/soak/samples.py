@@ -63,13 +63,16 @@ class Record:
 
     def __init__(self, file: Path | None = None) -> None:
         self.lines: list[Line] = []
-        self._file = file.open("wb", buffering=0) if file else None
+        self._file = file
+        if file:
+            file.write_bytes(b"")
 
     def add(self, line: Line) -> None:
         """Write down."""
         self.lines.append(line)
         if self._file:
-            self._file.write(msgspec.json.encode(line) + b"\n")
+            with self._file.open("ab") as kept:
+                kept.write(msgspec.json.encode(line) + b"\n")
 
     @classmethod
     def read(cls, file: Path) -> "Record":
@@ -165,8 +168,3 @@ def common_slope(points: Iterable[tuple[float, str, float]]) -> float:
         above += sum((at - middle) * (value - mean) for at, value in members)
         below += sum((at - middle) ** 2 for at, _ in members)
     return above / below if below else 0.0
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Return a percentile of some values, in their unit."""
-    return sorted(values)[min(len(values) - 1, round((len(values) - 1) * percent / 100))]
