@@ -1,4 +1,5 @@
 """The engines that turn a Plan into kernel rules: `iptables` and `nftables`.
 
-They share the Plan, `base` (what the loop sees of an engine) and `walk` (how a packet is followed), and nothing else.
+They share the Plan, `base` (what the loop sees of an engine), `packet` and `walk` (how a packet is followed through
+rules, whoever wrote them), and nothing else.
 """

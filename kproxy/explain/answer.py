@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from kproxy.api.types import ObjectKey
-from kproxy.backends.walk import Packet, World
+from kproxy.backends.packet import Packet, World
 from kproxy.explain.compare import KernelRules, compare
 from kproxy.explain.decision import decide
 from kproxy.explain.model import Answer, EndpointShare, Flow, FrontendShown, Verdict

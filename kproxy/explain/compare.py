@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple, Protocol
 
-from kproxy.backends.walk import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, Step, Walk, World, without_memory
+from kproxy.backends.packet import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, World, without_memory
+from kproxy.backends.walk import Step, Walk
 from kproxy.explain.model import AS_PLANNED, DIFFERS, Difference, ElementFound, RulePassed
 from kproxy.plan.model import Plan
 

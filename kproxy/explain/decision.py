@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kproxy.backends.walk import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, World, within
+from kproxy.backends.packet import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, World, within
 from kproxy.explain.model import Verdict
 from kproxy.explain.sender import is_from_pod
 from kproxy.explain.view import Met, View

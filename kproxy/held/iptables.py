@@ -9,7 +9,8 @@ from kproxy.backends.iptables.rules.held import HeldTable
 from kproxy.backends.iptables.rules.render import render_rule
 from kproxy.backends.iptables.rules.ruleset import Jump, Rule, TableName
 from kproxy.backends.iptables.rules.walk import HOOKS, RuleSetMachine, bases, walk_through
-from kproxy.backends.walk import Base, ImpossibleRuleError, Packet, World
+from kproxy.backends.packet import Packet, World
+from kproxy.backends.walk import Base, ImpossibleRuleError
 from kproxy.explain.compare import Line, added, missing
 from kproxy.explain.model import Difference, ElementFound
 from kproxy.plan.model import Plan

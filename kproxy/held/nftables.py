@@ -9,7 +9,8 @@ from kproxy.backends.nftables.rules.render import FAMILIES, Renderer
 from kproxy.backends.nftables.rules.ruleset import Deliver, Elements, Rule, RuleSet
 from kproxy.backends.nftables.rules.walk import walk_through
 from kproxy.backends.nftables.rules.ways import ENDPOINT_MAPS
-from kproxy.backends.walk import Base, ImpossibleRuleError, Packet, World
+from kproxy.backends.packet import Packet, World
+from kproxy.backends.walk import Base, ImpossibleRuleError
 from kproxy.explain.compare import Line, added, missing
 from kproxy.explain.model import Difference, ElementFound
 from kproxy.plan.model import Plan

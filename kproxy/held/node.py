@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from kproxy.backends.walk import Packet, Walk, World
+from kproxy.backends.packet import Packet, World
+from kproxy.backends.walk import Walk
 from kproxy.explain.compare import Line
 from kproxy.explain.model import Difference, ElementFound
 from kproxy.held.part import OwnPart, Part

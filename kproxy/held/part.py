@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from kproxy.backends.walk import Base, Packet, World
+from kproxy.backends.packet import Packet, World
+from kproxy.backends.walk import Base
 from kproxy.explain.compare import Line
 from kproxy.explain.model import Difference, ElementFound
 from kproxy.plan.model import Plan

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kproxy.backends.walk import DROPPED, REFUSED, UNTOUCHED, Outcome, PacketState
+from kproxy.backends.packet import DROPPED, REFUSED, UNTOUCHED, Outcome, PacketState
 from kproxy.explain.answer import Kernel, explain
 from kproxy.explain.model import EXIT_CODES, Answer, Verdict
 from kproxy.explain.question import ask

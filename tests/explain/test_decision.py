@@ -10,7 +10,7 @@ from hypothesis import given
 from kproxy.backends.iptables.rules.walk import outcomes as through_iptables
 from kproxy.backends.nftables.compile.compiler import compile_plan as compile_nftables
 from kproxy.backends.nftables.rules.walk import outcomes as through_nftables
-from kproxy.backends.walk import Outcome, PacketState
+from kproxy.backends.packet import Outcome, PacketState
 from kproxy.explain.decision import decide
 from kproxy.explain.view import View
 from kproxy.node.facts import proxy_settings

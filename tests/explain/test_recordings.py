@@ -9,7 +9,7 @@ from hypothesis import given
 
 from kproxy.api.manifests import combine, read_file
 from kproxy.backends.iptables.rules.render import render_ruleset
-from kproxy.backends.walk import Outcome, Packet, World, without_memory
+from kproxy.backends.packet import Outcome, Packet, World, without_memory
 from kproxy.config import read_config_file
 from kproxy.explain.answer import explain
 from kproxy.explain.decision import decide

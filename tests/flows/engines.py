@@ -9,7 +9,7 @@ from kproxy.backends.iptables.compile.lists import Layout
 from kproxy.backends.iptables.rules import walk as iptables_walk
 from kproxy.backends.nftables.compile.compiler import compile_plan as compile_nftables
 from kproxy.backends.nftables.rules import walk as nftables_walk
-from kproxy.backends.walk import Branch, Packet, World
+from kproxy.backends.packet import Branch, Packet, World
 from kproxy.plan.model import Plan
 
 Follow: TypeAlias = Callable[[Packet, World], Mapping[Branch, Fraction]]

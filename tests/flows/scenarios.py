@@ -13,7 +13,7 @@ from hack.lab.addresses import UNDERLAY, pod_net
 from kproxy.api.decode import convert_object
 from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.types import ApiObject, Node, ObjectKey
-from kproxy.backends.walk import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, PacketState, World
+from kproxy.backends.packet import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, PacketState, World
 from kproxy.config import Config, parse_config
 from kproxy.node.facts import node_facts
 from kproxy.plan.settings import NodeFacts

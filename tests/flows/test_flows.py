@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from kproxy.backends.walk import Memory, Outcome, World, aged, without_memory
+from kproxy.backends.packet import Memory, Outcome, World, aged, without_memory
 from kproxy.node.facts import proxy_settings
 from kproxy.state.model import IPFamily
 from kproxy.tools.render import plan_objects

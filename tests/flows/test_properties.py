@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from kproxy.backends.iptables.rules.walk import branches, outcomes
-from kproxy.backends.walk import Outcome, Packet, aged
+from kproxy.backends.packet import Outcome, Packet, aged
 from tests.kit.examples import chances
 from tests.kit.semantics import examples
 from tests.kit.semantics.builds import BUILDS, Build

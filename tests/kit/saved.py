@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence, Set
 from kproxy.backends.iptables.rules.held import HeldRule, HeldTable
 from kproxy.backends.iptables.rules.parse import parse_rule
 from kproxy.backends.iptables.rules.walk import bases
-from kproxy.backends.walk import Packet, Walk, World
+from kproxy.backends.packet import Packet, World
+from kproxy.backends.walk import Walk
 from kproxy.state.model import IPFamily
 
 _parsed = functools.cache(parse_rule)

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from kproxy.backends.nftables.compile.compiler import compile_plan
 from kproxy.backends.nftables.rules.walk import branches, outcomes
-from kproxy.backends.walk import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, aged
+from kproxy.backends.packet import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, aged
 from kproxy.plan.model import Plan
 from tests.kit.examples import chances
 from tests.kit.semantics import examples

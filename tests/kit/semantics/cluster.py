@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kproxy.api.decode import convert_object
 from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.types import ApiObject, Node, ObjectKey
-from kproxy.backends.walk import Packet, World
+from kproxy.backends.packet import Packet, World
 from kproxy.config import parse_config
 from kproxy.node.facts import node_facts, proxy_settings
 from kproxy.plan.model import Plan

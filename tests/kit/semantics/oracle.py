@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from kproxy.backends.walk import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet
+from kproxy.backends.packet import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet
 from kproxy.state.model import IPFamily
 from tests.kit.semantics.cluster import HERE, Cluster
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from kproxy.backends.iptables.rules.render import render_rule
 from kproxy.backends.iptables.rules.ruleset import Rule
 from kproxy.backends.iptables.rules.walk import RuleMachine
-from kproxy.backends.walk import At, ImpossibleRuleError, Spread, Walked
+from kproxy.backends.packet import Spread
+from kproxy.backends.walk import At, ImpossibleRuleError, Walked
 from kproxy.state.model import IPFamily
 
 

@@ -40,21 +40,15 @@ from kproxy.backends.iptables.rules.ruleset import (
     Turn,
     Unjudged,
 )
-from kproxy.backends.walk import (
+from kproxy.backends.packet import (
     DROPPED,
     REFUSED,
-    At,
-    Base,
     Branch,
-    ImpossibleRuleError,
-    Machine,
     Outcome,
     Packet,
     PacketState,
     Skb,
     Spread,
-    Walk,
-    Walked,
     World,
     came_by,
     changed,
@@ -63,6 +57,7 @@ from kproxy.backends.walk import (
     within,
     without_memory,
 )
+from kproxy.backends.walk import At, Base, ImpossibleRuleError, Machine, Walk, Walked
 
 _STATES = {
     PacketState.NEW: ConnectionState.NEW,

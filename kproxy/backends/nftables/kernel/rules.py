@@ -34,7 +34,8 @@ from kproxy.backends.nftables.rules.ruleset import (
     SetSpec,
 )
 from kproxy.backends.nftables.rules.walk import RuleMachine
-from kproxy.backends.walk import At, Base, ImpossibleRuleError, Skb, Spread, Walked
+from kproxy.backends.packet import Skb, Spread
+from kproxy.backends.walk import At, Base, ImpossibleRuleError, Walked
 from kproxy.state.model import IPFamily, Protocol
 
 _RULE_CHAIN, _RULE_EXPRESSIONS = 2, 4

@@ -50,20 +50,14 @@ from kproxy.backends.nftables.rules.ruleset import (
     Unjudged,
     Verdict,
 )
-from kproxy.backends.walk import (
+from kproxy.backends.packet import (
     DROPPED,
     REFUSED,
-    At,
-    Base,
     Branch,
-    ImpossibleRuleError,
-    Machine,
     Outcome,
     Packet,
     Skb,
     Spread,
-    Walk,
-    Walked,
     World,
     came_by,
     changed,
@@ -72,6 +66,7 @@ from kproxy.backends.walk import (
     within,
     without_memory,
 )
+from kproxy.backends.walk import At, Base, ImpossibleRuleError, Machine, Walk, Walked
 from kproxy.state.model import Protocol
 
 _MAX_DEPTH = 16  # NFT_JUMP_STACK_SIZE

@@ -31,17 +31,8 @@ from kproxy.backends.iptables.rules.ruleset import (
     Table,
 )
 from kproxy.backends.iptables.rules.walk import branches, outcomes
-from kproxy.backends.walk import (
-    DROPPED,
-    REFUSED,
-    UNTOUCHED,
-    ImpossibleRuleError,
-    Outcome,
-    Packet,
-    PacketState,
-    Remembered,
-    World,
-)
+from kproxy.backends.packet import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, PacketState, Remembered, World
+from kproxy.backends.walk import ImpossibleRuleError
 from kproxy.state.model import Protocol
 
 WORLD = World(frozenset({"10.0.0.1"}))
