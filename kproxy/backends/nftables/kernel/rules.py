@@ -16,7 +16,8 @@ from kproxy.backends.nftables.kernel.elements import ElementReader, split_messag
 from kproxy.backends.nftables.kernel.errors import NetlinkError
 from kproxy.backends.nftables.kernel.netlink import Reader, attribute, attributes, each_attribute, number, text
 from kproxy.backends.nftables.kernel.table import HeldChain, SetShape, held_chains, held_sets
-from kproxy.backends.nftables.rules.decompile import Attributes, Expression, Ranges, Tables, decompile
+from kproxy.backends.nftables.rules.decompile import decompile
+from kproxy.backends.nftables.rules.registers import Attributes, Expression, Ranges, Tables
 from kproxy.backends.nftables.rules.render import FAMILIES, Renderer
 from kproxy.backends.nftables.rules.ruleset import (
     Column,

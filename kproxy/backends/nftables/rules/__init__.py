@@ -2,5 +2,6 @@
 
 `ruleset` (chains, sets, elements) and `names` are the words, `ways` is the layout: begin there. `render` prints them as
 nft reads them, `change` is what differs between two rulesets, `walk` says what becomes of a packet,
-`decompile` reads the kernel's expressions back; `prefixes` merges address ranges.
+`decompile` reads the kernel's expressions back, with `registers` (symbols for what a rule loads) and `comparisons`
+(what it asks); `prefixes` merges address ranges.
 """
