@@ -17,6 +17,7 @@ from kproxy.backends.nftables.kernel.errors import NetlinkError
 from kproxy.backends.nftables.kernel.netlink import Reader, attribute, attributes, each_attribute, number, text
 from kproxy.backends.nftables.kernel.table import HeldChain, SetShape, held_chains, held_sets
 from kproxy.backends.nftables.rules.decompile import decompile
+from kproxy.backends.nftables.rules.machine import RuleMachine
 from kproxy.backends.nftables.rules.registers import Attributes, Expression, Ranges, Tables
 from kproxy.backends.nftables.rules.render import FAMILIES, Renderer
 from kproxy.backends.nftables.rules.ruleset import (
@@ -34,7 +35,6 @@ from kproxy.backends.nftables.rules.ruleset import (
     Rule,
     SetSpec,
 )
-from kproxy.backends.nftables.rules.walk import RuleMachine
 from kproxy.backends.packet import Skb, Spread
 from kproxy.backends.walk import At, Base, ImpossibleRuleError, Walked
 from kproxy.state.model import IPFamily, Protocol
