@@ -8,9 +8,9 @@ traceback; standard output carries results only.
 """
 
 import argparse
-import ipaddress
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from kproxy import __version__
 from kproxy.api.manifests import ManifestError
@@ -18,12 +18,76 @@ from kproxy.config import ArgumentParser, Config, ConfigError, add_flags, from_f
 from kproxy.config.values import nearest
 from kproxy.daemon.signals import Signals
 from kproxy.explain.question import FORMS, QuestionError
-from kproxy.state.model import IPFamily, Protocol
-from kproxy.tools.objects import Sources
+from kproxy.state.model import IPFamily
+from kproxy.tools.options import add_diff_options, add_explain_options, add_render_options, add_status_options, sources
 from kproxy.wording import quote
 
 OK, FAILED, USAGE = 0, 1, 2
-_COMMANDS = ("run", "render", "explain", "diff", "status", "cleanup", "ingress")
+
+
+class _Command(NamedTuple):
+    """A command: its name, what follows the name, and how help speaks of it."""
+
+    name: str
+    usage: str
+    help: str
+    description: str
+    epilog: str = ""
+    add_options: Callable[[argparse.ArgumentParser], None] = lambda _: None
+
+
+_COMMANDS = (
+    _Command(
+        "run",
+        "[flag ...]",
+        "watch Services and program the kernel (the default)",
+        "Watch Services and EndpointSlices, at an API server or in a folder, and program the kernel.",
+    ),
+    _Command(
+        "render",
+        "-f FILE ... [flag ...]",
+        "print the rules for objects in files; needs no privileges",
+        "Print the rules for the objects in YAML or JSON files, in the format of iptables-save; "
+        "with --proxy-mode nftables, in that of nft.",
+        add_options=add_render_options,
+    ),
+    _Command(
+        "explain",
+        "DESTINATION [-f FILE ...] [flag ...]",
+        "say what becomes of a connection, and why",
+        "Say what becomes of a connection to DESTINATION, and why: by the objects in files, or by what the kproxy that "
+        "runs on this node knows and the kernel holds.",
+        "Exit code: 0 where it is forwarded, 3 where it is refused or dropped, 4 where no Service is meant, 2 for "
+        "wrong use. Of http://HOST/PATH, kproxy ingress is asked: see kproxy explain http:// --help.",
+        add_explain_options,
+    ),
+    _Command(
+        "diff",
+        "[-f FILE ...] [flag ...]",
+        "show what would change in the kernel if kproxy synced now",
+        "Show what would change in the kernel if kproxy synced now: the rules wanted against those held, Service by "
+        "Service. With -f it shows what a kproxy with these objects would change on this node, on one with kube-proxy "
+        "what taking over would.",
+        "Exit code: 0 where nothing would change, 1 where something would, 2 in trouble.",
+        add_diff_options,
+    ),
+    _Command(
+        "status",
+        "[--watch [SECONDS]] [--node ADDRESS] [flag ...]",
+        "say how kproxy does: health, watches, syncs, the busiest Services",
+        "Say how the kproxy that runs on this node does, or that of another node by its metrics and health ports.",
+        "Exit code: 0 where all is well, 1 where it is not, or nobody answers.",
+        add_status_options,
+    ),
+    _Command(
+        "cleanup",
+        "[flag ...]",
+        "remove all rules of kproxy's from the kernel",
+        "Remove all rules of kproxy's, in every mode and of both address families, and kube-proxy's that have the same "
+        "names; nothing else. What kproxy opened by route_localnet is closed again; other sysctls stay.",
+    ),
+)
+_NAMES = (*(command.name for command in _COMMANDS), "ingress")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,8 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if other is not None:
         return other
     parser = _parser()
-    if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
-        parser.error(f"unknown command {quote(args[0])}{nearest(args[0], _COMMANDS)}")
+    if args and not args[0].startswith("-") and args[0] not in _NAMES:
+        parser.error(f"unknown command {quote(args[0])}{nearest(args[0], _NAMES)}")
     options = parser.parse_args(args)
     if options.command is None:
         parser.print_help(sys.stderr)
@@ -115,195 +179,19 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kproxy {__version__}")
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
-    run = commands.add_parser(
-        "run",
-        usage="kproxy [run] [flag ...]",
-        help="watch Services and program the kernel (the default)",
-        description="Watch Services and EndpointSlices, at an API server or in a folder, and program the kernel.",
-    )
-    render = commands.add_parser(
-        "render",
-        usage="kproxy render -f FILE ... [flag ...]",
-        help="print the rules for objects in files; needs no privileges",
-        description="Print the rules for the objects in YAML or JSON files, in the format of iptables-save; "
-        "with --proxy-mode nftables, in that of nft.",
-    )
-    explain = commands.add_parser(
-        "explain",
-        usage="kproxy explain DESTINATION [-f FILE ...] [flag ...]",
-        help="say what becomes of a connection, and why",
-        description="Say what becomes of a connection to DESTINATION, and why: by the objects in files, or by what the "
-        "kproxy that runs on this node knows and the kernel holds.",
-        epilog="Exit code: 0 where it is forwarded, 3 where it is refused or dropped, 4 where no Service is meant, "
-        "2 for wrong use. Of http://HOST/PATH, kproxy ingress is asked: see kproxy explain http:// --help.",
-    )
-    diff = commands.add_parser(
-        "diff",
-        usage="kproxy diff [-f FILE ...] [flag ...]",
-        help="show what would change in the kernel if kproxy synced now",
-        description="Show what would change in the kernel if kproxy synced now: the rules wanted against those held, "
-        "Service by Service. With -f it shows what a kproxy with these objects would change on this node, on one with "
-        "kube-proxy what taking over would.",
-        epilog="Exit code: 0 where nothing would change, 1 where something would, 2 in trouble.",
-    )
-    status = commands.add_parser(
-        "status",
-        usage="kproxy status [--watch [SECONDS]] [--node ADDRESS] [flag ...]",
-        help="say how kproxy does: health, watches, syncs, the busiest Services",
-        description="Say how the kproxy that runs on this node does, or that of another node by its metrics and health "
-        "ports.",
-        epilog="Exit code: 0 where all is well, 1 where it is not, or nobody answers.",
-    )
-    cleanup = commands.add_parser(
-        "cleanup",
-        usage="kproxy cleanup [flag ...]",
-        help="remove all rules of kproxy's from the kernel",
-        description="Remove all rules of kproxy's, in every mode and of both address families, and kube-proxy's that "
-        "have the same names; nothing else. What kproxy opened by route_localnet is closed again; other sysctls stay.",
-    )
-    _add_render_options(render)
-    _add_explain_options(explain)
-    _add_diff_options(diff)
-    _add_status_options(status)
+    for command in _COMMANDS:
+        name = "[run]" if command.name == "run" else command.name
+        one = commands.add_parser(
+            command.name,
+            usage=f"kproxy {name} {command.usage}",
+            help=command.help,
+            description=command.description,
+            epilog=command.epilog,
+        )
+        command.add_options(one)
+        add_flags(one)
     commands.add_parser("ingress", add_help=False, help="serve HTTP to the outside, by Ingress and HTTPRoute")
-    for command in (run, render, explain, diff, status, cleanup):
-        add_flags(command)
     return parser
-
-
-def _add_render_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what to render")
-    _add_sources(group)
-    group.add_argument(
-        "--family",
-        type=_families,
-        default=(IPFamily.IPV4,),
-        metavar="FAMILY",
-        help="whose tables to print: ipv4 (the default), ipv6, or all: each after a line '# ipv4' or '# ipv6'",
-    )
-
-
-def _add_explain_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("destination", metavar="DESTINATION", nargs="?", help=FORMS)
-    group = parser.add_argument_group("what to explain")
-    group.add_argument(
-        "--from",
-        dest="sender",
-        default="pod",
-        metavar="pod|node|outside|IP",
-        help="who connects (default: a pod of this node)",
-    )
-    group.add_argument(
-        "--protocol",
-        default="",
-        metavar="|".join(Protocol),
-        help="by what protocol (default: what the Service's port says, else tcp)",
-    )
-    group.add_argument("--family", type=_family, default=None, metavar="ipv4|ipv6", help="of a Service's two")
-    _add_output(group)
-    _add_sources(group, " (default: the kproxy that runs on this node is asked)")
-
-
-def _add_diff_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what to compare")
-    group.add_argument("--family", type=_family, default=None, metavar="ipv4|ipv6", help="one of the two alone")
-    _add_output(group)
-    _add_sources(group, " (default: the kproxy that runs on this node is asked)")
-
-
-def _add_status_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what to show")
-    group.add_argument(
-        "--watch", type=_seconds, nargs="?", const=2.0, metavar="SECONDS", help="show it again and again (every 2 s)"
-    )
-    group.add_argument(
-        "--node", default="", metavar="ADDRESS", help="ask another node, by its metrics and health ports"
-    )
-    _add_output(group)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{quote(text)} is no number of seconds from 0.1 to 3600")
-    return seconds
-
-
-def _add_output(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument("-o", dest="output", type=_output, default="text", metavar="text|json", help="the format")
-
-
-def _add_sources(group: "argparse._ArgumentGroup", otherwise: str = "") -> None:
-    group.add_argument(
-        "-f",
-        dest="files",
-        metavar="FILE",
-        nargs="+",
-        action="extend",
-        default=[],
-        help=f"a manifest, or a folder of them; - for stdin{otherwise}",
-    )
-    group.add_argument(
-        "--node-ip",
-        type=_ips,
-        default=(),
-        metavar="IP[,IP]",
-        help="the node's addresses (default: what the Node object reports)",
-    )
-    group.add_argument(
-        "--interface-address",
-        type=_interface_address,
-        action="append",
-        metavar="CIDR",
-        help="an address of the node's interfaces, for nodePortAddresses; repeatable (default: the node's addresses)",
-    )
-
-
-def _family(text: str) -> str:
-    if text not in tuple(IPFamily):
-        raise argparse.ArgumentTypeError(f"{quote(text)} is neither ipv4 nor ipv6")
-    return text
-
-
-def _output(text: str) -> str:
-    if text not in ("text", "json"):
-        raise argparse.ArgumentTypeError(f"{quote(text)} is neither text nor json")
-    return text
-
-
-def _families(text: str) -> tuple[IPFamily, ...]:
-    if text == "all":
-        return tuple(IPFamily)
-    if text not in tuple(IPFamily):
-        raise argparse.ArgumentTypeError(f"{quote(text)} is none of ipv4, ipv6 and all")
-    return (IPFamily(text),)
-
-
-def _ips(text: str) -> tuple[str, ...]:
-    try:
-        return tuple(str(ipaddress.ip_address(part.strip())) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{quote(text)} is not what is expected: one address of each family, separated by a comma"
-        ) from None
-
-
-def _interface_address(text: str) -> str:
-    try:
-        return str(ipaddress.ip_interface(text).ip)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{quote(text)} is not an address such as 10.0.0.1/24") from None
-
-
-def _sources(options: argparse.Namespace) -> Sources:
-    return Sources(
-        files=tuple(options.files),
-        node_ips=options.node_ip,
-        interface_addresses=tuple(options.interface_address) if options.interface_address else None,
-    )
 
 
 # The tools, too, are imported where they are needed: what people read is made by libraries of its own.
@@ -313,7 +201,7 @@ def _render(options: argparse.Namespace, config: Config) -> int:
     from kproxy.tools.render import RenderRequest, render_files
 
     families: tuple[IPFamily, ...] = options.family
-    request = RenderRequest(sources=_sources(options), families=families, headings=len(families) > 1)
+    request = RenderRequest(sources=sources(options), families=families, headings=len(families) > 1)
     text, problems = render_files(request, config)
     for problem in problems:
         _complain(str(problem))
@@ -338,7 +226,7 @@ def _explain(options: argparse.Namespace, config: Config) -> int:
     )
     try:
         from_files = bool(options.files)
-        explained = explain_files(request, _sources(options), config) if from_files else explain_daemon(request, config)
+        explained = explain_files(request, sources(options), config) if from_files else explain_daemon(request, config)
     except NoAnswerError as error:
         _complain(str(error))
         return USAGE
@@ -356,7 +244,7 @@ def _diff(options: argparse.Namespace, config: Config) -> int:
 
     try:
         if options.files:
-            found, problems = views(as_daemon(load(_sources(options), config)), config.mode.value)
+            found, problems = views(as_daemon(load(sources(options), config)), config.mode.value)
             for problem in problems:
                 _complain(str(problem))
             changes = changes_for(found, config)

@@ -11,8 +11,9 @@ from typing import Any
 
 from kproxy.config import Duration, ProxyMode
 from kproxy.config.decode import fields_of
-from kproxy.config.flags import FLAGS, IGNORED_FLAGS, KPROXY_FLAGS, KUBE_PROXY_FLAGS, Flag, metavar
+from kproxy.config.flags import FLAGS, IGNORED_FLAGS, KPROXY_FLAGS, KUBE_PROXY_FLAGS
 from kproxy.config.load import field_type
+from kproxy.config.parser import Flag, metavar
 from kproxy.config.schema import IPVS, KproxyConfiguration, KubeProxyConfiguration, LogOptions, Section, Winkernel
 from tests.kit.deploy import DEPLOY
 from tests.report.metrics.test_registry import busy

@@ -10,7 +10,7 @@ import msgspec
 from kproxy.api.yamlreader import UnreadableError
 from kproxy.config import ArgumentParser, ConfigError
 from kproxy.config.decode import Decoder, compose, fields_of
-from kproxy.config.flags import Flag, add_flag
+from kproxy.config.parser import Flag, add_flag
 from kproxy.config.schema import Section
 from kproxy.ingress.config.schema import DOCUMENTS, IngressConfiguration
 from kproxy.ingress.config.settings import Settings, settings_of
