@@ -13,6 +13,7 @@ from kproxy import logs
 from kproxy.api.types import Node, Problem
 from kproxy.backends.base import BackendError, SyncReport
 from kproxy.conntrack.keeper import Keeper
+from kproxy.faults.containment import contained
 from kproxy.node import memory
 from kproxy.node.facts import problems_of
 from kproxy.plan.claims import Loss
@@ -150,15 +151,16 @@ class Reporter:
 
     def all_synced(self, plans: Sequence[Plan]) -> None:
         """See `kproxy.proxier.observer.Observer`."""
+        if self._after_first_sync is not None:  # before it is said to be ready: node ports at localhost wait for it
+            with contained("after the first sync"):
+                self._after_first_sync()
+                self._after_first_sync = None
         self._pending_services = self._pending_slices = 0
         self._metrics.changes_pending(0, 0)
         self._metrics.objects("service ports", sum(len(plan.services) for plan in plans))
         for plan in plans:
             self._health.synced(plan.node.family)
         self._checks.apply(plans)
-        if self._after_first_sync is not None:
-            self._after_first_sync()
-            self._after_first_sync = None
 
     def idle(self) -> None:
         """See `kproxy.proxier.observer.Observer`."""

@@ -168,7 +168,7 @@ class World:
     def start(self, *args: str, **settings: Any) -> None:
         """Start kproxy on node-a, with these fields of KubeProxyConfiguration set, and wait until it is at work."""
         self.launch(*args, **settings)
-        self.settle()
+        self._begin()
 
     def launch(self, *args: str, **settings: Any) -> None:
         """Start kproxy on node-a without waiting for anything."""
@@ -184,7 +184,11 @@ class World:
         starts = self.kproxy.log().count("starting")
         self._write_config(settings)
         until(lambda: self.kproxy.log().count("starting") > starts, PATIENCE, "kproxy to take up its new configuration")
+        self._begin()
+
+    def _begin(self) -> None:
         self.settle()
+        self.kproxy.wait_ready(PATIENCE)  # what waits for the first rules, as node ports at localhost do, is there, too
 
     def _write_config(self, settings: Mapping[str, Any]) -> None:
         self._settings = settings
