@@ -7,7 +7,9 @@ step into the host's namespace first.
 """
 
 import errno
+import itertools
 import os
+import secrets
 import select
 import socket
 import threading
@@ -142,10 +144,15 @@ def _udp_greeting(sock: socket.socket, address: str, port: int, source_port: int
     return sock.recv(DATAGRAM_LIMIT)
 
 
+_SCTP_PORTS = range(32768, 60768)
+_sctp_ports = itertools.cycle((*_SCTP_PORTS[(start := secrets.randbelow(len(_SCTP_PORTS))) :], *_SCTP_PORTS[:start]))
+"""A raw socket has no port of its own. One after the other: by chance one comes again while conntrack remembers it."""
+
+
 def _sctp_greeting(sock: socket.socket, address: str, port: int, source_port: int = 0) -> bytes:
     sock.connect((address, 0))
     own_tag = sctp.new_tag()
-    own_port = source_port or 32768 + own_tag % 28000  # a raw socket has none of its own
+    own_port = source_port or next(_sctp_ports)
     sock.send(sctp.encode(sctp.Packet(sctp.INIT, own_port, port, 0, own_tag, b"")))
     deadline = time.monotonic() + (sock.gettimeout() or 0)
     while (left := deadline - time.monotonic()) > 0:

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
+from typing import Any
 
 import dns.asyncquery
 import dns.exception
 import dns.message
+from dns.asyncbackend import get_default_backend
 from dns.message import Message
 from dns.name import Name
 from dns.rdatatype import RdataType
@@ -32,13 +35,23 @@ def others(addresses: Sequence[str]) -> Ask | None:
         for address in addresses:
             host, _, port = address.rpartition("#") if "#" in address else (address, "", str(PORT))
             try:
-                found, _ = await dns.asyncquery.udp_with_fallback(query, host, ASK_TIMEOUT, port=int(port))
+                async with await _connected(host, int(port)) as sock:
+                    found, _ = await dns.asyncquery.udp_with_fallback(
+                        query, host, ASK_TIMEOUT, port=int(port), udp_sock=sock
+                    )
             except (dns.exception.DNSException, OSError, EOFError):
                 continue
             return found
         return None
 
     return ask
+
+
+async def _connected(host: str, port: int) -> Any:
+    """A socket that only speaks with one: by it one hears at once that nobody listens there."""
+    family = socket.AF_INET if ip_address(host).version == 4 else socket.AF_INET6
+    backend: Any = get_default_backend()  # its methods have no types
+    return await backend.make_socket(family, socket.SOCK_DGRAM, 0, None, (host, port))
 
 
 class _Datagrams(asyncio.DatagramProtocol):
@@ -79,10 +92,18 @@ class Server:
     async def listen(self, address: str, port: int) -> int:
         """Listen on both protocols, and return the port: any free one for 0."""
         family = socket.AF_INET if ip_address(address).version == 4 else socket.AF_INET6
-        tcp = await asyncio.start_server(self._connected, address, port, family=family)
-        bound = int(tcp.sockets[0].getsockname()[1])
-        await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Datagrams(self), (address, bound))
-        return bound
+        loop = asyncio.get_running_loop()
+        while True:
+            tcp = await asyncio.start_server(self._connected, address, port, family=family)
+            bound = int(tcp.sockets[0].getsockname()[1])
+            try:
+                await loop.create_datagram_endpoint(lambda: _Datagrams(self), (address, bound))
+            except OSError as error:
+                tcp.close()
+                if port == 0 and error.errno == errno.EADDRINUSE:
+                    continue  # a port that is free for TCP need not be so for UDP
+                raise
+            return bound
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """TCP: queries one after the other, each with its length before it."""
