@@ -8,6 +8,7 @@ step into the host's namespace first.
 
 import errno
 import itertools
+import math
 import os
 import secrets
 import select
@@ -26,6 +27,7 @@ from hack.lab import sctp
 from hack.lab.servers import DATAGRAM_LIMIT, SOCKET_KINDS
 
 DEFAULT_TIMEOUT = 3.0  # seconds: longer than TCP takes to send a lost first packet again
+NOTE_PAUSE = 0.02  # seconds between two looks for the note of an ICMP error, see _connect
 MISSES_THAT_END_A_SERIES = 3  # each costs a whole timeout
 
 
@@ -113,21 +115,33 @@ def _connect(sock: socket.socket, address: str, port: int) -> None:
 
     There an ICMP error can come back while the kernel is still busy sending the SYN. The kernel then only makes a note
     of it (for IPv6; ``TcpExtLockDroppedIcmps`` counts them) and connect(2) waits for the second SYN, a second later.
-    Between machines the error would not be that quick. Asking for SO_ERROR reads the note.
+    Between machines the error would not be that quick. Asking for SO_ERROR reads the note; as another CPU may be about
+    to make it, it is asked for more than once.
     """
     timeout = sock.gettimeout()
     sock.setblocking(False)
     code = sock.connect_ex((address, port))
     if code == errno.EINPROGRESS:
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code == 0:
-            ready = select.poll()
-            ready.register(sock, select.POLLOUT)
-            woken = ready.poll(timeout and timeout * 1000)
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if woken else errno.ETIMEDOUT
+        code = _outcome_of_connect(sock, timeout)
     if code:
         raise OSError(code, os.strerror(code))
     sock.settimeout(timeout)
+
+
+def _outcome_of_connect(sock: socket.socket, timeout: float | None) -> int:
+    """Wait for what becomes of a connect(2) that is under way, and return its error or 0."""
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    ready = select.poll()
+    ready.register(sock, select.POLLOUT)
+    while True:
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            return code
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return errno.ETIMEDOUT
+        if ready.poll(min(left, NOTE_PAUSE) * 1000):
+            return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def _tcp_greeting(sock: socket.socket, address: str, port: int, source_port: int = 0) -> bytes:  # noqa: ARG001
