@@ -22,6 +22,7 @@ from kproxy.ingress.plan.matching import (
     ValueMatch,
 )
 from kproxy.ingress.plan.model import Bind, Frontend, Host, Listener, ListenerKey, Plan, Protocol, Route
+from kproxy.ingress.plan.regex import whole
 from kproxy.ingress.plan.walk import Request, find
 from tests.ingress.haproxy.kit import get
 from tests.kit.examples import scaled
@@ -199,6 +200,25 @@ def test_the_longer_of_two_prefixes_is_met_where_both_ask_for_the_same_method(ru
     for number, path in enumerate(("/a/b/c", "/a/c", "/c")):
         assert get("x.org", path, port=PORT).headers["location"] == f"http://rule-{number}.test{path}"
         assert get("x.org", path, port=PORT, method="POST").status == 404
+
+
+def test_one_expression_may_be_asked_for_by_many_hosts(running: Engine) -> None:
+    match = Match(headers=(ValueMatch("x-one", ValueKind.REGEX, "^(?:[ab]+)$"),))
+    hosts = [(HostPattern(HostKind.EXACT, f"h{number}.org"), [match]) for number in range(100)]
+    assert not running.apply(plan_of([(ANY_HOST, hosts)])).refused
+    for number in (0, 42, 99):
+        answer = get(f"h{number}.org", port=PORT, headers={"X-One": "abba"})
+        assert answer.status == 302, number
+        assert get(f"h{number}.org", port=PORT, headers={"X-One": "c"}).status == 404
+
+
+@pytest.mark.parametrize("regex", ["/(?:a|a)*b", "/(?:a|aa)*b", "/.*a.*a.*a.*a.*a.*b"])
+def test_an_expression_that_could_take_forever_is_cut_off(running: Engine, regex: str) -> None:
+    match = Match(path=PathMatch(PathKind.REGEX, whole(regex)))
+    running.apply(plan_of([(ANY_HOST, [(ANY_HOST, [match])])]))
+    assert get("x.org", f"/{'a' * 30}b", port=PORT).status == 302
+    for path in (f"/{'a' * 40}b!", f"/{'a' * 4000}b!"):  # without a limit, most of these outlast the client
+        assert get("x.org", path, port=PORT).status == 404
 
 
 def test_of_equal_matches_in_two_hosts_the_more_specific_one_is_met(running: Engine) -> None:

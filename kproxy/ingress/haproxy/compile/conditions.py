@@ -23,6 +23,9 @@ KEY = r'"%[var(txn.to)]\n%[method]\n%[var(txn.expressions)]\n%[req.hdrs]%[query]
 _LIMIT = "(*LIMIT_MATCH=100000)"
 """Of PCRE2's steps: an expression that needs more does not match. Microseconds each, so this is some milliseconds."""
 
+_MOST_WORDS = 40
+"""Groups in one rule: HAProxy takes 64 words in a line, the others included."""
+
 
 class Expression(msgspec.Struct, frozen=True, order=True):
     """A regular expression of an object's, and the sample it is held against."""
@@ -35,13 +38,14 @@ class Expression(msgspec.Struct, frozen=True, order=True):
         """A name that tells them apart."""
         return digest(self.sample, self.regex)[:8]
 
-    def line(self, groups: Sequence[str]) -> str:
-        """Return the frontend's rule that notes the name where it matches, for requests of some groups only."""
-        return (
-            f'http-request set-var-fmt(txn.expressions) "%[var(txn.expressions)]:{self.name}:"'
-            f" if {{ var(txn.to) -m str {' '.join(groups)} }}"
-            f" {{ {self.sample} -m reg -- {quoted(_LIMIT + self.regex)} }}"
-        )
+    def lines(self, groups: Sequence[str]) -> Iterator[str]:
+        """Yield the frontend's rules that note the name where it matches, for requests of some groups only."""
+        for start in range(0, len(groups), _MOST_WORDS):
+            yield (
+                f'http-request set-var-fmt(txn.expressions) "%[var(txn.expressions)]:{self.name}:"'
+                f" if {{ var(txn.to) -m str {' '.join(groups[start : start + _MOST_WORDS])} }}"
+                f" {{ {self.sample} -m reg -- {quoted(_LIMIT + self.regex)} }}"
+            )
 
 
 def digest(*parts: str) -> str:

@@ -149,7 +149,8 @@ class Speaker:
         # A table's own name is its empty prefix; all others end with a slash, and so does what is looked for.
         yield f"http-request set-var(txn.to) var(txn.table),concat(,txn.path,/),map_beg(maps/prefix){unless}"
         if GROUPS in self._features:
-            yield from (expression.line(groups) for expression, groups in sorted(self._expressions.items()))
+            for expression, groups in sorted(self._expressions.items()):
+                yield from expression.lines(groups)
             yield f"http-request set-var-fmt(txn.key) {KEY} if {{ var(txn.to) -m beg g }}"
             yield "http-request set-var(txn.to) var(txn.key),map_reg(maps/conditions) if { var(txn.to) -m beg g }"
         if DRAWN in self._features:
