@@ -43,6 +43,7 @@ from kproxy.ingress.plan.model import Plan
 from kproxy.ingress.plan.planner import HttpPlanner
 from kproxy.ingress.report.health import IngressHealth
 from kproxy.ingress.report.metrics import IngressMetrics
+from kproxy.ingress.report.page import Answers, Sources, page_routes
 from kproxy.ingress.report.pages import health_routes, metrics_routes
 from kproxy.ingress.report.reporter import Reporter
 from kproxy.ingress.status.writer import StatusWriter
@@ -50,7 +51,7 @@ from kproxy.node import interfaces
 from kproxy.proxier.inbox import Inbox
 from kproxy.proxier.pacing import Pacer
 from kproxy.report.events import Event, EventRecorder
-from kproxy.report.http import BindError, HttpServers
+from kproxy.report.http import BindError, HttpServers, Routes
 
 log = logs.get("ingress")
 haproxy_log = logs.get("haproxy")
@@ -134,7 +135,8 @@ class _Program:
             traffic = TrafficReader(self._engine, lambda: writer)
             stack.enter_context(traffic.running())
             self._metrics.read_from(traffic.scrape, lambda: self._source.statuses)
-            stack.enter_context(self._http())
+            page = Answers()
+            stack.enter_context(self._http(page_routes(page)))
             stack.enter_context(self._watching())
             objects = ObjectReporter(self._settings, writer) if writer is not None else None
             reporter = Reporter(
@@ -153,7 +155,19 @@ class _Program:
                 self._source if isinstance(self._source, IngressSource) else None,
                 Facts() if self._settings.in_cluster else Facts(lambda: frozenset(interfaces.addresses())),
             )
+            if writer is not None:
+                writer.when_denied = self._loop.resync
             stack.enter_context(open_door(Path(self._written.state_dir) / DOOR, replier(self._planned)))
+            page.open(
+                Sources(
+                    plan=self._planned,
+                    problems=lambda: reporter.problems,
+                    scrape=traffic.scrape,
+                    health=self._health.healthz,
+                    ready=self._health.readyz,
+                    explain=replier(self._planned),
+                )
+            )
             watch = ConfigWatch(self._settings, read, self._loop.stop)
             with signals.steering(self), watch.running():
                 self._loop.run()
@@ -220,12 +234,12 @@ class _Program:
             yield lambda event: recorder.record(event) if writer.writes else None
 
     @contextlib.contextmanager
-    def _http(self) -> Iterator[None]:
+    def _http(self, page: Routes) -> Iterator[None]:
         servers = HttpServers()
         servers.start()
         try:
             servers.serve("health", self._settings.healthz, health_routes(self._health, self._metrics))
-            servers.serve("metrics", self._settings.metrics, metrics_routes(self._metrics))
+            servers.serve("metrics", self._settings.metrics, metrics_routes(self._metrics, page))
             yield
         finally:
             servers.stop()

@@ -1,4 +1,4 @@
 """What the ingress program tells the world, by `reporter`: `health`, `metrics`, the log, Events.
 
-`traffic` is what requests came to, `pages` is what is served at which path.
+`traffic` is what requests came to, `pages` is what is served at which path, `page` what people look at.
 """

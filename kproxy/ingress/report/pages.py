@@ -27,9 +27,10 @@ def health_routes(health: IngressHealth, metrics: IngressMetrics) -> Routes:
     return {f"/{name}": page(name, judge) for name, judge in pages.items()}
 
 
-def metrics_routes(metrics: IngressMetrics) -> Routes:
-    """Return the pages of the metrics server."""
+def metrics_routes(metrics: IngressMetrics, page: Routes) -> Routes:
+    """Return the pages of the metrics server; ``page`` are those that make the page for people."""
     return {
+        **page,
         "/metrics": lambda _: Response(200, metrics.exposition(), CONTENT_TYPE),
         "/healthz": lambda _: Response(200, "ok"),
     }

@@ -48,6 +48,11 @@ class Reporter:
         self._in_force = False
         self._first = True
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong now, a line for each. May be asked from any thread."""
+        return (*sorted(map(str, self._told)), *(f"{_name(one)}: {one.reason}" for one in self._refused))
+
     def skipped(self, problems: Collection[Problem]) -> None:
         """See `kproxy.ingress.daemon.loop.Observer`."""
         for problem in problems:

@@ -24,13 +24,14 @@ _FILES = {
 
 def page_routes(answers: Answers) -> Routes:
     """Return the pages that make the page."""
-    pages: dict[str, Page] = {path: _file(name, kind) for path, (name, kind) in _FILES.items()}
-    pages["/page.json"] = lambda request: _headed(answers.answer(request))
+    pages: dict[str, Page] = {path: file_page(__package__, name, kind) for path, (name, kind) in _FILES.items()}
+    pages["/page.json"] = lambda request: headed(answers.answer(request))
     return pages
 
 
-def _file(name: str, kind: str) -> Page:
-    text = resources.files(__package__).joinpath(name).read_bytes()
+def file_page(package: str, name: str, kind: str) -> Page:
+    """Return the page that a file of a package is, which a browser asks for only once."""
+    text = resources.files(package).joinpath(name).read_bytes()
     tag = f'"{hashlib.sha256(text).hexdigest()[:20]}"'
 
     def page(request: Request) -> Response:
@@ -41,5 +42,6 @@ def _file(name: str, kind: str) -> Page:
     return page
 
 
-def _headed(response: Response) -> Response:
+def headed(response: Response) -> Response:
+    """Return an answer with the headers that everything of the page has."""
     return response._replace(headers={**HEADERS, **response.headers})
