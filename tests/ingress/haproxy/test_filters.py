@@ -1,10 +1,12 @@
 """What rules do to requests and answers: header changes, rewrites, redirects, weights, time limits."""
 
 import collections
+import re
 
 import pytest
 
-from kproxy.ingress.haproxy.engine import Engine
+from kproxy.ingress.haproxy.engine import Engine, render
+from tests.ingress.gateways import route
 from tests.ingress.haproxy.kit import Pod, get, slices
 from tests.ingress.kit import CLASSES, planned
 
@@ -154,6 +156,14 @@ def test_a_redirect_repeats_the_host_without_its_port(host: str) -> None:
     answer = get(host, "/anyhost", port=8001)
     name = host.removesuffix(":8000").removesuffix(".").lower()
     assert answer.headers["location"] == f"https://{name}/anyhost"
+
+
+@pytest.mark.parametrize(("limit", "connect"), [("200ms", "50ms"), ("8s", "2000ms"), ("30s", ""), ("0s", "")])
+def test_all_attempts_to_reach_an_endpoint_fit_into_the_time_of_a_request(limit: str, connect: str) -> None:
+    rule = {"backendRefs": [{"name": "web", "port": 80}], "timeouts": {"request": limit}}
+    files = render(planned(CLASSES, GATEWAY, route(rule, parents=[{"name": "gate"}]), slices("web", ["10.1.0.1"])).plan)
+    found = re.findall(r"timeout connect (\S+)", files["haproxy.cfg"])
+    assert found == ["5000ms", *([connect] if connect else [])]
 
 
 def test_weights_are_kept() -> None:

@@ -7,7 +7,7 @@ import msgspec
 from kproxy.api.types import ObjectKey
 from kproxy.ingress.haproxy.compile import certificates, frontends
 from kproxy.ingress.haproxy.compile.conditions import Expression
-from kproxy.ingress.haproxy.compile.slots import backend_slot
+from kproxy.ingress.haproxy.compile.slots import ATTEMPTS, backend_slot
 from kproxy.ingress.haproxy.compile.tables import Hosts, Routes, Table, patterns, table
 from kproxy.ingress.haproxy.compile.words import Words
 from kproxy.ingress.haproxy.settings import EngineSettings
@@ -286,7 +286,7 @@ def _defaults(settings: EngineSettings) -> list[str]:
         "mode http",
         "balance roundrobin",
         "option redispatch 1",
-        "retries 3",
+        f"retries {ATTEMPTS - 1}",
         "option http-no-delay",
         # After a reload, connections move over one by one, each with the answer to its next request. To close idle ones
         # at once would meet requests that are on their way.

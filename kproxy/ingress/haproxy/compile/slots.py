@@ -16,6 +16,8 @@ from kproxy.ingress.plan.action import (
 )
 from kproxy.ingress.plan.model import Backend, BackendProtocol, Endpoint
 
+ATTEMPTS = 4
+"""How often an endpoint is tried to be reached, each time another one where there are several."""
 _OWN_PORT = {"http": 80, "https": 443}
 _FOREVER = "24d"
 """The longest time that HAProxy can count."""
@@ -59,8 +61,8 @@ def _timeout_lines(rule: Rule, settings: EngineSettings) -> Iterator[str]:
         yield f"timeout server {_FOREVER}"
         return
     yield f"timeout server {min(limits)}ms"
-    if min(limits) < settings.connect_timeout:
-        yield f"timeout connect {min(limits)}ms"
+    if min(limits) < ATTEMPTS * settings.connect_timeout:  # that all attempts together take no longer
+        yield f"timeout connect {max(1, min(limits) // ATTEMPTS)}ms"
 
 
 def _header_lines(when: str, changes: HeaderChanges) -> Iterator[str]:
