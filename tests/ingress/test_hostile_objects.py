@@ -34,7 +34,7 @@ OBJECTS: list[dict[str, Any]] = [
     *yaml.safe_load_all(Path(__file__).with_name("hostile_objects.yaml").read_text()),
     yaml.safe_load(secret("tls")),
 ]
-SPECIAL = "\n \r \t \0 \x1b ' \" \\ $ % # { } [ ] ( ) < > | & ; , : = ! * ? ^ ~ ` @ + - / . _ \x7f ä \u2028".split(" ")
+SPECIAL = tuple("\n\r\t\0\x1b'\"\\$%#{}[]()<>|&;,:=!*?^~`@+-/._\x7fä\u2028")
 TEXTS = (
     *SPECIAL,
     "",

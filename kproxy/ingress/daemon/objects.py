@@ -15,7 +15,7 @@ from kproxy.ingress.config.settings import Settings
 from kproxy.ingress.plan.action import RuleKey
 from kproxy.ingress.plan.planner import Planned
 from kproxy.ingress.plan.world import World
-from kproxy.ingress.status.doors import DoorSettings, addresses_of, gateway_addresses, pending, superfluous
+from kproxy.ingress.status.doors import DoorSettings, addresses_of, denied, gateway_addresses, pending, superfluous
 from kproxy.ingress.status.lease import Lease
 from kproxy.ingress.status.reports import Applied, patches, told_here
 from kproxy.ingress.status.writer import StatusWriter, Work, now
@@ -65,17 +65,19 @@ class ObjectReporter:
             return
         doors = self._settings.doors
         addresses = self._settings.publish or service_addresses(world, doors)
+        lacking = tuple(pending(world, planned, doors))
         applied = Applied(
             programmed=in_force,
             refused=refused,
             ingress_addresses=addresses,
             left=self._left(world, planned, addresses),
             gateway_addresses=gateway_addresses(world, doors),
+            denied=denied(lacking, self._writer.denied),
         )
         self._writer.submit(
             Work(
                 patches=tuple(patches(world, planned, self._settings.plan, applied, now())),
-                doors=tuple(pending(world, planned, doors)),
+                doors=lacking,
                 superfluous=tuple(superfluous(world, planned)),
             )
         )

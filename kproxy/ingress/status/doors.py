@@ -7,7 +7,7 @@ are this Gateway's alone. Service and slices belong to the Gateway, and are dele
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -48,6 +48,7 @@ class Door(NamedTuple):
     kind: ObjectKind
     key: ObjectKey
     body: Mapping[str, Any]
+    gateway: ObjectKey
 
     @property
     def path(self) -> str:
@@ -93,9 +94,20 @@ def _serves(present: object, wanted: object) -> bool:
 
 
 def _said(service: BackendService) -> tuple[object, ...]:
+    """Return what a Service says, whose it is included: one of a Gateway made anew would be deleted with the old."""
     spec = service.spec
     ports = [(port.name, port.port, port.target_port) for port in spec.ports or ()]
-    return spec.type, ports, spec.external_ips or ()
+    owners = [owner.uid for owner in service.metadata.owner_references or ()]
+    return spec.type, ports, spec.external_ips or (), owners
+
+
+def denied(doors: Iterable[Door], refusals: Mapping[str, str]) -> dict[ObjectKey, str]:
+    """Return which Gateways lack something that may not be written, with the reason; ``refusals`` are by path."""
+    return {
+        door.gateway: f"{door.kind.value} {door.key} cannot be written: {refusals[door.path]}"
+        for door in reversed(list(doors))
+        if door.path in refusals
+    }
 
 
 def superfluous(world: World, planned: Planned) -> Iterator[ObjectKey]:
@@ -203,7 +215,8 @@ def _door(
     if annotations:
         metadata["annotations"] = dict(annotations)
     key = ObjectKey(gateway.metadata.namespace, name)
-    return Door(kind, key, {"apiVersion": api_version, "kind": kind.value, "metadata": metadata, **content})
+    body = {"apiVersion": api_version, "kind": kind.value, "metadata": metadata, **content}
+    return Door(kind, key, body, gateway.metadata.key)
 
 
 def _engine(world: World, settings: DoorSettings) -> dict[str, list[dict[str, Any]]]:

@@ -70,6 +70,8 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     """Ingresses that were served and no longer are; see `told_here`."""
     gateway_addresses: Mapping[ObjectKey, tuple[str, ...]] = {}
     """Where Gateways can be reached, if that is by Services; see `kproxy.ingress.status.doors`."""
+    denied: Mapping[ObjectKey, str] = {}
+    """Gateways whose Services or slices may not be written, and why."""
     own_addresses: tuple[str, ...] = ()
     """Where Gateways that name no address can be reached, if they are bound at all addresses."""
 
@@ -168,6 +170,8 @@ class _Reports:
             return planned
         if not self._applied.programmed:
             return Verdict(FALSE, "Pending", "the engine is about to take up the configuration")
+        if verdict.key in self._applied.denied:
+            return Verdict(FALSE, "NoResources", self._applied.denied[verdict.key])
         if not addresses:
             return Verdict(FALSE, "AddressNotAssigned", "no address has been assigned yet")
         return planned

@@ -8,7 +8,7 @@ was made from an old version is dropped: the newer version comes by the watch, a
 import datetime
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -21,9 +21,12 @@ from kproxy.api.types import ObjectKey
 from kproxy.ingress.status.doors import Door
 from kproxy.ingress.status.lease import RENEW_SECONDS, Lease
 from kproxy.ingress.status.reports import StatusPatch
+from kproxy.wording import printable
 
 RETRY_SECONDS = 5.0
 """When what could not be written is tried again."""
+DENIED_SECONDS = 60.0
+"""When what this program may not write is tried again: somebody may have permitted it meanwhile."""
 
 _log = logs.get("status")
 
@@ -52,11 +55,13 @@ class StatusWriter:
         lease: Lease,
         renew_seconds: float = RENEW_SECONDS,
         retry_seconds: float = RETRY_SECONDS,
+        denied_seconds: float = DENIED_SECONDS,
     ) -> None:
         self._client = client
         self._lease = lease
         self._renew_seconds = renew_seconds
         self._retry_seconds = retry_seconds
+        self._denied_seconds = denied_seconds
         self._due = 0.0
         self._condition = threading.Condition()
         self._work: Work | None = None
@@ -64,6 +69,10 @@ class StatusWriter:
         self._sent: dict[str, bytes] = {}
         """What was written last, by path. The version that was read is part of it, so that the same is written again
         only to an object that has changed meanwhile."""
+        self.denied: Mapping[str, str] = {}
+        """What it may not write, by path, and why. Replaced, never changed."""
+        self.when_denied: Callable[[], None] = lambda: None
+        """Called from this thread after `denied` has been replaced."""
         self.failures = 0
         """Writes that failed, for metrics."""
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
@@ -99,8 +108,9 @@ class StatusWriter:
                 work = self._work if held else None
                 if held:
                     self._work = None
-            if work is not None and not self._write_all(work):
-                self._again(work)
+            pause = self._write_all(work) if work is not None else None
+            if work is not None and pause is not None:
+                self._again(work, pause)
         self._lease.release()
 
     def _has_to_act(self, held: bool) -> bool:
@@ -114,19 +124,32 @@ class StatusWriter:
         self._due = moment + self._renew_seconds
         return self._lease.renew()
 
-    def _again(self, work: Work) -> None:
+    def _again(self, work: Work, seconds: float) -> None:
         """Put work back that could not be done, after a while, unless there is newer work."""
+        until = time.monotonic() + seconds
+        while self._hold() and (left := until - time.monotonic()) > 0:
+            with self._condition:
+                self._condition.wait_for(
+                    lambda: self._stopping or self._work is not None, min(left, self._renew_seconds)
+                )
+                if self._stopping or self._work is not None:
+                    return
         with self._condition:
-            self._condition.wait_for(lambda: self._stopping or self._work is not None, self._retry_seconds)
             if self._work is None:
                 self._work = work
 
-    def _write_all(self, work: Work) -> bool:
-        """Write everything; tell whether nothing is left to be tried again."""
-        settled = [self._settle(write) for write in _writes(work)]
-        return all(settled)
+    def _write_all(self, work: Work) -> float | None:
+        """Write everything; return the seconds until what is left is to be tried again, None where nothing is."""
+        denied: dict[str, str] = {}
+        settled = [self._settle(write, denied) for write in _writes(work)]
+        if denied != self.denied:
+            self.denied = denied
+            self.when_denied()
+        if not all(settled):
+            return self._retry_seconds
+        return self._denied_seconds if denied else None
 
-    def _settle(self, write: "_Write") -> bool:
+    def _settle(self, write: "_Write", denied: dict[str, str]) -> bool:
         """Write one thing, while the lease is held; tell whether that is settled, for good or ill."""
         if write.verb == "PATCH" and self._sent.get(write.path) == write.body:
             return True
@@ -135,7 +158,7 @@ class StatusWriter:
         try:
             self._send(write)
         except RefusedError as error:
-            return self._refused(write, error)
+            return self._refused(write, error, denied)
         except ApiError as error:
             self.failures += 1
             _log.warning("not written, trying again", path=write.path, error=error)
@@ -154,13 +177,15 @@ class StatusWriter:
                 raise
             self._client.post(write.path.rpartition("/")[0], write.body)
 
-    def _refused(self, write: "_Write", error: RefusedError) -> bool:
+    def _refused(self, write: "_Write", error: RefusedError, denied: dict[str, str]) -> bool:
         if error.code in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND):
             return True  # the object has moved on, and comes again by the watch
         self.failures += 1
-        _log.warning("not written", path=write.path, error=error)
-        passing = error.code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.code == HTTPStatus.TOO_MANY_REQUESTS
-        return not passing
+        if error.code == HTTPStatus.FORBIDDEN:
+            denied[write.path] = printable(str(error))
+        if error.code != HTTPStatus.FORBIDDEN or self.denied.get(write.path) != denied[write.path]:
+            _log.warning("not written", path=write.path, error=error)
+        return not (error.code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.code == HTTPStatus.TOO_MANY_REQUESTS)
 
 
 class _Write(NamedTuple):

@@ -104,6 +104,14 @@ def test_what_is_there_is_not_made_again() -> None:
     assert len(list(pending(made.world, made.refresh(), SETTINGS))) == 3
 
 
+def test_the_service_of_a_gateway_that_was_made_anew_is_its_own() -> None:
+    first = made_of(gateway({"name": "a"}).replace("name: gw", "name: gw\n  uid: old"))
+    again = made_of(gateway({"name": "a"}).replace("name: gw", "name: gw\n  uid: new"))
+    take(again, *found(first).values())
+    (door,) = pending(again.world, again.refresh(), SETTINGS)
+    assert [owner["uid"] for owner in door.body["metadata"]["ownerReferences"]] == ["new"]
+
+
 def test_addresses_asked_for_are_external_ips() -> None:
     made = made_of(gateway({"name": "a"}, addresses=[{"value": "192.0.2.7"}]))
     spec = found(made)["gw-kproxy"].body["spec"]
@@ -126,7 +134,7 @@ def test_where_a_gateway_can_be_reached() -> None:
     inside = DoorSettings(service_type="ClusterIP", engine=SETTINGS.engine)
     body = dict(found(made, inside)["gw-kproxy"].body)
     body["spec"] = body["spec"] | {"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7", "fd00::7"]}
-    take(made, Door(IngressKind.SERVICE, ObjectKey("default", "gw-kproxy"), body))
+    take(made, Door(IngressKind.SERVICE, ObjectKey("default", "gw-kproxy"), body, GW))
     assert gateway_addresses(made.world, inside) == {GW: ("10.96.0.7", "fd00::7")}
 
 

@@ -28,7 +28,8 @@ GW = ObjectKey("default", "gw")
 @contextmanager
 def writing(kubeconfig: Path, name: str = "one") -> Iterator[StatusWriter]:
     client = ApiClient(Credentials(AccessOptions(kubeconfig=str(kubeconfig))))
-    writer = StatusWriter(client, Lease(client, LEASE, name), renew_seconds=0.05, retry_seconds=0.05)
+    lease = Lease(client, LEASE, name)
+    writer = StatusWriter(client, lease, renew_seconds=0.05, retry_seconds=0.05, denied_seconds=0.05)
     writer.start()
     try:
         yield writer
@@ -94,6 +95,20 @@ def test_what_is_refused_stops_nothing_else(api_server: ApiServer, kubeconfig: P
         assert writer.failures == (code in (403, 422))
 
 
+def test_what_is_denied_is_named_and_written_once_it_is_permitted(api_server: ApiServer, kubeconfig: Path) -> None:
+    put(api_server, "gw")
+    api_server.faults.add(Status(403), resource="gateways", verb="patch", times=None)
+    with writing(kubeconfig) as writer:
+        told: list[list[str]] = []
+        writer.when_denied = lambda: told.append(list(writer.denied))
+        writer.submit(Work(patches=[patch(GW, "192.0.2.2")]))
+        until(lambda: writer.failures > 2, "trying again")
+        api_server.faults.clear()
+        until(lambda: addresses(api_server) == {"gw": "192.0.2.2"}, "the status")
+        until(lambda: len(told) == 2, "the end of it")
+    assert told == [["/apis/gateway.networking.k8s.io/v1/namespaces/default/gateways/gw/status"], []]
+
+
 def test_what_may_pass_is_tried_again(api_server: ApiServer, kubeconfig: Path) -> None:
     put(api_server, "gw")
     api_server.faults.add(Status(503), resource="gateways", verb="patch", times=2)
@@ -117,7 +132,7 @@ def test_services_are_made_changed_and_removed(api_server: ApiServer, kubeconfig
         spec = {"ports": [{"name": "p", "port": port, "targetPort": 20000}]}
         key = ObjectKey("default", "gw-kproxy")
         body = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
-        return Door(IngressKind.SERVICE, key, body)
+        return Door(IngressKind.SERVICE, key, body, GW)
 
     def ports() -> list[int]:
         return [port["port"] for found in api_server.objects("services") for port in found["spec"]["ports"]]
