@@ -117,7 +117,6 @@ def test_what_the_page_is_told() -> None:
             "match": "every path",
             "rule": "Ingress/default/shop/0",
             "ports": ["80 http", "443 https"],
-            "owners": [],
             "targets": [{"service": "default/web:80", "share": 1.0, "ready": 1}],
         }
         states = {match: row.get("state", "serving") for (_, match), row in by_match.items()}

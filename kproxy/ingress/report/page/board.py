@@ -38,7 +38,7 @@ class Row(Shown, frozen=True, kw_only=True):
     ports: tuple[str, ...]
     """Where it is served, as ``443 https``."""
     owners: tuple[str, ...] = ()
-    """The Gateways whose listeners it is behind."""
+    """For an HTTPRoute, the Gateways whose listeners it is behind."""
     does: str = ""
     """What is done beside forwarding, if it is a redirect."""
     state: str = "serving"
@@ -111,7 +111,7 @@ def _rows(plan: Plan, frontend: Frontend) -> Iterator[Row]:
                     match=describe(route.match),
                     rule=str(route.rule),
                     ports=port,
-                    owners=owners,
+                    owners=owners if rule.key.kind == "HTTPRoute" else (),
                     does=_redirects(rule.redirect) if rule.redirect is not None else "",
                     state=_state(rule, targets),
                     targets=targets,
