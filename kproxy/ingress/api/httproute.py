@@ -104,6 +104,17 @@ class MirrorFilter(ApiStruct, frozen=True, gc=False):
     fraction: Fraction | None = None
 
 
+class CorsFilter(ApiStruct, frozen=True, gc=False):
+    """Which pages of other origins may read the answers."""
+
+    allow_origins: tuple[str, ...] | None = None
+    allow_credentials: bool | None = None
+    allow_methods: tuple[str, ...] | None = None
+    allow_headers: tuple[str, ...] | None = None
+    expose_headers: tuple[str, ...] | None = None
+    max_age: int | None = None
+
+
 class HTTPRouteFilter(ApiStruct, frozen=True, gc=False):
     """One step of what is done with a request or its answer."""
 
@@ -113,6 +124,7 @@ class HTTPRouteFilter(ApiStruct, frozen=True, gc=False):
     request_redirect: RedirectFilter | None = None
     url_rewrite: RewriteFilter | None = None
     request_mirror: MirrorFilter | None = None
+    cors: CorsFilter | None = None
 
 
 class HTTPBackendReference(BackendReference, frozen=True, gc=False):

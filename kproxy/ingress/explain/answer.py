@@ -133,6 +133,8 @@ def _changes(rule: Rule, path: str) -> Iterator[str]:
             yield f"the path becomes {_changed(rule.rewrite.path, path)}"
     yield from _header_changes("request", rule.request_headers)
     yield from _header_changes("answer", rule.response_headers)
+    if rule.cors is not None:
+        yield f"other origins may read the answer if they are like {rule.cors.origins}"
     for mirror in rule.mirrors:
         part = "" if mirror.numerator == mirror.denominator else f" of {mirror.numerator}/{mirror.denominator}"
         yield f"a copy{part} goes to {mirror.backend}"

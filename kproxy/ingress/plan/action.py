@@ -153,6 +153,28 @@ class Mirror(msgspec.Struct, frozen=True, kw_only=True):
     denominator: int = 100
 
 
+ANYTHING = "*"
+
+
+class Cors(msgspec.Struct, frozen=True, kw_only=True):
+    """Which pages of other origins may read the answers (Fetch standard, "CORS protocol").
+
+    Preflights (OPTIONS with Origin and Access-Control-Request-Method) are answered 204 by the engine. What backends say
+    in headers ``Access-Control-*`` themselves is removed. Answers to origins that are not allowed have no such header.
+    """
+
+    origins: str
+    """A regular expression that is found in the origins allowed, whatever their case."""
+    methods: tuple[str, ...] = ()
+    """`ANYTHING` alone: the one that is asked for."""
+    headers: tuple[str, ...] = ()
+    """`ANYTHING` alone: those that are asked for."""
+    exposed: tuple[str, ...] = ()
+    credentials: bool = False
+    max_age: int = 5
+    """Seconds."""
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """What is done with the requests of a route."""
 
@@ -164,6 +186,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     response_headers: HeaderChanges = NO_CHANGES
     """Done to backends' answers and to redirects, not to the engine's own errors."""
     mirrors: tuple[Mirror, ...] = ()
+    cors: Cors | None = None
     timeouts: Timeouts = NO_TIMEOUTS
     backends: tuple[WeightedBackend, ...] = ()
     """Empty, and no redirect: the answer is 500."""

@@ -15,6 +15,7 @@ from kproxy.ingress.haproxy.text.model import NO_BACKEND, NO_ROUTE
 from kproxy.ingress.haproxy.text.quoting import quoted, socket_word
 from kproxy.ingress.plan.action import (
     BackendKey,
+    Cors,
     Header,
     HeaderChanges,
     Redirect,
@@ -86,6 +87,10 @@ path_matches = st.one_of(
     st.builds(PathMatch, st.just(PathKind.REGEX), texts.map(re.escape)),
 )
 matches = st.builds(Match, path=path_matches, method=st.one_of(st.none(), texts), headers=values, query=values)
+names = st.lists(texts, max_size=2).map(tuple)
+cors = st.builds(
+    Cors, origins=texts.map(re.escape), methods=names, headers=names, exposed=names, credentials=st.booleans()
+)
 keys = st.builds(RuleKey, st.just("HTTPRoute"), texts, texts, st.integers(0, 3))
 backend_keys = st.builds(BackendKey, texts, texts, st.integers(1, 65535))
 
@@ -108,6 +113,7 @@ def plans(draw: st.DrawFn) -> Plan:
                 rewrite=rewrite,
                 request_headers=draw(changes),
                 response_headers=draw(changes),
+                cors=draw(st.one_of(st.none(), cors)),
                 backends=tuple(
                     WeightedBackend(backend=backend, weight=n + 1, request_headers=draw(changes))
                     for n in range(choices)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from kproxy.ingress.haproxy.compile.cors import cors_answers, cors_requests
 from kproxy.ingress.haproxy.settings import EngineSettings
 from kproxy.ingress.haproxy.text.model import Server, Slot
 from kproxy.ingress.haproxy.text.quoting import formatted, literal, quoted
@@ -32,6 +33,8 @@ def redirect_slot(rule: Rule, redirect: Redirect) -> Slot:
 def backend_slot(rule: Rule, choice: WeightedBackend, backend: Backend, settings: EngineSettings) -> Slot:
     """Return the slot of one of a rule's backends."""
     lines: list[str] = [*_timeout_lines(rule, settings)]
+    if rule.cors is not None:
+        lines += cors_requests(rule.cors)
     if rule.rewrite is not None:
         if rule.rewrite.path is not None:
             lines += _path_lines(rule.rewrite.path)
@@ -39,6 +42,8 @@ def backend_slot(rule: Rule, choice: WeightedBackend, backend: Backend, settings
             lines.append(f"http-request set-header Host {formatted(literal(rule.rewrite.host))}")
     lines += _header_lines("http-request", rule.request_headers)
     lines += _header_lines("http-request", choice.request_headers)
+    if rule.cors is not None:
+        lines += cors_answers(rule.cors)
     lines += _header_lines("http-response", choice.response_headers)
     lines += _header_lines("http-response", rule.response_headers)
     h2 = backend.protocol is BackendProtocol.H2C

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from kproxy.ingress.api.httproute import (
+    CorsFilter,
     HeaderFilter,
     HTTPRouteFilter,
     MirrorFilter,
@@ -19,6 +20,7 @@ from kproxy.ingress.api.httproute import (
 from kproxy.ingress.plan import grammar
 from kproxy.ingress.plan.action import (
     NO_CHANGES,
+    Cors,
     Header,
     HeaderChanges,
     PathChange,
@@ -27,6 +29,7 @@ from kproxy.ingress.plan.action import (
     ReplacePrefix,
     Rewrite,
 )
+from kproxy.ingress.plan.gateway.cors import read_cors
 from kproxy.ingress.plan.grammar import NotUsable
 from kproxy.state.findings import is_port
 from kproxy.wording import quote
@@ -51,6 +54,7 @@ class Actions(msgspec.Struct, frozen=True, kw_only=True):
     redirect: RedirectFilter | None = None
     rewrite: RewriteFilter | None = None
     mirrors: tuple[MirrorFilter, ...] = ()
+    cors: Cors | None = None
     fails: str = ""
     """Why all requests have to be answered with an error: a filter is somebody else's, and nobody knows it."""
 
@@ -69,6 +73,8 @@ def read_filters(filters: Sequence[HTTPRouteFilter], *, of_backend: bool = False
         raise Unsupported(f"filter {repeated[0]} is there twice", "IncompatibleFilters")
     if "RequestRedirect" in types and "URLRewrite" in types:
         raise Unsupported("filters RequestRedirect and URLRewrite cannot be combined", "IncompatibleFilters")
+    if "RequestRedirect" in types and "CORS" in types:
+        raise Unsupported("filters RequestRedirect and CORS cannot be combined", "IncompatibleFilters")
     actions = Actions()
     for found in filters:
         read = _BACKEND_FILTERS.get(found.type) if of_backend else _FILTERS.get(found.type)
@@ -195,6 +201,13 @@ def _mirror(found: HTTPRouteFilter, actions: Actions) -> Actions:
     return msgspec.structs.replace(actions, mirrors=(*actions.mirrors, found.request_mirror))
 
 
+def _cors(found: HTTPRouteFilter, actions: Actions) -> Actions:
+    try:
+        return msgspec.structs.replace(actions, cors=read_cors(found.cors or CorsFilter()))
+    except NotUsable as error:
+        raise Unsupported(f"filter CORS: {error}") from error
+
+
 def _extension(_: HTTPRouteFilter, actions: Actions) -> Actions:
     """Note that requests must fail: a filter that nobody knows must not be skipped."""
     return msgspec.structs.replace(actions, fails="filter ExtensionRef refers to an object of no known kind")
@@ -209,6 +222,7 @@ _FILTERS: dict[str, _Read] = _BACKEND_FILTERS | {
     "RequestRedirect": _redirect,
     "URLRewrite": _rewrite,
     "RequestMirror": _mirror,
+    "CORS": _cors,
     "ExtensionRef": _extension,
 }
 _REPEATABLE = ("RequestMirror", "ExtensionRef")

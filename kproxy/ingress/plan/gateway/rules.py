@@ -216,6 +216,7 @@ def _rule(key: RuleKey, match: Match, actions: Actions, timeouts: Timeouts) -> R
         rewrite=rewrite(actions.rewrite, prefix) if actions.rewrite is not None else None,
         request_headers=actions.request_headers,
         response_headers=actions.response_headers,
+        cors=actions.cors,
         timeouts=timeouts,
     )
 
