@@ -82,7 +82,7 @@ class NftablesBackend:
             return Counts({}, {}, {}, {})
         compiler, now = self._compiler, Tally()
         counted = self._applier.counted(compiler.ruleset)
-        now.add(counted.elements, compiler.owner, compiler.affinity_endpoints)
+        now.add(counted.elements, compiler.owner, compiler.own_endpoints)
         invalid = counted.counters.get(names.INVALID_DROPS) if self._drops_invalid else None
         counts = total(compiler.services, self._past, now, invalid)
         self._forget_past_endpoints(compiler)
@@ -130,7 +130,7 @@ class NftablesBackend:
     def _carry_out(self, change: Change, *, full: bool) -> ApplyResult:
         result = self._applier.reconcile(change) if full else self._applier.apply(change)
         if self._compiler is not None and result.gone:
-            self._past.add(result.gone, self._compiler.owner, change.affinity_gone)
+            self._past.add(result.gone, self._compiler.owner, change.own_gone)
             self._past_endpoints += len(result.gone)
             if self._past_endpoints > _MANY_ENDPOINTS:
                 self._forget_past_endpoints(self._compiler)

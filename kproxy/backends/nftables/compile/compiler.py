@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Set
 from typing import TypeVar
 
-from kproxy.backends.nftables.compile.own import SETS as AFFINITY_SETS
+from kproxy.backends.nftables.compile.own import SETS as OWN_SETS
 from kproxy.backends.nftables.compile.service import NOTHING, Claim, Element, Entry, ServiceRules, compile_service
 from kproxy.backends.nftables.compile.shared import draw_chains, draws_of, fixed_chains, shared_sets, way_chains
 from kproxy.backends.nftables.rules import names
@@ -44,10 +44,10 @@ class Compiler:
         self._common: Counter[Element] = Counter()
         self._ways: Counter[Way] = Counter()
         self._draws: set[Draw] = set()
-        self._affinity: Counter[Place] = Counter()
+        self._own_places: Counter[Place] = Counter()
         self._sets: dict[str, SetSpec] = {}
         self._elements: dict[str, dict[Key, Data]] = {}
-        self._affinity_endpoints: dict[Numbers, EndpointOf] = {}
+        self._own_endpoints: dict[Numbers, EndpointOf] = {}
         self._chains: dict[str, Chain] = {}
         self._shared_sets: frozenset[str] = frozenset()
         self._shared_chains: frozenset[str] = frozenset()
@@ -64,9 +64,9 @@ class Compiler:
         return self._services
 
     @property
-    def affinity_endpoints(self) -> Mapping[Numbers, EndpointOf]:
+    def own_endpoints(self) -> Mapping[Numbers, EndpointOf]:
         """The endpoints of services with chains of their own, by what stands for them; live, not a copy."""
-        return self._affinity_endpoints
+        return self._own_endpoints
 
     def owner(self, claim: Claim) -> ServicePortName | None:
         """Return whose frontend it is that clients know by ``claim``."""
@@ -88,7 +88,7 @@ class Compiler:
     def update(self, plans: Mapping[ServicePortName, ServicePlan | None], *, rearrange: bool = False) -> Change:
         """Compile the services given, None for those that are gone; return what became different."""
         sets, chains = Recorder(self._sets), Recorder(self._chains)
-        elements, affinity = ElementRecorder(self._elements), Recorder(self._affinity_endpoints)
+        elements, own = ElementRecorder(self._elements), Recorder(self._own_endpoints)
         arrangement = self._arrangement
         for name, plan in plans.items():
             old = self._services.pop(name, NOTHING)
@@ -96,8 +96,9 @@ class Compiler:
             self._replace(name, old, new, elements)
             for chain in old.chains.keys() | new.chains.keys():
                 chains.set(chain, new.chains.get(chain))
-            for numbers in old.affinity.keys() | new.affinity.keys():
-                affinity.set(numbers, EndpointOf(name, new.affinity[numbers]) if numbers in new.affinity else None)
+            for numbers in old.own_endpoints.keys() | new.own_endpoints.keys():
+                endpoint = new.own_endpoints.get(numbers)
+                own.set(numbers, EndpointOf(name, endpoint) if endpoint is not None else None)
             if plan is not None:
                 self._services[name] = new
         if rearrange or not self._draws or arrangement != self._arrangement:
@@ -111,7 +112,7 @@ class Compiler:
             chains_come=chains.come,
             elements_gone={name: keys for name, keys in gone.items() if _worth_removing(sets.gone.get(name))},
             elements_come=come,
-            affinity_gone=affinity.gone,
+            own_gone=own.gone,
         )
 
     # --- elements --------------------------------------------------------------------------------------------------
@@ -170,22 +171,22 @@ class Compiler:
             if element not in staying:
                 elements.add(*element)
         _count(self._ways, old.ways, new.ways)
-        _count(self._affinity, _some(old.affinity), _some(new.affinity))
+        _count(self._own_places, _some(old.own), _some(new.own))
 
     # --- sets and chains that services share -----------------------------------------------------------------------
 
     @property
     def _arrangement(self) -> tuple[Set[Way], Set[Place], bool]:
         """All that the shared sets and chains depend on."""
-        return frozenset(self._ways), frozenset(self._affinity), bool(self._affinity_endpoints)
+        return frozenset(self._ways), frozenset(self._own_places), bool(self._own_endpoints)
 
     def _arrange(self, sets: Recorder[str, SetSpec], chains: Recorder[str, Chain]) -> None:
         """Bring the shared sets and chains in line with the ways in use."""
-        wanted_sets = shared_sets(self._ways, self._affinity) | (AFFINITY_SETS if self._affinity_endpoints else {})
+        wanted_sets = shared_sets(self._ways, self._own_places) | (OWN_SETS if self._own_endpoints else {})
         for name in self._shared_sets | wanted_sets.keys():
             sets.set(name, wanted_sets.get(name))
         self._shared_sets = frozenset(wanted_sets)
-        wanted_chains = fixed_chains(self._node) | way_chains(self._node, self._ways, self._affinity)
+        wanted_chains = fixed_chains(self._node) | way_chains(self._node, self._ways, self._own_places)
         # The endpoints' map goes with its last user, and with it all draws from it.
         self._draws = {draw for draw in self._draws if draw.endpoints in wanted_sets} | draws_of(self._ways)
         for draw in self._draws:

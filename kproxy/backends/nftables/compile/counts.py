@@ -33,11 +33,11 @@ class Tally:
         self.rejected: dict[ServicePortName, int] = {}
         self.dropped: dict[ServicePortName, int] = {}
 
-    def add(self, counted: Sequence[tuple[str, Found]], owner: Owner, affinity: Mapping[Numbers, EndpointOf]) -> None:
-        """Add what was counted; ``affinity`` tells which endpoints of services with affinity numbers stand for."""
+    def add(self, counted: Sequence[tuple[str, Found]], owner: Owner, own: Mapping[Numbers, EndpointOf]) -> None:
+        """Add what was counted; ``own`` tells which endpoints numbers stand for, of services with chains of their own."""
         for set_name, found in counted:
-            if set_name == names.AFFINITY_ENDPOINTS:
-                for_whom = affinity.get(Numbers(*map(int, found.key)))
+            if set_name == names.OWN_ENDPOINTS:
+                for_whom = own.get(Numbers(*map(int, found.key)))
                 if for_whom is not None:
                     self._add_endpoint(*for_whom, found.packets)
                 continue

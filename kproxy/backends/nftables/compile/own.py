@@ -1,4 +1,4 @@
-"""Service ports that have chains of their own, which is what a map of endpoints cannot do.
+"""Session affinity and turns: service ports that have chains of their own, as a map of endpoints can do neither.
 
 What a map draws cannot be remembered: nft has no variable to put the number in, and no way to write what conntrack
 knows of the first destination's port into a key (1.0.6). And what counts turns counts for all that come by. So services
@@ -54,7 +54,7 @@ from kproxy.state.model import Endpoint, endpoint_text
 
 SETS = {
     names.AFFINITY_CLIENTS: SetSpec(columns=(Column.SOURCE, Column.NUMBER, Column.NUMBER), remembers=True),
-    names.AFFINITY_ENDPOINTS: SetSpec(columns=(Column.NUMBER, Column.NUMBER), counted=True),
+    names.OWN_ENDPOINTS: SetSpec(columns=(Column.NUMBER, Column.NUMBER), counted=True),
 }
 
 
@@ -152,7 +152,7 @@ def _to(plan: ServicePlan, endpoint: Endpoint) -> _Place:
     return _Place(
         Returning(names.AFFINITY_CLIENTS, numbers),
         Remember(names.AFFINITY_CLIENTS, numbers, plan.affinity_seconds),
-        CountFor(names.AFFINITY_ENDPOINTS, numbers),
+        CountFor(names.OWN_ENDPOINTS, numbers),
         DeliverTo(endpoint.ip, endpoint.port),
     )
 

@@ -41,7 +41,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     elements: tuple[Element, ...]
     ways: tuple[Way, ...] = ()
     """The ways that its elements need to be there."""
-    affinity: Place | None = None
+    own: Place | None = None
     """Where it is looked up, if it belongs to a service with chains of its own, for affinity or to take turns."""
 
 
@@ -55,8 +55,8 @@ class ServiceRules(msgspec.Struct, frozen=True, gc=False):
     local: Pods = ()
     chains: Mapping[str, Chain] = {}
     """Chains of its own, if it has affinity or takes turns."""
-    affinity: Mapping[Numbers, str] = {}
-    """Its endpoints then, by what stands for them."""
+    own_endpoints: Mapping[Numbers, str] = {}
+    """Its endpoints then, as ``ip:port``, by what stands for them."""
 
 
 NOTHING = ServiceRules({})
@@ -74,11 +74,11 @@ def compile_service(plan: ServicePlan, node: NodePlan, before: ServiceRules = NO
     own = compile_own(plan, node)
     return ServiceRules(
         entries={_claim(plan, frontend): compiler.entry(frontend) for frontend in reversed(plan.frontends)},
-        common=(*_common(plan), *((names.AFFINITY_ENDPOINTS, numbers, None) for numbers in own.endpoints)),
+        common=(*_common(plan), *((names.OWN_ENDPOINTS, numbers, None) for numbers in own.endpoints)),
         cluster=cluster,
         local=local,
         chains=own.chains,
-        affinity=own.endpoints,
+        own_endpoints=own.endpoints,
     )
 
 
@@ -125,7 +125,7 @@ class _ServiceCompiler:
         key = frontend_key(place, frontend.ip, frontend.port)
         if has_own(self.plan):
             chain = own_chain(self.plan, internal=frontend.kind is FrontendKind.CLUSTER_IP)
-            return Entry(((place.affinity, key, (chain,)), *guard, *refusal), affinity=place)
+            return Entry(((place.own_chains, key, (chain,)), *guard, *refusal), own=place)
         ways = tuple(self._ways(place, route))
         lookups: list[Element] = [(way.name, key, None) for way in ways]
         return Entry((*lookups, *self._endpoints(place, key, ways), *guard, *refusal), ways)

@@ -152,14 +152,14 @@ def _cluster_ip_guard(node: NodePlan) -> Iterator[Rule]:
 # --- ways ----------------------------------------------------------------------------------------------------------
 
 
-def shared_sets(ways: Iterable[Way], with_affinity: Iterable[Place]) -> dict[str, SetSpec]:
+def shared_sets(ways: Iterable[Way], with_own: Iterable[Place]) -> dict[str, SetSpec]:
     """Return the sets that services share."""
     sets = dict(FIXED_SETS)
     for way in ways:
         sets[way.name] = way.place.set_spec
         if way.size:
             sets[way.place.endpoints(way.pool)] = way.place.endpoints_spec
-    return sets | {place.affinity: place.affinity_spec for place in with_affinity}
+    return sets | {place.own_chains: place.own_chains_spec for place in with_own}
 
 
 def draws_of(ways: Iterable[Way]) -> set[Draw]:
@@ -178,14 +178,14 @@ def draw_chains(draw: Draw) -> dict[str, Chain]:
     return {draw.once: once, draw.chain: Chain((*((Jump(draw.once),) for _ in range(times)), (at_last,)))}
 
 
-def way_chains(node: NodePlan, ways: Collection[Way], with_affinity: Collection[Place]) -> dict[str, Chain]:
+def way_chains(node: NodePlan, ways: Collection[Way], with_own: Collection[Place]) -> dict[str, Chain]:
     """Return the chains that lead from a packet to a draw."""
     chains = {}
-    places = {way.place for way in ways} | set(with_affinity)
+    places = {way.place for way in ways} | set(with_own)
     places |= {Place(place.protocol, node_port=False) for place in places}
     for place in sorted(places):
         here = [way for way in sorted(ways, key=_order) if way.place == place]
-        chains[place.services] = Chain(tuple(_lookups(node, place, here, place in with_affinity, places)))
+        chains[place.services] = Chain(tuple(_lookups(node, place, here, place in with_own, places)))
         if any(way.short_cut for way in here):
             chains[place.short_cut] = Chain(tuple(_lookup(way) for way in here if way.of_short_cut))
         chains |= {way.name: Chain(tuple(_steps(node, way))) for way in here if not _is_plain(way)}
@@ -199,11 +199,11 @@ def _order(way: Way) -> str:
 
 
 def _lookups(
-    node: NodePlan, place: Place, ways: Iterable[Way], with_affinity: bool, places: Collection[Place]
+    node: NodePlan, place: Place, ways: Iterable[Way], with_own: bool, places: Collection[Place]
 ) -> Iterator[Rule]:
     yield from (_lookup(way) for way in ways if not way.of_short_cut)
-    if with_affinity:
-        yield (GoToFound(place.affinity, place.columns, place.protocol),)
+    if with_own:
+        yield (GoToFound(place.own_chains, place.columns, place.protocol),)
     by_port = Place(place.protocol, node_port=True)
     if not place.node_port and by_port in places:
         to_node_port = _to_node_port(node)

@@ -249,7 +249,7 @@ class NftApplier:
             place = by_port if name.startswith(f"{by_port.prefix}/") else by_address
             if not name.startswith(f"{place.prefix}/") or shape.data_length:
                 continue  # a map of endpoints holds no frontend that isn't in a set, too
-            spec = place.affinity_spec if shape.is_map else place.set_spec
+            spec = place.own_chains_spec if shape.is_map else place.set_spec
             keys = [element.key for element in self._kernel.elements(name, spec)]
             found.update(
                 Destination(None, int(key[0])) if place.node_port else Destination(str(key[0]), int(key[1]))

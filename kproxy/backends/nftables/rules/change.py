@@ -35,8 +35,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     elements_gone: Mapping[str, Elements] = {}
     """By set; those of sets that go are not listed."""
     elements_come: Mapping[str, Elements] = {}
-    affinity_gone: Mapping[Numbers, EndpointOf] = {}
-    """For whom those of the elements that go have counted which stand for endpoints of services with affinity."""
+    own_gone: Mapping[Numbers, EndpointOf] = {}
+    """For whom those of the elements that go have counted which stand for endpoints of services with own chains."""
 
     @property
     def empty(self) -> bool:

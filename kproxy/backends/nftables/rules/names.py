@@ -43,7 +43,7 @@ NOT_PERMITTED = "not-permitted"
 
 # Sets that are there if any service has chains of its own: for affinity, or to take turns.
 AFFINITY_CLIENTS = "affinity-clients"
-AFFINITY_ENDPOINTS = "affinity-endpoints"
+OWN_ENDPOINTS = "own-endpoints"
 
 INVALID_DROPS = "invalid-drops"
 """A counter."""

@@ -61,8 +61,8 @@ class Place(NamedTuple):
         return SetSpec(columns=self.columns, protocol=self.protocol)
 
     @property
-    def affinity_spec(self) -> SetSpec:
-        """The declaration of the map from frontends of services with affinity to chains of theirs."""
+    def own_chains_spec(self) -> SetSpec:
+        """The declaration of the map from frontends to the chains of services that have chains of their own."""
         return SetSpec(columns=self.columns, protocol=self.protocol, verdicts=True)
 
     @property
@@ -86,9 +86,9 @@ class Place(NamedTuple):
         return f"{self.prefix}/short-cut"
 
     @property
-    def affinity(self) -> str:
-        """The map of services with chains of their own: for affinity, or to take turns."""
-        return f"{self.prefix}/affinity"
+    def own_chains(self) -> str:
+        """The map that leads to services' own chains, where they have some: for affinity, or to take turns."""
+        return f"{self.prefix}/own-chains"
 
     def endpoints(self, pool: Target) -> str:
         """The map of the endpoints of a pool."""

@@ -87,12 +87,12 @@ def test_services_with_affinity_have_chains_of_their_own_and_share_one_set_of_cl
     sticky = [service(name, n, pods(1, 2), more=[NODE_PORT], affinity_seconds=600) for n, name in enumerate("ab", 10)]
     ruleset = compile_plan(plan_of(*sticky))
     own = "affinity/shop/a/http/tcp"
-    assert {name for name in ruleset.sets if name.startswith("affinity")} == {
-        names.AFFINITY_CLIENTS, names.AFFINITY_ENDPOINTS,
+    assert {name for name in ruleset.sets if name.startswith(("affinity", "own"))} == {
+        names.AFFINITY_CLIENTS, names.OWN_ENDPOINTS,
     }  # fmt: skip
-    assert len(ruleset.elements[names.AFFINITY_ENDPOINTS]) == 4
-    assert ruleset.elements["tcp/affinity"]["10.96.0.10", 80] == (f"{own}/internal",)
-    assert ruleset.elements["tcp/node-port/affinity"] == {(30080,): (f"{own}/external",)}
+    assert len(ruleset.elements[names.OWN_ENDPOINTS]) == 4
+    assert ruleset.elements["tcp/own-chains"]["10.96.0.10", 80] == (f"{own}/internal",)
+    assert ruleset.elements["tcp/node-port/own-chains"] == {(30080,): (f"{own}/external",)}
     assert {name for name in ruleset.chains if name.startswith(own)} == {
         f"{own}/internal", f"{own}/external", f"{own}/cluster",
     }  # fmt: skip
@@ -101,9 +101,9 @@ def test_services_with_affinity_have_chains_of_their_own_and_share_one_set_of_cl
 def test_what_has_counted_for_an_endpoint_with_affinity_is_told_when_it_goes() -> None:
     compiler = at_work(service("web", 10, pods(1, 2), affinity_seconds=600))
     change = compiler.update({named("web"): service("web", 10, pods(2), affinity_seconds=600)})
-    (numbers,) = change.elements_gone[names.AFFINITY_ENDPOINTS]
-    assert dict(change.affinity_gone) == {numbers: (named("web"), "10.244.0.1:8080")}
-    assert set(compiler.affinity_endpoints.values()) == {(named("web"), "10.244.0.2:8080")}
+    (numbers,) = change.elements_gone[names.OWN_ENDPOINTS]
+    assert dict(change.own_gone) == {numbers: (named("web"), "10.244.0.1:8080")}
+    assert set(compiler.own_endpoints.values()) == {(named("web"), "10.244.0.2:8080")}
 
 
 # --- changes -------------------------------------------------------------------------------------------------------
