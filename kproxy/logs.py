@@ -73,10 +73,6 @@ class Log:
         trace = "".join(traceback.format_exception(error))
         self._log(logging.ERROR, message, {**fields, "error": repr(error), "traceback": trace})
 
-    def enabled_for_debug(self) -> bool:
-        """Whether debug lines go anywhere, where making their fields is costly."""
-        return self._logger.isEnabledFor(logging.DEBUG)
-
     def _log(self, level: int, message: str, fields: Mapping[str, object]) -> None:
         if self._logger.isEnabledFor(level):
             self._logger.log(level, "%s", message, extra={"fields": fields})

@@ -19,7 +19,6 @@ from kproxy.config.values import Duration, FlushFrequency, Quantity
 from kproxy.plan.settings import DetectLocalMode
 from kproxy.state.model import LoadBalancing
 
-SECOND = Duration(1)
 HEALTHZ_PORT = 10256
 METRICS_PORT = 10249
 

@@ -2,8 +2,6 @@
 
 import msgspec
 
-from kproxy.explain.model import Answer
-
 
 class ExplainQuestion(msgspec.Struct, frozen=True, kw_only=True, tag_field="ask", tag="explain"):
     """``kproxy explain``: what becomes of a connection. Fields are texts as a user writes them."""
@@ -34,8 +32,3 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     misuse: bool = False
     """Whether the question itself was at fault."""
-
-
-def decode_answer(reply: Reply) -> Answer:
-    """Return the document that an `ExplainQuestion` gets."""
-    return msgspec.json.decode(reply.answer, type=Answer)

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 _FEWEST_RESERVED, _MOST_RESERVED = 24, 1024
-LEAST = 256
-"""With less than this, kproxy works, but a few clients more than usual bring it to its limit."""
 
 
 class OpenFiles(NamedTuple):

@@ -23,7 +23,7 @@ from kproxy.ingress.plan.assemble import Door, Shadowed
 from kproxy.ingress.plan.certificates import BadCertificate, Certificates
 from kproxy.ingress.plan.grammar import NotUsable
 from kproxy.ingress.plan.matching import ANY_HOST, ANY_PATH, HostKind, HostPattern, Match, PathKind, PathMatch
-from kproxy.ingress.plan.model import Bind, ListenerKey, Protocol, ServerName
+from kproxy.ingress.plan.model import ListenerKey, Protocol, ServerName
 from kproxy.ingress.plan.precedence import Entry, Seniority
 from kproxy.ingress.plan.services import Unresolved, resolve
 from kproxy.ingress.plan.settings import PlanSettings
@@ -322,8 +322,3 @@ def shadow_problems(shadowed: Iterable[Shadowed]) -> Iterator[Problem]:
             path = entry.match.path
             reason = f"{entry.host} {path.kind.value} {quote(path.value or '/')} is already {by}'s, which goes first"
             yield Problem(KIND, key, f"path {entry.rule.rule}", reason)
-
-
-def binds_of(settings: PlanSettings) -> frozenset[Bind]:
-    """Return where Ingresses are served, by either protocol."""
-    return frozenset((*settings.http_binds, *settings.https_binds))

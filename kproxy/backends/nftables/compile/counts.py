@@ -34,7 +34,7 @@ class Tally:
         self.dropped: dict[ServicePortName, int] = {}
 
     def add(self, counted: Sequence[tuple[str, Found]], owner: Owner, own: Mapping[Numbers, EndpointOf]) -> None:
-        """Add what was counted; ``own`` tells which endpoints numbers stand for, of services with chains of their own."""
+        """Add what was counted; ``own`` tells which endpoints of services with own chains numbers stand for."""
         for set_name, found in counted:
             if set_name == names.OWN_ENDPOINTS:
                 for_whom = own.get(Numbers(*map(int, found.key)))

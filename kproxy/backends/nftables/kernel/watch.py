@@ -82,11 +82,6 @@ class Watch:
         self._listen_anew()
         return self._reader.generation() == (self._generation + transactions) % 2**32
 
-    @property
-    def listening(self) -> bool:
-        """Whether `look_again` is not due."""
-        return self._notices is not None
-
     def close(self) -> None:
         """Stop listening for good."""
         if self._notices is not None:

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 from kproxy.api.types import ObjectKey
 from kproxy.ingress.api.httproute import ParentReference
 
-TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
+TRUE, FALSE = "True", "False"
 
 ACCEPTED = "Accepted"
 PROGRAMMED = "Programmed"
