@@ -26,7 +26,8 @@ _KNOWN = {
 
 def documents(path: Path) -> list[Json]:
     """The YAML documents of a file."""
-    return [document for document in yaml.safe_load_all(path.read_text()) if document is not None]
+    found = yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader)  # ten times as fast as in Python
+    return [document for document in found if document is not None]
 
 
 def render(folder: Path) -> list[Json]:
@@ -52,7 +53,7 @@ def _render(folder: Path, objects: list[Json]) -> list[Json]:
         objects = _render((folder / name).resolve(), objects)
     objects = copy.deepcopy(objects)
     for patch in kustomization.get("patches", ()):
-        for step in yaml.safe_load(patch["patch"]):
+        for step in yaml.load(patch["patch"], Loader=yaml.CSafeLoader):
             _apply(find(objects, **patch["target"]), step)
     for image in kustomization.get("images", ()):
         for holder in _images(objects):
