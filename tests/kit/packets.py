@@ -235,7 +235,7 @@ class World:
         """Wait until all that has been changed at the API server so far is in the kernel, in both families."""
         generation = next(self._generations)
         self.control.put(*self._marker(generation))
-        timeouts = itertools.chain((0.01, 0.02, 0.05, 0.1, 0.2), itertools.repeat(0.5))
+        timeouts = (min(0.01 * 1.2**look, 0.5) for look in itertools.count())  # of what is left, not much is overslept
         try:
             until(lambda: self._marked(generation, next(timeouts)), PATIENCE, "a change to reach the kernel")
         except LabError as error:
