@@ -150,6 +150,16 @@ class Net:
         return found
 
 
+def udp_flows_to(node: Host, server: str) -> int:
+    """How many UDP flows a node remembers that lead to a server, given by its address."""
+    family = IPFamily.IPV6 if ":" in server else IPFamily.IPV4
+    address_family = LAYOUTS[family].address_family
+    with node.namespace.entered(), NFCTSocket(address_family) as sock:
+        wanted = NFCTAttrTuple(family=address_family, proto=PROTOCOL_NUMBERS[Protocol.UDP])
+        replies = (message.get_attr("CTA_TUPLE_REPLY") for message in sock.dump(tuple_orig=wanted))
+        return sum(NFCTAttrTuple.from_netlink(address_family, reply).saddr == server for reply in replies)
+
+
 class Dns:
     """A service of the test at hand, of UDP if nothing else is said, with addresses of both families."""
 

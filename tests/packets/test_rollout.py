@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from hack.lab import Load, Outcome, Pod, until
+from tests.kit.conntrack import udp_flows_to
 from tests.kit.packets import (
     FAMILIES,
     PATIENCE,
@@ -95,6 +96,13 @@ def finishes(pod: Pod) -> bool:
     return tcp.drain(timeout=PATIENCE)
 
 
+def await_release(world: World, pod: Pod) -> None:
+    """Wait until no flow leads to a pod any more: conntrack is looked after beside the rules, and a moment later."""
+    until(
+        lambda: not any(udp_flows_to(world.lab.node, ip) for ip in (pod.ip, pod.ip6)), PATIENCE, "flows to be released"
+    )
+
+
 def test_a_rolling_update_loses_no_request(world: World) -> None:
     """Pod by pod: the new one is ready, the old one is told to end, finishes what it has, and is gone."""
     pods = [new_pod(world, name, node) for name, node in (("v1-a", "node-a"), ("v1-b", "node-a"), ("v1-c", "node-b"))]
@@ -111,7 +119,7 @@ def test_a_rolling_update_loses_no_request(world: World) -> None:
             assert finishes(old)
             clients.ask_on()
             world.rescale("rolling", pods, protocols=PROTOCOLS)
-            world.settle()  # once more: when one change is in force, the flows of the one before have been released
+            await_release(world, old)
             world.lab.remove_pod(old.name)
             clients.ask_on()
         assert clients.servers == {"v1-a", "v1-b", "v1-c", "v2-a", "v2-b", "v2-c"}
@@ -135,7 +143,7 @@ def test_the_last_pod_serves_until_its_successor_is_ready(world: World) -> None:
         assert finishes(old)
         clients.ask_on()
         world.rescale("single", [new], protocols=PROTOCOLS)
-        world.settle()
+        await_release(world, old)
         world.lab.remove_pod("single-v1")
         clients.ask_on()
         assert clients.servers == {"single-v1", "single-v2"}
