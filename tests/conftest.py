@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,9 +35,17 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is there now stays; no collection need look at it again."""
+    """What is there now stays; no collection need look at it again, and of what comes most goes by itself."""
     gc.freeze()
+    gc.set_threshold(50_000)
     gc.enable()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no module of which no test is wanted, where it is those without a kernel that are."""
+    if config.option.markexpr.startswith("not kernel") and collection_path.suffix == ".py":
+        return True if "\npytestmark = pytest.mark.kernel\n" in collection_path.read_text() else None
+    return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
