@@ -39,6 +39,8 @@ class TableWatch:
         self._layout = entry_layout(family)
         with node.namespace.entered():
             self._reader = TableReader(self._layout)
+        self._blob = b""
+        self._seen: set[tuple[str, bytes]] = set()
         self._last: set[tuple[str, bytes]] = set()
         self._wanted = self._look()
         assert self._wanted
@@ -48,11 +50,15 @@ class TableWatch:
     def _look(self) -> set[tuple[str, bytes]]:
         info, blob = self._reader.read("nat")
         self.looks += 1
+        if blob == self._blob:
+            return self._seen
         image = TableImage(self._layout, info, blob)
         entries = {(chain, entry) for chain in image.chains for entry in image.entries(chain)}
         self.states += entries != self._last
         self._last = entries
-        return {(chain, entry) for chain, entry in entries if any(word in entry for word in self._words)}
+        self._blob = blob
+        self._seen = {(chain, entry) for chain, entry in entries if any(word in entry for word in self._words)}
+        return self._seen
 
     def _run(self) -> None:
         while not self._stop.wait(PAUSE):
