@@ -16,6 +16,8 @@ from kproxy.ingress.plan.model import Bind, Frontend, Protocol
 ANY_KEY = "*"
 _IPV6 = "2000::/3 4000::/2 8000::/1 ::1"
 """All addresses that no IPv4 address is a part of."""
+SET_HOST = "http-request set-var(txn.host) req.hdr(host),host_only,lower,rtrim(.)"
+"""The host of a request, as maps have it."""
 ONE, WILD, EXACT_PATHS, GROUPS, DRAWN, REDIRECTS = "one", "wild", "exact", "groups", "draws", "redirects"
 
 
@@ -104,21 +106,28 @@ class Speaker:
         if settings.access_log:
             yield "log global"
             yield "option httplog"
+        scheme = frontend.protocol.value
+        # To write an address takes as long as ten rules do: here it is done once for all requests of a connection.
+        yield "tcp-request session set-var-fmt(sess.ip) %[src]"
+        yield f'tcp-request session set-var-fmt(sess.for) "for=%[src];proto={scheme}" unless {{ src {_IPV6} }}'
+        yield f'tcp-request session set-var-fmt(sess.for) "for=\\"[%[src]]\\";proto={scheme}" if {{ src {_IPV6} }}'
         yield f"http-request del-header x-forwarded- -m beg{stranger}"
         yield f"http-request del-header forwarded{stranger}"
-        yield "option forwardfor"
-        scheme = frontend.protocol.value
+        yield "http-request add-header X-Forwarded-For %[var(sess.ip)]"
         for header, value in (("X-Forwarded-Proto", scheme), ("X-Forwarded-Host", "%[req.hdr(host)]")):
             missing = f"{stranger} or !{{ req.hdr({header}) -m found }}".replace("unless ", "if !") if stranger else ""
             yield f"http-request add-header {header} {value}{missing}"
-        yield f'http-request add-header Forwarded "for=%[src];proto={scheme}" unless {{ src {_IPV6} }}'
-        yield f'http-request add-header Forwarded "for=\\"[%[src]]\\";proto={scheme}" if {{ src {_IPV6} }}'
+        yield "http-request add-header Forwarded %[var(sess.for)]"
 
     def _host(self, frontend: Frontend, name: str) -> Iterator[str]:
         """Set txn.table."""
-        yield "http-request set-var(txn.host) req.hdr(host),host_only,lower,rtrim(.)"
-        yield from self._pattern("host", "table", host_maps(name))
-        if frontend.protocol is Protocol.HTTPS and len(frontend.listeners) > 1:
+        several = frontend.protocol is Protocol.HTTPS and len(frontend.listeners) > 1
+        maps, unknown = host_maps(name), " unless { var(txn.table) -m found }"
+        # Nearly all clients write a host as the map has it.
+        yield f"http-request set-var(txn.table) req.hdr(host),map_str(maps/{maps[0]})"
+        yield f"{SET_HOST}{'' if several else unknown}"
+        yield from self._pattern("host", "table", maps, unknown)
+        if several:
             yield "http-request set-var(txn.sni) ssl_fc_sni,lower"
             yield from self._pattern("host", "listener", listener_maps(name))
             yield from self._pattern("sni", "shaken", listener_maps(name))
@@ -127,11 +136,11 @@ class Speaker:
                 " !{ var(txn.listener),strcmp(txn.shaken) eq 0 }"
             )
 
-    def _pattern(self, of: str, to: str, maps: tuple[str, str, str]) -> Iterator[str]:
-        """Set one variable by which host pattern another one matches."""
+    def _pattern(self, of: str, to: str, maps: tuple[str, str, str], first: str = "") -> Iterator[str]:
+        """Set one variable by which host pattern another one matches; ``first`` is the first rule's condition."""
         exact, one, wild = maps
         unless = f" unless {{ var(txn.{to}) -m found }}"
-        yield f"http-request set-var(txn.{to}) var(txn.{of}),map_str(maps/{exact})"
+        yield f"http-request set-var(txn.{to}) var(txn.{of}),map_str(maps/{exact}){first}"
         if ONE in self._features:
             yield f"http-request set-var(txn.{to}) var(txn.{of}),regsub(^[^.]+,),map_str(maps/{one}){unless}"
         if WILD in self._features:
@@ -167,13 +176,11 @@ def _before_timing() -> Iterator[str]:
 
     A stick table is the only place where HAProxy keeps a histogram, and takes longer than all the rest of these rules.
     """
+    yield f"http-request set-var(txn.timed) var(txn.to),concat({SAMPLED}) if {{ rand({SAMPLE}) eq 0 }}"
     yield f"http-request set-var(txn.timed) var(txn.to) if {{ fe_req_rate lt {BUSY} }}"
-    yield (
-        f"http-request set-var(txn.timed) var(txn.to),concat({SAMPLED})"
-        f" if !{{ var(txn.timed) -m found }} {{ rand({SAMPLE}) eq 0 }}"
-    )
-    yield "http-request track-sc0 var(txn.timed) table latency if { var(txn.timed) -m found }"
-    yield "http-request set-var(txn.came) date(0,us) if { var(txn.timed) -m found }"
+    yield "http-request allow unless { var(txn.timed) -m found }"
+    yield "http-request track-sc0 var(txn.timed) table latency"
+    yield "http-request set-var(txn.came) date(0,us)"
 
 
 def _timing() -> Iterator[str]:

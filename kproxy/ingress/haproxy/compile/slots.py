@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from kproxy.ingress.haproxy.compile.cors import cors_answers, cors_requests
+from kproxy.ingress.haproxy.compile.frontends import SET_HOST
 from kproxy.ingress.haproxy.settings import EngineSettings
 from kproxy.ingress.haproxy.text.model import Server, Slot
 from kproxy.ingress.haproxy.text.quoting import formatted, literal, quoted
@@ -106,6 +107,8 @@ def _prefix_cases(change: ReplacePrefix) -> list[tuple[str, str]]:
 def _redirect_lines(redirect: Redirect) -> Iterator[str]:
     query = "%[var(txn.query)]"
     yield "http-request set-var(txn.path) path"
+    if redirect.host is None:
+        yield SET_HOST
     yield 'http-request set-var-fmt(txn.query) "?%[query]" if { query -m found }'
     if redirect.path is None:
         paths = [("%[var(txn.path)]", "")]
