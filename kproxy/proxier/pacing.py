@@ -12,11 +12,15 @@ MAX_RETRY = 30.0
 class Pacer:
     """Says how long to wait before the next sync."""
 
-    def __init__(self, cpu_share: float, min_period: float = 0.0) -> None:
+    def __init__(self, cpu_share: float, min_period: float = 0.0, credit: float = 0.0) -> None:
         """Make a pacer that spends at most ``cpu_share`` of one core (0 to 1].
 
-        ``min_period`` are the seconds there shall be at least between the starts of two syncs.
+        ``min_period`` are the seconds there shall be at least between the starts of two syncs. ``credit`` are seconds
+        of waiting that may be owed for a while: a change right behind an expensive sync need not wait then.
         """
+        self._credit = credit
+        self._paid_at = float("-inf")
+        """When everything spent so far has been waited for."""
         self._idle_factor = 1 / cpu_share - 1
         self._min_period = min_period
         self._not_before = float("-inf")
@@ -29,7 +33,8 @@ class Pacer:
     def succeeded(self, started: float, now: float, cpu_seconds: float) -> None:
         """Note a sync that went well and how much processor time it took."""
         self._failures = 0
-        self._not_before = max(now + cpu_seconds * self._idle_factor, started + self._min_period)
+        self._paid_at = max(self._paid_at, now) + cpu_seconds * self._idle_factor
+        self._not_before = max(self._paid_at - self._credit, started + self._min_period)
 
     def failed(self, now: float) -> None:
         """Note a failure; the wait doubles from one to the next."""

@@ -46,3 +46,16 @@ def test_churn_costs_no_more_than_the_share() -> None:
         pacer.succeeded(started=now, now=now + 0.2, cpu_seconds=0.2)
         now, busy = now + 0.2, busy + 0.2
     assert busy / now == pytest.approx(1 / 3, rel=0.02)
+
+
+def test_a_credit_lets_a_change_follow_an_expensive_sync_at_once_but_not_for_ever() -> None:
+    pacer = Pacer(cpu_share=0.5, credit=1.0)
+    pacer.succeeded(started=0.0, now=1.0, cpu_seconds=0.6)
+    assert pacer.delay(now=1.0) == 0
+    pacer.succeeded(started=1.0, now=2.0, cpu_seconds=1.0)
+    assert pacer.delay(now=2.0) == 0
+    pacer.succeeded(started=2.0, now=3.0, cpu_seconds=1.0)
+    assert pacer.delay(now=3.0) == 0
+    pacer.succeeded(started=3.0, now=3.5, cpu_seconds=2.0)
+    assert pacer.delay(now=3.5) == 1.5  # 2.5 s are owed: half a second of the sync before, and this one's
+    assert pacer.delay(now=9.0) == 0

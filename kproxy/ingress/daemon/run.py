@@ -37,10 +37,12 @@ from kproxy.ingress.daemon.objects import ObjectReporter, status_writer
 from kproxy.ingress.daemon.traffic import TrafficReader
 from kproxy.ingress.explain.reply import DOOR, replier
 from kproxy.ingress.haproxy.control.files import Generations
+from kproxy.ingress.haproxy.control.process import has_exporter
 from kproxy.ingress.haproxy.engine import Engine
 from kproxy.ingress.haproxy.errors import EngineError
 from kproxy.ingress.plan.model import Plan
 from kproxy.ingress.plan.planner import HttpPlanner
+from kproxy.ingress.report.exporter import Exporter
 from kproxy.ingress.report.health import IngressHealth
 from kproxy.ingress.report.metrics import IngressMetrics
 from kproxy.ingress.report.page import Answers, Sources, page_routes
@@ -59,6 +61,8 @@ haproxy_log = logs.get("haproxy")
 _ENDING_SECONDS = 10.0
 """What the end may take beyond the shutdown delay and timeout."""
 _RESTART_SECONDS = 1.0
+_CREDIT_SECONDS = 1.0
+"""What syncs may have spent beyond their share: a reload, and the changes of endpoints that come right behind it."""
 
 
 def run(settings: Settings, read: Callable[[], Settings], signals: Signals) -> int:
@@ -93,7 +97,9 @@ class _Program:
         self._inbox = Inbox()
         self._files = Generations(Path(self._written.state_dir))
         self._files.prepare()  # whoever may not write there learns it at once
-        engine = msgspec.structs.replace(settings.engine, ipv6=_has_ipv6())
+        engine = msgspec.structs.replace(
+            settings.engine, ipv6=_has_ipv6(), exporter=has_exporter(self._written.haproxy)
+        )
         self._engine = Engine(engine, program=self._written.haproxy, say=haproxy_log.warning)
         self._client = self._api_client()
         self._source = self._object_source()
@@ -131,7 +137,7 @@ class _Program:
             writer = stack.enter_context(self._writing())
             event = stack.enter_context(self._events(writer))
             if self._written.logging.access:
-                stack.enter_context(access_log(self._files.log_socket))
+                stack.enter_context(access_log(self._files.log_pipe))
             traffic = TrafficReader(self._engine, lambda: writer)
             stack.enter_context(traffic.running())
             self._metrics.read_from(traffic.scrape, lambda: self._source.statuses)
@@ -150,7 +156,7 @@ class _Program:
                 HttpPlanner(self._settings.plan),
                 self._engine,
                 self._inbox,
-                Pacer(self._written.cpu_share),
+                Pacer(self._written.cpu_share, credit=_CREDIT_SECONDS),
                 reporter,
                 self._source if isinstance(self._source, IngressSource) else None,
                 Facts() if self._settings.in_cluster else Facts(lambda: frozenset(interfaces.addresses())),
@@ -239,7 +245,8 @@ class _Program:
         servers.start()
         try:
             servers.serve("health", self._settings.healthz, health_routes(self._health, self._metrics))
-            servers.serve("metrics", self._settings.metrics, metrics_routes(self._metrics, page))
+            exporter = Exporter(self._files.exporter_socket)
+            servers.serve("metrics", self._settings.metrics, metrics_routes(self._metrics, exporter, page))
             yield
         finally:
             servers.stop()

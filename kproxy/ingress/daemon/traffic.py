@@ -45,6 +45,7 @@ class TrafficReader:
             ways = {way: total.reading for way, total in self._traffic.totals.items()}
             frontends = list(self._frontends) if serving else []
         writer = self._writer()
+        configuration = self._engine.configuration()
         return Scraped(
             ways=ways,
             frontends=frontends,
@@ -52,6 +53,7 @@ class TrafficReader:
             totals=self._engine.totals,
             writes=writer is not None and writer.writes,
             failed_writes=writer.failures if writer is not None else 0,
+            slots=configuration.slots if configuration is not None else {},
         )
 
     def _run(self) -> None:

@@ -18,6 +18,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     access_log: bool = False
     histogram: bool = True
     """Whether the time to a backend's answer is counted by slot and bucket."""
+    exporter: bool = False
+    """Whether HAProxy's own exporter answers at a socket in `state_dir`; not every HAProxy is built with it."""
     client_timeout: int = 60_000
     server_timeout: int = 60_000
     connect_timeout: int = 5_000

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from kproxy import __version__
 from kproxy.api.status import WatchStatus
 from kproxy.ingress.haproxy.engine import Totals
+from kproxy.ingress.haproxy.text.model import Slot
 from kproxy.ingress.plan.action import BackendKey
 from kproxy.ingress.plan.model import Backend, Frontend, Plan
 from kproxy.ingress.report.traffic import CODES, ERRORS, Clients, Reading, Way, cumulative
@@ -39,6 +40,8 @@ class Scraped(NamedTuple):
     totals: Totals
     writes: bool
     failed_writes: int
+    slots: Mapping[str, Slot] = {}
+    """By the names that HAProxy gives them."""
 
 
 class IngressMetrics:
@@ -177,6 +180,7 @@ class _Haproxy(Collector):
         for frontend in scraped.frontends:
             connections.add_metric((frontend.name,), frontend.connections)
         yield connections
+        yield _slots(scraped.slots)
         yield GaugeMetricFamily("kproxy_ingress_haproxy_up", "1 while HAProxy answers", value=float(scraped.serving))
         yield GaugeMetricFamily("kproxy_ingress_writes_status", "1 if this replica writes", value=float(scraped.writes))
         yield CounterMetricFamily(
@@ -194,6 +198,18 @@ class _Haproxy(Collector):
             "Times that HAProxy was brought in line without a reload",
             value=scraped.totals.runtime_changes,
         )
+
+
+def _slots(slots: Mapping[str, Slot]) -> Metric:
+    info = GaugeMetricFamily(
+        "kproxy_ingress_slot_info",
+        "What a backend of HAProxy's serves, to be joined with the metrics of its exporter; always 1",
+        labels=("proxy", "route", "backend"),
+    )
+    for name, slot in slots.items():
+        if slot.rule:
+            info.add_metric((name, slot.rule, slot.backend), 1)
+    return info
 
 
 def _requests(ways: Mapping[Way, Reading]) -> Iterator[Metric]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 
+from kproxy.ingress.report.exporter import Exporter
 from kproxy.ingress.report.health import IngressHealth
 from kproxy.ingress.report.metrics import CONTENT_TYPE, IngressMetrics
 from kproxy.report.health import Verdict
@@ -27,10 +28,11 @@ def health_routes(health: IngressHealth, metrics: IngressMetrics) -> Routes:
     return {f"/{name}": page(name, judge) for name, judge in pages.items()}
 
 
-def metrics_routes(metrics: IngressMetrics, page: Routes) -> Routes:
+def metrics_routes(metrics: IngressMetrics, exporter: Exporter, page: Routes) -> Routes:
     """Return the pages of the metrics server; ``page`` are those that make the page for people."""
     return {
         **page,
         "/metrics": lambda _: Response(200, metrics.exposition(), CONTENT_TYPE),
+        "/metrics/haproxy": exporter.answer,
         "/healthz": lambda _: Response(200, "ok"),
     }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kproxy.ingress.haproxy.text.counts import BUCKETS, SAMPLE, SAMPLED
-from kproxy.ingress.haproxy.text.model import NO_BACKEND, NO_ROUTE, Slot
+from kproxy.ingress.haproxy.text.model import EXPORTER, NO_BACKEND, NO_ROUTE, Slot
 
 CODES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 ERRORS = ("connect", "response", "retry", "redispatch")
@@ -115,6 +115,8 @@ def parse_stats(text: str) -> tuple[dict[str, Reading], list[Clients]]:
     frontends: list[Clients] = []
     for row in csv.DictReader(text.removeprefix("# ").splitlines()):
         name = row["pxname"]
+        if name == EXPORTER:
+            continue
         if row["svname"] == "FRONTEND":
             frontends.append(Clients(name, _number(row["scur"])))
         elif row["svname"] == "BACKEND":

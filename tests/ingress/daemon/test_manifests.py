@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ingress.daemon.kit import REPOSITORY, Program, program, write
+from tests.ingress.daemon.kit import METRICS, REPOSITORY, Program, program, write
 from tests.ingress.haproxy.kit import Answer, Load, Pod, eventually, get, ingress, namespace, pods, slices
 from tests.ingress.kit import key_and_certificate, secret
 
@@ -116,6 +116,21 @@ def test_requests_are_counted_by_route_and_logged(running: Program) -> None:
     eventually(lambda: running.out().count('"GET / HTTP/1.1"') == 6)
     for page in ("/healthz", "/livez", "/readyz"):
         assert running.get(page)[0] == 200
+
+
+def test_haproxys_own_exporter_is_passed_on_and_can_be_joined_with_routes(running: Program) -> None:
+    get("web.example.com")
+    status, text = running.get("/metrics/haproxy", METRICS)
+    assert status == 200
+    assert "haproxy_process_uptime_seconds" in text
+    (info,) = [name for name in running.metrics() if name.startswith("kproxy_ingress_slot_info")]
+    assert 'route="Ingress/default/web.example.com/0"' in info
+    proxy = info.split('proxy="')[1].split('"')[0]
+    assert f'haproxy_backend_http_responses_total{{proxy="{proxy}",code="2xx"}} 1' in text
+    assert "haproxy_server_" not in text
+    assert "haproxy_server_" in running.get("/metrics/haproxy?scope=server", METRICS)[1]
+    assert running.get("/metrics/haproxy?scope=%0d%0a", METRICS)[0] == 400
+    assert "exporter" not in running.get("/metrics", METRICS)[1]
 
 
 def test_counts_survive_a_reload(folder: Path, running: Program) -> None:

@@ -275,7 +275,7 @@ def _general(settings: EngineSettings) -> list[str]:
         "tune.pattern.cache-size 0",  # it costs more than it saves where trees answer
     ]
     if settings.access_log:
-        lines.append(f"log {settings.state_dir}/log.sock format raw local0 info")
+        lines.append("log stdout format raw local0 info")
     if settings.threads is not None:
         lines.append(f"nbthread {settings.threads}")
     return ["global", *(f"    {line}" for line in lines)]
@@ -311,4 +311,10 @@ def _answers(settings: EngineSettings) -> list[str]:
     if settings.histogram:
         buckets = len(BUCKETS) + 1
         lines += ["backend latency", f"    stick-table type string len 20 size 100k store gpc({buckets})"]
+    if settings.exporter:
+        lines += [
+            f"frontend {model.EXPORTER}",
+            f"    bind unix@{settings.state_dir}/{model.EXPORTER_SOCKET} mode 600",
+            "    http-request use-service prometheus-exporter",
+        ]
     return lines

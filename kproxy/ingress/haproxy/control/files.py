@@ -17,7 +17,7 @@ import msgspec
 
 from kproxy.ingress.haproxy.errors import EngineError
 from kproxy.ingress.haproxy.text.diff import Leftovers
-from kproxy.ingress.haproxy.text.model import Configuration
+from kproxy.ingress.haproxy.text.model import EXPORTER_SOCKET, Configuration
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -40,7 +40,8 @@ class Generations:
         self.worker_socket = state_dir / "worker.sock"
         self.pid_file = state_dir / "haproxy.pid"
         self.output = state_dir / "haproxy.err"
-        self.log_socket = state_dir / "log.sock"
+        self.log_pipe = state_dir / "log.pipe"
+        self.exporter_socket = state_dir / EXPORTER_SOCKET
         self._state = state_dir / "state"
 
     def prepare(self) -> None:

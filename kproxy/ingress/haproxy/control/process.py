@@ -12,9 +12,11 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from kproxy.ingress.haproxy.control.files import Generations
+from kproxy.ingress.haproxy.control.pipe import open_pipe
 from kproxy.ingress.haproxy.control.runtime import worker_of
 from kproxy.ingress.haproxy.errors import EngineError, NoHAProxyError, RefusedError, UnreachableError
 from kproxy.ingress.haproxy.text.render import CONFIGURATION
@@ -93,17 +95,30 @@ class Master:
         self._files.worker_socket.unlink(missing_ok=True)
         self._files.output.write_bytes(b"")
         self._read = 0
-        with self._files.output.open("ab") as output:
+        with self._files.output.open("ab") as output, self._lines() as lines:
             self._child = subprocess.Popen(
                 [self._program, "-W", "-f", str(self._files.current / CONFIGURATION), "-p", str(self._files.pid_file)],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=lines or output,
                 stderr=output,
                 start_new_session=True,
                 cwd="/",
             )
         self._pid = self._child.pid
         return self._await_worker(None)
+
+    @contextlib.contextmanager
+    def _lines(self) -> Iterator[int | None]:
+        """Yield what the access log is written to; None if that cannot be had."""
+        try:
+            pipe = open_pipe(self._files.log_pipe)
+        except OSError:
+            yield None
+            return
+        try:
+            yield pipe
+        finally:
+            os.close(pipe)
 
     def reload(self, old_worker: int | None) -> tuple[int, int]:
         """Let HAProxy read the generation in force; return the new worker.
@@ -187,6 +202,15 @@ class Master:
         with contextlib.suppress(OSError):
             os.truncate(self._files.output, 0)
             self._read = 0
+
+
+def has_exporter(program: str) -> bool:
+    """Tell whether a HAProxy is built with an exporter for Prometheus."""
+    try:
+        done = subprocess.run([program, "-vv"], capture_output=True, timeout=_CHECK_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return b"prometheus-exporter" in done.stdout
 
 
 def wait_for_end(pids: list[int], timeout_s: float | None, wake: int | None = None) -> bool:

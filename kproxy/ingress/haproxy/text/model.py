@@ -23,6 +23,8 @@ EXACT, PREFIX, CONDITIONS, WEIGHTS, DRAWS = "exact", "prefix", "conditions", "we
 LEAVES = (EXACT, PREFIX, CONDITIONS, WEIGHTS, DRAWS)
 """The maps whose entries are only ever added and removed."""
 PORTS, TRUSTED = "ports", "trusted"
+EXPORTER, EXPORTER_SOCKET = "exporter", "exporter.sock"
+"""The frontend of HAProxy's own exporter, and where in the state folder it listens."""
 
 
 class Server(NamedTuple):
