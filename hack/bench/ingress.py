@@ -1,17 +1,19 @@
 """What a change of endpoints and a new Ingress take until requests see them, and what kproxy's configuration costs.
 
-    python -m hack.bench.ingress                          all of it, at 10 and 1,000 hosts
+    python -m hack.bench.ingress                          all of it, at 1, 10 and 1,000 hosts
     python -m hack.bench.ingress --sizes 1000 --modes changes
 
 Needs haproxy, nginx and wrk (apt-get install haproxy nginx-light wrk), and root for a network namespace. Pods are
 nginx, too, so that they are not what is measured. Times go from the moment that a watch would tell of the object.
 
-* **changes**: an endpoint takes another's place; a new Ingress comes. In the background wrk asks a host that stays,
-  and every answer but 200 and every broken connection counts as failed.
+* **changes**: an endpoint takes another's place, also right after a reload; a new Ingress comes. In the background wrk
+  asks a host that stays, and every answer but 200 and every broken connection counts as failed.
 * **throughput**: wrk against kproxy's configuration, against one written by hand for HAProxy and one for nginx. All
-  three know the same hosts and tell pods the same of the client (X-Forwarded-For, -Proto, -Host and Forwarded). They
-  take turns, and a figure is the best of all rounds: whatever else the machine does can only add to it. CPU time by
-  request says the same with less chance in it.
+  three go by host and path, know the same hosts, and tell pods the same of the client (X-Forwarded-For, -Proto, -Host
+  and Forwarded). They take turns; figures are medians of all rounds, and so are the ratios of kproxy's figure to the
+  others' of the same round. wrk, pods and proxy share the machine. CPU is the proxy's own, so that it says more.
+* **logged**: the same with an access log. kproxy's goes through its pipe to its reader; that of HAProxy by hand to a
+  pipe that `cat` reads; nginx's to a file.
 """
 
 import http.client
@@ -21,14 +23,18 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
+import msgspec
+
 from hack.bench import options as common
-from hack.bench.report import Figure, Report, ms, percentile, ratio, report_of, us
+from hack.bench.report import Figure, Report, ms, percentile, report_of, us
 from kproxy.api.manifests import combine, read_manifest
 from kproxy.ingress.api.kinds import IngressKind
+from kproxy.ingress.daemon.accesslog import access_log
 from kproxy.ingress.haproxy.engine import Engine
 from kproxy.ingress.haproxy.settings import EngineSettings
 from kproxy.ingress.plan.planner import HttpPlanner
@@ -39,7 +45,7 @@ from tests.kit.netns import need, network_namespace
 PODS = [f"10.1.0.{number}" for number in range(1, 5)]
 OFFLINE = PlanSettings(in_cluster=False, without_class=True)
 SECONDS = 3
-DEFAULTS = common.Defaults(("10", "1000"), ("changes", "throughput"), 5, ("10",), 1)
+DEFAULTS = common.Defaults(("1", "10", "1000"), ("changes", "throughput", "logged"), 7, ("10",), 1)
 LOAD_HOST = "h0.example.com"
 
 
@@ -61,11 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 report.table("A change, until requests see it", "hosts", *heads)
                 for hosts, _ in options.sizes:
                     measure_changes(folder / f"changes-{hosts}", hosts, tries, report)
-            if "throughput" in options.modes:
-                columns = ("configuration", "requests/s", "p99", "CPU a request", "kproxy's rate by it")
-                report.table("Requests", "hosts", *columns)
-                for hosts, _ in options.sizes:
-                    measure_throughput(folder / f"throughput-{hosts}", hosts, options.repeats, report)
+            for mode, title in (("throughput", "Requests"), ("logged", "Requests, with an access log")):
+                if mode in options.modes:
+                    columns = ("configuration", "requests/s", "p99", "CPU a request", "kproxy's rate by it", "its CPU")
+                    report.table(title, "hosts", *columns)
+                    for hosts, _ in options.sizes:
+                        place = folder / f"{mode}-{hosts}"
+                        measure_throughput(place, hosts, options.repeats, report, logged=mode == "logged")
 
 
 # --- changes ---------------------------------------------------------------------------------------------------------
@@ -74,9 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 class World:
     """Objects, as a watch tells of them, and the engine behind them."""
 
-    def __init__(self, folder: Path, hosts: int) -> None:
+    def __init__(self, folder: Path, hosts: int, *, logged: bool = False) -> None:
         self.planner = HttpPlanner(OFFLINE)
-        self.engine = Engine(EngineSettings(state_dir=str(folder / "state"), ipv6=False))
+        self.state = folder / "state"
+        self.engine = Engine(EngineSettings(state_dir=str(self.state), ipv6=False, access_log=logged))
         for number in range(hosts):
             self.put(slices(f"s{number}", PODS[:2]), ingress(f"h{number}.example.com", f"s{number}"))
         self.take_effect()
@@ -93,32 +102,46 @@ class World:
         return self.engine.apply(self.planner.refresh().plan).reloaded
 
 
+class Change(NamedTuple):
+    """Objects, and who answers at which host once they are in force."""
+
+    objects: tuple[str, ...]
+    host: str
+    pod: str | None = None
+
+
 def measure_changes(folder: Path, hosts: int, tries: int, report: Report) -> None:
     world = World(folder, hosts)
     try:
-        with load(f"http://127.0.0.1:80/ {LOAD_HOST}") as heard:
-            last = f"h{hosts - 1}.example.com"
+        last = f"h{hosts - 1}.example.com"
+
+        def endpoint(number: int) -> Change:
+            pod = PODS[2 + number % 2]
+            return Change((slices(f"s{hosts - 1}", [pod]),), last, pod)
+
+        def after_reload(number: int) -> Change:
+            settings = msgspec.structs.replace(world.engine.settings, server_timeout=50_000 + number)
+            world.engine.settings = settings  # what only a reload changes
+            world.take_effect()
+            return endpoint(number)
+
+        def fresh(number: int) -> Change:
+            host = f"new{number}.example.com"
+            return Change((ingress(host, "s0"),), host)
+
+        kinds = {"endpoint": endpoint, "endpoint, right after a reload": after_reload, "Ingress": fresh}
+        for name, kind in kinds.items():
             took, reloads = [], 0
-            for number in range(tries):
-                pod = PODS[2 + number % 2]
-                objects = slices(f"s{hosts - 1}", [pod])
-                began = time.perf_counter()
-                world.put(objects)
-                reloads += world.take_effect() is not None
-                await_answer(last, pod)
-                took.append(time.perf_counter() - began)
-                world.engine.tidy()
-        tell(report, hosts, "endpoint", took, reloads, heard)
-        with load(f"http://127.0.0.1:80/ {LOAD_HOST}") as heard:
-            took, reloads = [], 0
-            for number in range(tries):
-                objects = ingress(f"new{number}.example.com", "s0")
-                began = time.perf_counter()
-                world.put(objects)
-                reloads += world.take_effect() is not None
-                await_answer(f"new{number}.example.com")
-                took.append(time.perf_counter() - began)
-        tell(report, hosts, "Ingress", took, reloads, heard)
+            with load(f"http://127.0.0.1:80/ {LOAD_HOST}") as heard:
+                for number in range(tries):
+                    change = kind(number)
+                    began = time.perf_counter()
+                    world.put(*change.objects)
+                    reloads += world.take_effect() is not None
+                    await_answer(change.host, change.pod)
+                    took.append(time.perf_counter() - began)
+                    world.engine.tidy()
+            tell(report, hosts, name, took, reloads, heard)
     finally:
         world.engine.close(stop=True, grace_s=0.1)
 
@@ -177,15 +200,20 @@ class Run(NamedTuple):
     cpu_us: float
 
 
-def measure_throughput(folder: Path, hosts: int, rounds: int, report: Report) -> None:
-    world = World(folder, hosts)
+def measure_throughput(folder: Path, hosts: int, rounds: int, report: Report, *, logged: bool) -> None:
+    world = World(folder, hosts, logged=logged)
     (folder / "requests.lua").write_text(
         "local i = 0\nrequest = function()\n  i = i + 1\n"
         f'  return wrk.format("GET", "/some/path?a=b", {{Host = "h" .. (i * 7 % {hosts}) .. ".example.com"}})\nend\n'
     )
     try:
         worker = int(world.engine.ask("show info").split("Pid: ")[1].split()[0])
-        with by_hand(folder / "hand", hosts) as hand, nginx(folder / "nginx", nginx_by_hand(hosts)) as front:
+        with (
+            Path(os.devnull).open("wb") as away,
+            access_log(world.state / "log.pipe", away) if logged else nullcontext(),
+            by_hand(folder / "hand", hosts, logged=logged) as hand,
+            nginx(folder / "nginx", nginx_by_hand(hosts, logged=logged)) as front,
+        ):
             places = {"kproxy": (80, [worker]), "HAProxy by hand": (8001, [hand]), "nginx": (8002, children(front))}
             found: dict[str, list[Run]] = {name: [] for name in places}
             for _ in range(rounds):
@@ -193,16 +221,17 @@ def measure_throughput(folder: Path, hosts: int, rounds: int, report: Report) ->
                     found[name].append(run_wrk(port, processes, folder / "requests.lua"))
     finally:
         world.engine.close(stop=True, grace_s=0.1)
-    best = {name: best_of(figures) for name, figures in found.items()}
-    for name, figure in best.items():
-        cells = Figure(figure.requests, "/s"), Figure(figure.p99_ms, "ms", 2), us(figure.cpu_us / 1e6)
-        report.row(hosts, name, *cells, ratio(best["kproxy"].requests, figure.requests))
-
-
-def best_of(figures: Sequence[Run]) -> Run:
-    return Run(
-        max(one.requests for one in figures), min(one.p99_ms for one in figures), min(one.cpu_us for one in figures)
-    )
+    for name, runs in found.items():
+        pairs = list(zip(found["kproxy"], runs, strict=True))
+        report.row(
+            hosts,
+            name,
+            Figure(median(run.requests for run in runs), "/s"),
+            Figure(median(run.p99_ms for run in runs), "ms", 2),
+            us(median(run.cpu_us for run in runs) / 1e6),
+            Figure(median(own.requests / other.requests for own, other in pairs), "", 2),
+            Figure(median(own.cpu_us / other.cpu_us for own, other in pairs), "", 2),
+        )
 
 
 def run_wrk(port: int, processes: Sequence[int], script: Path) -> Run:
@@ -233,10 +262,10 @@ def children(process: int) -> list[int]:
 
 
 @contextmanager
-def by_hand(folder: Path, hosts: int) -> Iterator[int]:
+def by_hand(folder: Path, hosts: int, *, logged: bool) -> Iterator[int]:
     """Run HAProxy with what somebody would write for these hosts."""
     folder.mkdir(parents=True)
-    (folder / "hosts.map").write_text("".join(f"h{number}.example.com b{number}\n" for number in range(hosts)))
+    (folder / "routes.map").write_text("".join(f"h{number}.example.com/ b{number}\n" for number in range(hosts)))
     backends = "".join(
         f"backend b{number}\n    server s1 {PODS[0]}:8080\n    server s2 {PODS[1]}:8080\n" for number in range(hosts)
     )
@@ -249,23 +278,30 @@ defaults
     timeout server 60s
     timeout connect 5s
     option forwardfor
+{"    log stdout format raw local0 info" if logged else ""}
 frontend all
     bind 0.0.0.0:8001
+    {"option httplog" if logged else ""}
+    http-request del-header X-Forwarded-For
     http-request set-header X-Forwarded-Proto http
     http-request set-header X-Forwarded-Host %[req.hdr(host)]
     http-request set-header Forwarded "for=%[src];proto=http"
-    use_backend %[req.hdr(host),field(1,:),lower,map_str({folder}/hosts.map)]
+    use_backend %[base,lower,map_beg({folder}/routes.map)]
 {backends}""")
-    process = subprocess.Popen(["haproxy", "-db", "-f", str(folder / "haproxy.cfg")], stderr=subprocess.DEVNULL)
+    reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    command = ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")]
+    process = subprocess.Popen(command, stdout=reader.stdin, stderr=subprocess.DEVNULL)
     try:
         await_port(8001)
         yield process.pid
     finally:
         process.terminate()
         process.wait()
+        reader.terminate()
+        reader.wait()
 
 
-def nginx_by_hand(hosts: int) -> str:
+def nginx_by_hand(hosts: int, *, logged: bool) -> str:
     """Return what somebody would write for nginx."""
     parts = [
         f"upstream s{number} {{ server {PODS[0]}:8080; server {PODS[1]}:8080; keepalive 32; }}\n"
@@ -277,7 +313,8 @@ def nginx_by_hand(hosts: int) -> str:
 worker_processes {os.cpu_count()};
 events {{ worker_connections 10000; }}
 http {{
-  access_log off; server_names_hash_max_size 8192; server_names_hash_bucket_size 128; keepalive_requests 100000000;
+  access_log {"access.log" if logged else "off"};
+  server_names_hash_max_size 8192; server_names_hash_bucket_size 128; keepalive_requests 100000000;
   proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
   proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;
   proxy_set_header X-Forwarded-Host $host; proxy_set_header Forwarded "for=$remote_addr;proto=$scheme";
