@@ -141,6 +141,18 @@ class HTTPRouteTimeouts(ApiStruct, frozen=True, gc=False):
     backend_request: str | None = None
 
 
+class HTTPRouteRetry(ApiStruct, frozen=True, gc=False):
+    """When a request is tried again."""
+
+    codes: tuple[int, ...] | None = None
+    attempts: int | None = None
+    backoff: str | None = None
+
+
+class SessionPersistence(ApiStruct, frozen=True, gc=False):
+    """Which requests belong together. Nothing of it is supported: that it is there is all there is to know."""
+
+
 class HTTPRouteRule(ApiStruct, frozen=True, gc=False):
     """Matches, and what is done with the requests that fulfil one of them."""
 
@@ -149,6 +161,8 @@ class HTTPRouteRule(ApiStruct, frozen=True, gc=False):
     filters: tuple[HTTPRouteFilter, ...] | None = None
     backend_refs: tuple[HTTPBackendReference, ...] | None = None
     timeouts: HTTPRouteTimeouts | None = None
+    retry: HTTPRouteRetry | None = None
+    session_persistence: SessionPersistence | None = None
 
 
 class HTTPRouteSpec(ApiStruct, frozen=True, gc=False):

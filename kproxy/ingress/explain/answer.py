@@ -139,6 +139,9 @@ def _changes(rule: Rule, path: str) -> Iterator[str]:
         part = "" if mirror.numerator == mirror.denominator else f" of {mirror.numerator}/{mirror.denominator}"
         yield f"a copy{part} goes to {mirror.backend}"
     yield from _timeouts(rule.timeouts)
+    if rule.retry is not None:
+        codes = "".join(f", {code}" for code in rule.retry.codes)
+        yield f"tried again up to {rule.retry.attempts} times after: no connection, no answer{codes}"
 
 
 def _header_changes(of: str, changes: HeaderChanges) -> Iterator[str]:

@@ -116,6 +116,19 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 NO_TIMEOUTS = Timeouts()
 
 
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """When a request is sent to another endpoint, or once more to the only one.
+
+    That is where the connection fails or ends without an answer, where the answer takes longer than
+    `Timeouts.backend_request`, and where the answer has one of the codes.
+    """
+
+    attempts: int
+    """How often at most, beyond the first time."""
+    codes: tuple[int, ...] = ()
+    """Sorted."""
+
+
 class BackendKey(NamedTuple):
     """Names a backend: one port of a Service, by number."""
 
@@ -188,5 +201,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     mirrors: tuple[Mirror, ...] = ()
     cors: Cors | None = None
     timeouts: Timeouts = NO_TIMEOUTS
+    retry: Retry | None = None
+    """None where nothing is said: what cannot be connected to is tried elsewhere, as the engine is used to."""
     backends: tuple[WeightedBackend, ...] = ()
     """Empty, and no redirect: the answer is 500."""

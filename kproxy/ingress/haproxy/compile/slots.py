@@ -13,6 +13,7 @@ from kproxy.ingress.plan.action import (
     Redirect,
     ReplaceFullPath,
     ReplacePrefix,
+    Retry,
     Rule,
     WeightedBackend,
 )
@@ -34,6 +35,8 @@ def redirect_slot(rule: Rule, redirect: Redirect) -> Slot:
 def backend_slot(rule: Rule, choice: WeightedBackend, backend: Backend, settings: EngineSettings) -> Slot:
     """Return the slot of one of a rule's backends."""
     lines: list[str] = [*_timeout_lines(rule, settings)]
+    if rule.retry is not None:
+        lines += _retry_lines(rule.retry)
     if rule.cors is not None:
         lines += cors_requests(rule.cors)
     if rule.rewrite is not None:
@@ -67,8 +70,14 @@ def _timeout_lines(rule: Rule, settings: EngineSettings) -> Iterator[str]:
         yield f"timeout server {_FOREVER}"
         return
     yield f"timeout server {min(limits)}ms"
-    if min(limits) < ATTEMPTS * settings.connect_timeout:  # that all attempts together take no longer
-        yield f"timeout connect {max(1, min(limits) // ATTEMPTS)}ms"
+    attempts = ATTEMPTS if rule.retry is None else rule.retry.attempts + 1
+    if min(limits) < attempts * settings.connect_timeout:  # that all attempts together take no longer
+        yield f"timeout connect {max(1, min(limits) // attempts)}ms"
+
+
+def _retry_lines(retry: Retry) -> Iterator[str]:
+    yield f"retries {retry.attempts}"
+    yield " ".join(("retry-on conn-failure empty-response response-timeout", *map(str, retry.codes)))
 
 
 def _header_lines(when: str, changes: HeaderChanges) -> Iterator[str]:

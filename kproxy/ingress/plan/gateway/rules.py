@@ -15,13 +15,23 @@ from kproxy.ingress.api.httproute import (
     HTTPBackendReference,
     HTTPRoute,
     HTTPRouteMatch,
+    HTTPRouteRetry,
     HTTPRouteRule,
     HTTPRouteTimeouts,
     PathMatch,
     ValueMatch,
 )
 from kproxy.ingress.plan import grammar, matching, regex
-from kproxy.ingress.plan.action import NO_TIMEOUTS, BackendKey, Mirror, Rule, RuleKey, Timeouts, WeightedBackend
+from kproxy.ingress.plan.action import (
+    NO_TIMEOUTS,
+    BackendKey,
+    Mirror,
+    Retry,
+    Rule,
+    RuleKey,
+    Timeouts,
+    WeightedBackend,
+)
 from kproxy.ingress.plan.gateway.filters import Actions, Unsupported, mirrored_part, read_filters, redirect, rewrite
 from kproxy.ingress.plan.gateway.grants import Grants, Referrer
 from kproxy.ingress.plan.grammar import NotUsable
@@ -34,6 +44,8 @@ from kproxy.wording import quote
 KIND = "HTTPRoute"
 MOST_WEIGHT = 1_000_000
 _SERVICE = "Service"
+_RETRIED_CODES = frozenset({401, 403, 404, 408, 425, 500, 501, 502, 503, 504})
+_USUAL_ATTEMPTS, _MOST_ATTEMPTS = 3, 20
 _VALUE_KINDS = {"Exact": matching.ValueKind.EXACT, "RegularExpression": matching.ValueKind.REGEX}
 
 
@@ -108,7 +120,9 @@ class _RuleReader:
         actions = read_filters(rule.filters or ())
         if actions.mirrors and not self._settings.mirrors:
             raise Unsupported("filter 'RequestMirror' is not supported by this engine")
-        timeouts = _timeouts(rule.timeouts)
+        if rule.session_persistence is not None:
+            raise Unsupported("sessionPersistence is not supported")
+        limits = _timeouts(rule.timeouts), _retry(rule.retry)
         backends = [self._choice(number, ref) for ref in rule.backend_refs or ()]
         if actions.fails:
             self.broken.append(Broken(number, "InvalidKind", actions.fails))
@@ -117,7 +131,7 @@ class _RuleReader:
         for index, match in enumerate(matches):
             variant = index if actions.replaces_prefix else 0
             key = RuleKey(KIND, self._key.namespace, self._key.name, number, variant)
-            done = _rule(key, match, actions, timeouts)
+            done = _rule(key, match, actions, *limits)
             if done.redirect is None and not actions.fails:
                 chosen = tuple(backend for backend in backends if backend is not None)
                 done = msgspec.structs.replace(done, backends=chosen, mirrors=mirrors)
@@ -207,7 +221,7 @@ def _values(matches: Sequence[ValueMatch], fold: Callable[[str], str]) -> tuple[
     return tuple(found[name] for name in sorted(found))
 
 
-def _rule(key: RuleKey, match: Match, actions: Actions, timeouts: Timeouts) -> Rule:
+def _rule(key: RuleKey, match: Match, actions: Actions, timeouts: Timeouts, retry: Retry | None) -> Rule:
     prefix = match.path.value if match.path.kind is PathKind.PREFIX else None
     if actions.redirect is not None:
         return Rule(key=key, redirect=redirect(actions.redirect, prefix), response_headers=actions.response_headers)
@@ -218,6 +232,7 @@ def _rule(key: RuleKey, match: Match, actions: Actions, timeouts: Timeouts) -> R
         response_headers=actions.response_headers,
         cors=actions.cors,
         timeouts=timeouts,
+        retry=retry,
     )
 
 
@@ -228,6 +243,22 @@ def _timeouts(timeouts: HTTPRouteTimeouts | None) -> Timeouts:
     if request and backend_request and backend_request > request:
         raise Unsupported(f"timeout backendRequest ({backend_request} ms) is longer than request ({request} ms)")
     return Timeouts(request=request, backend_request=backend_request)
+
+
+def _retry(retry: HTTPRouteRetry | None) -> Retry | None:
+    if retry is None:
+        return None
+    if retry.backoff is not None:
+        raise Unsupported("retry.backoff is not supported: another endpoint is tried at once")
+    attempts = _USUAL_ATTEMPTS if retry.attempts is None else retry.attempts
+    if not 0 <= attempts <= _MOST_ATTEMPTS:
+        raise Unsupported(f"retry.attempts {attempts} is not in 0-{_MOST_ATTEMPTS}")
+    codes = sorted(set(retry.codes or ()))
+    other = [code for code in codes if code not in _RETRIED_CODES]
+    if other:
+        supported = ", ".join(map(str, sorted(_RETRIED_CODES)))
+        raise Unsupported(f"retry.codes: {', '.join(map(str, other))} cannot be tried again, only {supported}")
+    return Retry(attempts=attempts, codes=tuple(codes))
 
 
 def _milliseconds(text: str | None) -> int | None:
