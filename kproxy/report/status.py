@@ -57,14 +57,15 @@ class Status(Model, frozen=True, kw_only=True):
     """All of it."""
 
     node: str
-    version: str
-    mode: str
+    version: str | None = None
+    """Null where that cannot be found out from afar; see ``untold``. So are the next."""
+    mode: str | None = None
     """iptables or nftables."""
-    since: str
+    since: str | None = None
     """When it was started (RFC 3339)."""
-    uptime_seconds: float
-    healthy: bool
-    ready: bool
+    uptime_seconds: float | None = None
+    healthy: bool | None
+    ready: bool | None
     reasons: tuple[str, ...] = ()
     """Why not, where it is not."""
     watches: tuple[WatchState, ...] = ()
@@ -79,3 +80,5 @@ class Status(Model, frozen=True, kw_only=True):
     """By new connections a second."""
     turned_away: tuple[ServiceRate, ...] = ()
     """Those whose clients are refused or dropped."""
+    untold: tuple[str, ...] = ()
+    """Of another node: what could not be found out, and why."""

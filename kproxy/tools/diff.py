@@ -14,7 +14,7 @@ from kproxy.held.changes import Change, Changes, FamilyChanges
 from kproxy.held.diff import changes_wanted
 from kproxy.state.model import IPFamily
 from kproxy.tools.ask import ask_daemon
-from kproxy.tools.screen import one_line, paint, strong
+from kproxy.tools.screen import as_json, harmless, one_line, paint, strong
 
 SAME, DIFFERENT, TROUBLE = 0, 1, 2
 
@@ -50,8 +50,8 @@ def told(changes: Changes, *, json: bool) -> tuple[str, int]:
     else:
         code = DIFFERENT if any(family.changes for family in families) else SAME
     if json:
-        return msgspec.json.format(msgspec.json.encode(changes), indent=2).decode() + "\n", code
-    lines = [line for family in families for line in _family(family)]
+        return as_json(changes), code
+    lines = [line for family in harmless(changes).families for line in _family(family)]
     return "\n".join(lines) + "\n" if lines else "", code
 
 

@@ -17,6 +17,7 @@ from kproxy.tools.ask import ask_daemon
 from kproxy.tools.explained import as_text
 from kproxy.tools.narrow import narrowed
 from kproxy.tools.objects import Loaded, Sources, load, views
+from kproxy.tools.screen import as_json, harmless
 
 
 class ExplainRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,8 +93,5 @@ def explain_daemon(request: ExplainRequest, config: Config) -> Explained:
 
 
 def _told(request: ExplainRequest, answer: Answer, problems: tuple[Problem, ...] = ()) -> Explained:
-    if request.json:
-        text = msgspec.json.format(msgspec.json.encode(answer), indent=2).decode() + "\n"
-    else:
-        text = as_text(answer)
+    text = as_json(answer) if request.json else as_text(harmless(answer))
     return Explained(text, EXIT_CODES[answer.verdict], problems)

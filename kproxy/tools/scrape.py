@@ -1,4 +1,9 @@
-"""The status of another node's kproxy, made of what its health and metrics ports tell anybody."""
+"""The status of another node's kproxy, made of what its health and metrics ports tell anybody.
+
+At the metrics port the page for people has all of it but the rates, which come of the metrics. Where that port answers
+nobody from elsewhere, as by default, the health port has the verdict and the watches; where it is something else (an
+older kproxy, kube-proxy), metrics and health have much of it. What is lacking then is said, with the reason.
+"""
 
 import http.client
 import json
@@ -6,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from kproxy.report.status import FamilyState, ServiceRate, Status, WatchState
@@ -13,6 +19,7 @@ from kproxy.tools.ask import NoAnswerError
 
 _TIMEOUT_SECONDS = 10.0
 _APART_SECONDS = 1.0
+_UNTOLD = ("service ports, endpoints, how long syncs took: only a kproxy of this version tells, this is another",)
 _MOST = 10
 _LAST_SYNC = "kubeproxy_sync_proxy_rules_last_timestamp_seconds"
 _QUEUED = "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds"
@@ -43,31 +50,58 @@ class Scraper:
         self._before: tuple[float, list[_Sample]] | None = None
 
     def status(self) -> Status:
-        """Ask. Raises NoAnswerError."""
+        """Ask. Raises NoAnswerError where neither port answers."""
+        try:
+            since, before, until, samples = self._look()
+        except NoAnswerError as error:
+            return self._by_health(None, (f"version, mode, rules, rates: {error}",))
+        told = self._told() or self._by_health(samples, _UNTOLD)
+        return msgspec.structs.replace(
+            told,
+            busiest=_rates(since, until, before, samples, (_CONNECTIONS,)),
+            turned_away=_rates(since, until, before, samples, _TURNED_AWAY),
+        )
+
+    def _look(self) -> tuple[float, list[_Sample], float, list[_Sample]]:
         if self._before is None:
             self._before = time.monotonic(), self._metrics()
             time.sleep(_APART_SECONDS)
         since, before = self._before
-        until, samples = time.monotonic(), self._metrics()
-        self._before = until, samples
-        health_code, health = self._health("/healthz")
-        ready_code, ready = self._health("/readyz")
-        started = _first(samples, "process_start_time_seconds")
-        info = next((sample.labels for sample in samples if sample.name == "kproxy_build_info"), {})
+        until, samples = self._before = time.monotonic(), self._metrics()
+        return since, before, until, samples
+
+    def _told(self) -> Status | None:
+        """Return what kproxy tells of itself at the port of its metrics; None where that is something else."""
+        code, text = self._get(self._node.metrics_port, "/page.json?status")
+        try:
+            return msgspec.json.decode(text, type=Status) if code == http.client.OK else None
+        except msgspec.DecodeError:
+            return None
+
+    def _by_health(self, samples: list[_Sample] | None, untold: tuple[str, ...]) -> Status:
+        """Make a status of the health port, and of metrics where they are to be had. Raises NoAnswerError."""
+        try:
+            (healthy, health), (ready, readiness) = self._health("/healthz"), self._health("/readyz")
+        except NoAnswerError as error:
+            if samples is None:
+                raise NoAnswerError(f"{untold[0].partition(': ')[2]}; {error}") from None
+            healthy, ready, health, readiness = None, None, {}, {}
+            untold = (*untold, f"health and watches: {error}")
+        started = _first(samples or [], "process_start_time_seconds")
+        info = next((sample.labels for sample in samples or [] if sample.name == "kproxy_build_info"), {})
         return Status(
             node=self._node.address,
-            version=info.get("version", "of an unknown version"),
-            mode=self._get(self._node.metrics_port, "/proxyMode")[1].strip(),
-            since=_timestamp(started),
-            uptime_seconds=round(max(0.0, time.time() - started), 1) if started else 0.0,
-            healthy=health_code == http.client.OK,
-            ready=ready_code == http.client.OK,
-            reasons=(*health.get("reasons", ()), *ready.get("reasons", ())),
-            watches=tuple(_watches(health.get("watches", {}))),
-            families=tuple(_families(samples)),
-            problems=tuple(_problems(samples)),
-            busiest=_rates(since, until, before, samples, (_CONNECTIONS,)),
-            turned_away=_rates(since, until, before, samples, _TURNED_AWAY),
+            version=info.get("version"),
+            mode=self._get(self._node.metrics_port, "/proxyMode")[1].strip() if samples is not None else None,
+            since=_timestamp(started) if started else None,
+            uptime_seconds=round(max(0.0, time.time() - started), 1) if started else None,
+            healthy=healthy,
+            ready=ready,
+            reasons=(*_texts(health.get("reasons")), *_texts(readiness.get("reasons"))),
+            watches=tuple(_watches(health.get("watches"))),
+            families=tuple(_families(samples) if samples is not None else _families_by_health(health.get("status"))),
+            problems=tuple(_problems(samples or [])),
+            untold=untold,
         )
 
     def _metrics(self) -> list[_Sample]:
@@ -84,13 +118,13 @@ class Scraper:
             where = f"{self._node.address} port {self._node.metrics_port}"
             raise NoAnswerError(f"{where}: what /metrics says there are no metrics") from None
 
-    def _health(self, path: str) -> tuple[int, dict[str, Any]]:
+    def _health(self, path: str) -> tuple[bool, dict[str, Any]]:
         code, text = self._get(self._node.health_port, path)
         try:
             body = json.loads(text)
         except ValueError:
             body = {}
-        return code, body if isinstance(body, dict) else {}
+        return code == http.client.OK, body if isinstance(body, dict) else {}
 
     def _get(self, port: int, path: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection(self._node.address, port, timeout=_TIMEOUT_SECONDS)
@@ -132,11 +166,26 @@ def _families(samples: list[_Sample]) -> Iterator[FamilyState]:
         )
 
 
-def _watches(watches: Mapping[str, Any]) -> Iterator[WatchState]:
-    for kind, state in watches.items():
+def _families_by_health(status: object) -> Iterator[FamilyState]:
+    for family, state in status.items() if isinstance(status, dict) else ():
+        at = state.get("lastUpdated") if isinstance(state, dict) else None
+        yield FamilyState(family=family, last_sync=at if isinstance(at, str) else None)
+
+
+def _watches(watches: object) -> Iterator[WatchState]:
+    for kind, state in watches.items() if isinstance(watches, dict) else ():
         if isinstance(state, dict):
-            age = float(state.get("ageSeconds", 0.0))
-            yield WatchState(kind=kind, synced=bool(state.get("synced")), age_seconds=age, error=state.get("error"))
+            age, error = state.get("ageSeconds"), state.get("error")
+            yield WatchState(
+                kind=kind,
+                synced=bool(state.get("synced")),
+                age_seconds=float(age) if isinstance(age, int | float) else 0.0,
+                error=str(error) if error else None,
+            )
+
+
+def _texts(said: object) -> Iterator[str]:
+    yield from map(str, said if isinstance(said, list) else ())
 
 
 def _problems(samples: list[_Sample]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from kproxy.config.schema import HEALTHZ_PORT, METRICS_PORT
 from kproxy.explain.questions import StatusQuestion
 from kproxy.report.status import FamilyState, ServiceRate, Status, WatchState
 from kproxy.tools.ask import ask_daemon
-from kproxy.tools.screen import faint, one_line, paint, strong, table
+from kproxy.tools.screen import as_json, faint, harmless, one_line, paint, strong, table
 
 OK, UNWELL = 0, 1
 _CLEAR = "\x1b[H\x1b[2J"
@@ -32,7 +32,7 @@ def show(read: Callable[[], Status], *, json: bool, watch_seconds: float | None)
     """Print a status, again and again with ``watch_seconds``; return 0 where all is well and 1 where not."""
     while True:
         status = read()
-        text = _json(status) if json else "\n".join(_lines(status)) + "\n"
+        text = as_json(status) if json else as_text(status)
         if watch_seconds is None:
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -42,15 +42,18 @@ def show(read: Callable[[], Status], *, json: bool, watch_seconds: float | None)
         time.sleep(watch_seconds)
 
 
-def _json(status: Status) -> str:
-    return msgspec.json.format(msgspec.json.encode(status), indent=2).decode() + "\n"
+def as_text(status: Status) -> str:
+    """Return a status for people."""
+    return "\n".join(_lines(harmless(status))) + "\n"
 
 
 def _lines(status: Status) -> Iterator[str]:
-    well = status.healthy and status.ready
-    verdict = paint("well", "green", bold=True) if well else paint("not well", "red", bold=True)
-    yield f"{strong(f'kproxy {status.version}')} on {one_line(status.node)}: {verdict}, mode {status.mode}"
-    yield f"running since {status.since} ({duration(status.uptime_seconds)})"
+    mode = f", mode {status.mode}" if status.mode else ""
+    name = f"kproxy {status.version}" if status.version else "kproxy"
+    yield f"{strong(name)} on {one_line(status.node)}: {_verdict(status)}{mode}"
+    if status.since is not None and status.uptime_seconds is not None:
+        yield f"running since {status.since} ({duration(status.uptime_seconds)})"
+    yield from (paint(f"  not known of {one_line(what)}", "yellow") for what in status.untold)
     yield from (paint(f"  {one_line(reason)}", "red") for reason in status.reasons)
     yield from (paint(f"  {one_line(problem)}", "yellow") for problem in status.problems)
     yield ""
@@ -67,8 +70,18 @@ def _lines(status: Status) -> Iterator[str]:
             yield strong(title)
             yield table([[problem.service, one_line(problem.reason)] for problem in problems[:10]])
             yield ""
+    if status.mode is None:
+        return  # without metrics, there are no rates
     yield from _rates("Busiest Services", status.busiest, "CONNECTIONS/S")
     yield from _rates("Services whose clients are refused or dropped", status.turned_away, "PACKETS/S")
+
+
+def _verdict(status: Status) -> str:
+    if status.healthy is None:
+        return paint("not known to be well", "yellow", bold=True)
+    if status.healthy and status.ready:
+        return paint("well", "green", bold=True)
+    return paint("not well", "red", bold=True)
 
 
 def _family(family: FamilyState) -> list[str]:

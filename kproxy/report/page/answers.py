@@ -1,4 +1,4 @@
-"""The JSON endpoint of the page: the list of Services, one Service, and what becomes of a connection.
+"""The JSON endpoint of the page: the list of Services, one Service, what becomes of a connection, how kproxy does.
 
 Whatever it costs is bounded, however many look and however often they ask: each thing is made anew no sooner than its
 making has been paid for (a part of a core), and what was made is handed to all who ask meanwhile. Asked in threads.
@@ -140,9 +140,14 @@ class Answers:
         """Return the answer to a request."""
         if self._from is None:
             return _error(503, "kproxy is starting; try again in a moment", **{"Retry-After": "1"})
-        asked = {name: values[-1] for name, values in parse_qs(request.query, max_num_fields=8).items()}
+        asked = {
+            name: values[-1]
+            for name, values in parse_qs(request.query, keep_blank_values=True, max_num_fields=8).items()
+        }
         if "explain" in asked:
             return self._explain(self._from, asked)
+        if "status" in asked:
+            return Response(200, msgspec.json.encode(self._from.status()), _JSON)
         with self._lock:
             self._look(self._from)
             if "service" in asked:

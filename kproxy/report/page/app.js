@@ -12,11 +12,14 @@ let boot = "", number = 0, tag = "", offset = 0, counted = null, timer = 0, fail
 function make(name, attributes, ...children) {
   const svg = ["svg", "path", "text", "rect", "g", "title"].includes(name);
   const made = svg ? document.createElementNS(SVG, name) : document.createElement(name);
-  for (const [key, value] of Object.entries(attributes || {})) if (value !== null && value !== undefined && value !== false) made.setAttribute(key, value);
-  for (const child of children.flat()) if (child !== null && child !== undefined) made.append(child);
+  for (const [key, value] of Object.entries(attributes || {})) if (value !== null && value !== undefined && value !== false) made.setAttribute(key, SHOWN.has(key) ? plain(value) : value);
+  for (const child of children.flat()) if (child !== null && child !== undefined) made.append(typeof child === "string" ? plain(child) : child);
   return made;
 }
-const say = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+// What cannot be seen, or turns the direction of what is beside it, is shown by its number, as the command line does.
+const UNSEEN = /[\p{C}\p{Zl}\p{Zp}]/gu, SHOWN = new Set(["title", "aria-label"]);
+const plain = (text) => String(text).replace(UNSEEN, (one) => one === "\n" || one === "\t" ? one : `\\u${one.codePointAt(0).toString(16).padStart(4, "0")}`);
+const say = (node, text) => { const shown = plain(text); if (node.textContent !== shown) node.textContent = shown; };
 const rate = (value) => value === null || value === undefined ? "–" : value === 0 ? "0" : value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en");
 const percent = (share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 const now = () => Date.now() / 1000 + offset;
@@ -106,7 +109,7 @@ function health(it) {
   const good = it.healthy && it.ready;
   verdict(good, good ? "well" : it.healthy ? "not ready" : "not well");
   say($("node"), `on ${it.node}`);
-  document.title = `${good ? "" : "⚠ "}kproxy on ${it.node}`;
+  document.title = plain(`${good ? "" : "⚠ "}kproxy on ${it.node}`);
   const facts = [["mode", it.mode], ["up", span(now() - Date.parse(it.since) / 1000)], ["version", it.version]];
   for (const family of it.families) {
     const last = family.lastSync ? `${family.services} ports, ${family.endpoints} endpoints, ${family.rules} rules; synced ${span(now() - Date.parse(family.lastSync) / 1000)} ago in ${Math.max(1, Math.round(family.syncSeconds * 1000))} ms` : "never synced";

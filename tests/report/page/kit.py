@@ -1,7 +1,7 @@
 """A page over a world of our own making: plans that a test changes, and counters that it sets."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,7 +56,8 @@ class World:
         self.problems: tuple[str, ...] = ()
         self.growing: tuple[ServicePortName, str] | None = None
         """Whose connections are a hundred more at each count."""
-        self.explained = explain
+        self.explained: Callable[..., Answer] = explain
+        self.how_it_does: Status | None = None
         self._view: View
 
     def show(self, services: Sequence[Manifest], slices: Sequence[Manifest] = ()) -> None:
@@ -98,7 +99,9 @@ class World:
         return msgspec.structs.replace(self.explained([self._view], question), differences=())
 
     def status(self) -> Status:
-        """A node that is well."""
+        """A node that is well, or what the test has set."""
+        if self.how_it_does is not None:
+            return self.how_it_does
         family = FamilyState(
             family="IPv4", services=1, endpoints=1, rules=40, last_sync="2026-01-01T00:00:00Z", sync_seconds=0.004
         )

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.kit.hostile import EVIL as EVIL_TEXT
+from tests.kit.hostile import answer, how_it_does
 from tests.report.page.kit import World, port, served, service, slice_of
 
 EVIL = "<img src=x onerror=document.title='owned'>\"'\u202egpj"
@@ -14,6 +16,12 @@ PODS = (("10.244.0.11", HERE, True), ("10.244.1.12", THERE, True), ("10.244.1.13
 FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
 PATIENCE = 30_000
+PLACE = {"addresses": ["10.244.0.11"], "conditions": {"ready": True}}
+HIDE = """(hidden) => {
+    Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""What a browser does when its tab is put behind another."""
 
 
 @pytest.fixture(scope="module")
@@ -127,13 +135,72 @@ def test_explain(page: Page) -> None:
 
 def test_what_others_wrote_is_text(page: Page, world: World) -> None:
     world.problems = (EVIL,)
-    expect(page.locator("#trouble li")).to_have_text(EVIL, timeout=PATIENCE)
+    expect(page.locator("#trouble li")).to_have_text(EVIL.replace("\u202e", "\\u202e"), timeout=PATIENCE)
     world.show([service("web", 80)], [slice_of("web", PODS[0], port="http")])
     page.locator("#to").fill(EVIL)
     page.get_by_role("button", name="Explain").click()
     expect(page.locator("#answer")).to_contain_text("onerror")
     assert page.locator("img").count() == 0
     assert page.title() == "kproxy on node-a"
+
+
+UNSEEN = r"/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u"
+
+
+def unseen(page: Page) -> list[str]:
+    """Return the texts and attributes on the page with characters that nobody sees, or that turn its direction."""
+    found: list[str] = page.evaluate(
+        f"""() => {{
+            const unseen = (text) => {UNSEEN}.test(text.replace(/[\\n\\t]/g, ""));
+            const shown = ["title", "aria-label", "placeholder"];
+            const all = [...document.querySelectorAll("body *")];
+            const attributes = all.flatMap((one) => shown.map((name) => one.getAttribute(name) || ""));
+            const nodes = all.flatMap((one) => [...one.childNodes]).filter((node) => node.nodeType === Node.TEXT_NODE);
+            const texts = nodes.map((node) => node.data);
+            return [...attributes, ...texts, document.title].filter(unseen);
+        }}"""
+    )
+    return found
+
+
+def test_the_worst_of_names_everywhere(page: Page, world: World) -> None:
+    world.how_it_does = how_it_does(EVIL_TEXT)
+    world.explained = lambda *_: answer(EVIL_TEXT)
+    places = [{**PLACE, "nodeName": EVIL_TEXT, "hints": {"forZones": [{"name": EVIL_TEXT}]}, "zone": EVIL_TEXT}]
+    hostile = {**slice_of("misnamed", PODS[0], port=EVIL_TEXT), "endpoints": places}
+    world.show(
+        [service("misnamed", 82, externalIPs=[EVIL_TEXT], annotations={EVIL_TEXT: EVIL_TEXT}), service("web", 80)],
+        [hostile, {**slice_of("web", PODS[0]), "endpoints": places}],
+    )
+    expect(page.locator("#trouble li").first).to_contain_text("onerror", timeout=PATIENCE)
+    page.get_by_role("button", name="shop/misnamed").click()
+    expect(page.locator(".end.unused .small title")).to_contain_text("onerror", timeout=PATIENCE)
+    assert unseen(page) == []
+    page.locator("#to").fill("shop/misnamed")
+    page.get_by_role("button", name="Explain").click()
+    expect(page.locator("#answer")).to_contain_text("onerror", timeout=PATIENCE)
+    assert unseen(page) == []
+    assert page.locator("img").count() == 0
+    assert page.title().endswith("x" * 100)
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_tab_that_nobody_sees_asks_nothing(page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.install()
+    page.reload()
+    expect(page.locator("#rows [data-id]").first).to_be_visible(timeout=PATIENCE)
+    with page.expect_response("**/page.json*"):
+        page.clock.run_for(5_000)
+    page.evaluate(HIDE, True)
+    page.evaluate("fetch('page.css')")  # what was under way is done by then
+    asked.clear()
+    page.clock.run_for(120_000)
+    assert asked == []
+    with page.expect_response("**/page.json*"):
+        page.evaluate(HIDE, False)
 
 
 def test_by_keyboard(page: Page) -> None:
