@@ -24,9 +24,11 @@ from hack.lab.kproxy import METRICS_PORT
 from tests.kit.apiserver.objects import endpoint, make_node, make_service, make_slice, service_port, slice_port
 
 DOCS = Path(__file__).parent.parent / "deploy/docs"
-POINTS = 14
+POINTS = 24
 """How many counts the small plots show."""
 _PATIENCE_MS = 120_000
+_WIDE = {1280: 760, 360: 340}
+"""How wide the picture of a Service is, in its own units."""
 _PODS = ("web-1", "web-2", "web-3", "cart-1", "search-1", "search-2", "visitor")
 
 
@@ -125,6 +127,7 @@ def pictures(page: Page, folder: Path | None) -> None:
     for number, (scheme, width) in enumerate(itertools.product(("dark", "light"), (1280, 360))):
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
         page.set_viewport_size({"width": width, "height": 860})
+        expect(page.locator("#detail .scene")).to_have_attribute("viewBox", re.compile(rf"^0 0 {_WIDE[width]} "))
         page.screenshot(path=folder / f"page-{number}-{scheme}-{width}.png", full_page=True)
 
 

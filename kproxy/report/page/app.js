@@ -2,7 +2,7 @@
 // What others wrote (names, reasons) becomes text of nodes or an attribute's value, and never markup.
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-const ROW = 34, SPARE = 8, POINTS = 60, LATELY = 600, MOST_DRAWN = 40, MOST_LISTED = 500, POLL_OPEN = 2;
+const ROW = 34, SPARE = 8, POINTS = 60, FEW = 20, LATELY = 600, MOST_DRAWN = 40, MOST_LISTED = 500, POLL_OPEN = 2;
 const bad = { "refusing": "bad", "left out": "bad", "contested": "warn", "no local endpoints": "warn", "serving": "" };
 
 const services = new Map();  // by id: {row, words, totals, rate, turned, points}
@@ -162,7 +162,7 @@ function arrange() {
 }
 function plot(points) {
   if (points.length < 2) return null;
-  const top = Math.max(...points, 1e-9), x = (i) => (100 * (i + POINTS - points.length) / (POINTS - 1)).toFixed(1), y = (v) => (22 - 20 * v / top).toFixed(1);
+  const wide = Math.max(points.length, FEW), top = Math.max(...points, 1e-9), x = (i) => (100 * (i + wide - points.length) / (wide - 1)).toFixed(1), y = (v) => (22 - 20 * v / top).toFixed(1);
   const line = points.map((value, i) => `${i ? "L" : "M"}${x(i)} ${y(value)}`).join("");
   return make("svg", { class: "plot", viewBox: "0 0 100 24", preserveAspectRatio: "none", role: "img", "aria-label": `at most ${rate(top)} a second` },
     make("path", { class: "area", d: `${line}L100 24L${x(0)} 24Z` }), make("path", { d: line }));
@@ -177,7 +177,7 @@ function tr(known, index) {
     make("td", { class: "number" }, String(row.endpoints)),
     make("td", { class: "number" }, rate(known.rate)),
     make("td", { class: "roomy" }, plot(known.points)),
-    make("td", { class: `state ${kind || (known.turned ? "warn" : "")}`, title: row.why }, row.state + turned));
+    make("td", { class: `state ${kind || (known.turned ? "warn" : "")}`, title: row.why + turned }, make("span", { class: "clamp" }, row.state + turned)));
 }
 function draw() {
   const list = $("services"), height = list.clientHeight || 600;
@@ -191,7 +191,7 @@ function draw() {
 }
 let waiting = false;
 $("services").addEventListener("scroll", () => { if (!waiting) { waiting = true; requestAnimationFrame(() => { waiting = false; draw(); }); } }, { passive: true });
-addEventListener("resize", draw);
+addEventListener("resize", () => { draw(); if (open !== null && isNarrow() !== wasNarrow) { wasNarrow = isNarrow(); openTag = drawn = ""; look().catch(() => {}); } });
 for (const id of ["search", "namespace", "filter"]) $(id).addEventListener("input", () => { $("services").scrollTop = 0; arrange(); });
 $("table").addEventListener("click", (event) => {
   const button = event.target.closest("[data-sort]");
@@ -249,8 +249,10 @@ async function look() {
   }));
   if (!openSeen || openSeen.counted !== got.body.counted) openSeen = got.body.counted === null ? null : { counted: got.body.counted, totals: seen, rates: new Map([...seen].filter(([k]) => k.startsWith("r")).map(([k, v]) => [k.slice(1), v])) };
 }
+const isNarrow = () => innerWidth < 640;
+let wasNarrow = isNarrow();
 function scene(port, rates, name) {
-  const narrow = innerWidth < 640, wide = 760, left = 205, right = 270, step = 46, box = 38;
+  const narrow = isNarrow(), [wide, left, right, bend] = narrow ? [340, 128, 172, 16] : [760, 205, 270, 120], step = 46, box = 38;
   const order = port.endpoints.map((one, i) => ({ ...one, rate: rates[i], share: Math.max(0, ...one.shares) })).sort((a, b) => b.share - a.share || (b.rate || 0) - (a.rate || 0));
   const ends = order.slice(0, MOST_DRAWN), more = order.length - ends.length;
   const rows = Math.max(port.frontends.length, ends.length + (more > 0 ? 1 : 0), 1), height = rows * step + 6;
@@ -265,19 +267,19 @@ function scene(port, rates, name) {
       const share = one.shares[front.route] || 0;
       if (!share && one.share) return;
       const a = y + box / 2, b = at(e, ends.length + (more > 0 ? 1 : 0)) + box / 2, x = left, z = wide - right;
-      group.append(make("path", { class: share ? "used" : "unused", d: `M${x} ${a}C${x + 120} ${a} ${z - 120} ${b} ${z} ${b}`, "stroke-width": share ? Math.max(1.2, share * 16).toFixed(2) : 1, "data-share": share },
+      group.append(make("path", { class: share ? "used" : "unused", d: `M${x} ${a}C${x + bend} ${a} ${z - bend} ${b} ${z} ${b}`, "stroke-width": share ? Math.max(1.2, share * 16).toFixed(2) : 1, "data-share": share },
         make("title", {}, share ? `${front.address} → ${one.address}: ${percent(share)}` : `${one.address}: ${one.reason}`)));
     });
     lines.append(group);
     const sources = front.sources.length ? `, from ${front.sources.join(" ")}` : "";
-    boxes.append(make("g", { class: stop ? "stop" : "" }, make("rect", { x: 1, y, width: left - 1, height: box, rx: 6 }), label(10, y + 16, front.address, "", 27),
-      label(10, y + 31, (stop ? `${front.kind}: ${route.verdict === "reject" ? "refused" : "dropped"}` : front.kind) + sources, stop ? "stop small" : "small", 30)));
+    boxes.append(make("g", { class: stop ? "stop" : "" }, make("rect", { x: 1, y, width: left - 1, height: box, rx: 6 }), label(10, y + 16, front.address, "", narrow ? 17 : 27),
+      label(10, y + 31, (stop ? `${front.kind}: ${route.verdict === "reject" ? "refused" : "dropped"}` : front.kind) + sources, stop ? "stop small" : "small", narrow ? 20 : 30)));
   });
   ends.forEach((one, e) => {
     const y = at(e, ends.length + (more > 0 ? 1 : 0)), x = wide - right;
     const second = one.share ? `${[...new Set(one.shares.filter(Boolean).map(percent))].join(" / ")}${one.local ? ", on this node" : ""}` : one.reason || "unused";
-    boxes.append(make("g", { class: one.share ? "end" : "end unused" }, make("rect", { x, y, width: right - 1, height: box, rx: 6 }), label(x + 10, y + 16, one.address, "", one.share ? 26 : 36),
-      one.share ? make("text", { x: wide - 12, y: y + 16, "text-anchor": "end" }, `${rate(one.rate)}/s`) : null, label(x + 10, y + 31, second, "small", narrow ? 30 : 42)));
+    boxes.append(make("g", { class: one.share ? "end" : "end unused" }, make("rect", { x, y, width: right - 1, height: box, rx: 6 }), label(x + 10, y + 16, one.address, "", narrow ? 17 : one.share ? 26 : 36),
+      one.share ? make("text", { x: wide - 12, y: y + 16, "text-anchor": "end" }, `${rate(one.rate)}/s`) : null, label(x + 10, y + 31, second, "small", narrow ? 26 : 42)));
   });
   if (more > 0) boxes.append(make("text", { x: wide - right + 10, y: at(ends.length, ends.length + 1) + 22, class: "small" }, `and ${more} more, listed below`));
   if (!ends.length) boxes.append(make("text", { x: wide - right + 10, y: height / 2 + 4, class: "stop" }, "no endpoint"));
