@@ -92,8 +92,10 @@ class SoakWorld:
         number = next(self._comers)
         self._expose(f"comer-{number}", f"10.110.{number // 250 % 250}.{number % 250 + 1}", "10.201.0.1")
         if number >= COMERS:
-            for kind in ("services", "endpointslices"):
-                self._it.server.control.delete(kind, "bench", f"comer-{number - COMERS}")
+            gone = f"comer-{number - COMERS}"
+            for kind, name in (("endpointslices", f"{gone}-1"), ("services", gone)):
+                if not self._it.server.control.delete(kind, "bench", name):
+                    raise ValueError(f"there is no {name} among the {kind}: the cluster itself would grow")
 
     def api(self, verb: Verb, what: str) -> None:
         """Do something to the API server."""
