@@ -4,7 +4,8 @@
     python -m hack.bench.connect --sizes 10 30000 --modes large nftables --repeats 1000
 
 Client and server are pods on one node. The rules are compiled by kproxy and loaded by its own applier. The yardstick is
-the same client connecting to the same server's own address, past all rules of services.
+the same client connecting to the same server's own address before there are any rules of services. *To the pod itself*
+is the same with the rules, which every new connection has to pass, whomever it is for.
 
 All are asked in turn, one connection each, and a figure is the least of the repeats: whatever else the machine does can
 only add to it, and where its clock or its neighbours make it slower for a while, that is so for all. *A first time* is
@@ -50,19 +51,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print a table."""
     options = common.parse(common.parser("connect", __doc__, DEFAULTS), arguments)
     report = report_of(options)
-    columns = ("rules", "services", "past all rules", "first", "middle", "last", "ratio, last", "a first time")
+    columns = ("rules", "services", "to the pod itself", "first", "middle", "last", "ratio, last", "a first time")
     report.table("connect() from pod to pod on one node, through a ClusterIP", *columns)
     with Lab(nodes=("node-a",)) as lab, tempfile.TemporaryDirectory() as folder:
         os.environ["XTABLES_LOCKFILE"] = f"{folder}/lock"
         server, client = lab.add_pod("server"), lab.add_pod("client")
         server.serve(PORT)
+        with client.namespace.entered():
+            (bare,) = least_connect_seconds([(server.ip, PORT)], options.repeats)
+        report.row("none", 0, us(bare), "", "", "", ratio(bare, bare), "")
         for mode in options.modes:
             for services, _ in options.sizes:
                 places = [(address(place), 80) for place in (0, services // 2, services - 1)]
                 with programmed(lab, services, server.ip, mode), client.namespace.entered():
                     found = least_connect_seconds([(server.ip, PORT), *places], options.repeats)
                     first = us(first_time_seconds(services, options.repeats // 5)) if services >= MANY else ""
-                report.row(mode, services, *(us(one) for one in found), ratio(found[-1], found[0]), first)
+                report.row(mode, services, *(us(one) for one in found), ratio(found[-1], bare), first)
 
 
 def address(number: int) -> str:

@@ -68,7 +68,7 @@ def _diagrams(record: Record, end: float) -> list[Diagram]:
         Diagram("processor time, % of a core", {"": [_cpu(life) for life in lives]}),
         Diagram("from a change to the first packet, ms", {name: [points] for name, points in latencies.items()}, True),
         Diagram(
-            "since the daemon's start",
+            "since the start, or the last change of mode",
             {
                 "repairs of rules": [[(one.at, one.repairs) for one in life] for life in counted],
                 "lists read again": [[(one.at, one.relists) for one in life] for life in counted],
@@ -89,7 +89,9 @@ def _latencies(record: Record, end: float) -> dict[str, list[tuple[float, float]
     for one in record.latencies:
         bins.setdefault(int(one.at / width), []).append(one.seconds * 1e3)
     return {
-        name: [((number + 0.5) * width, percentile(values, percent)) for number, values in sorted(bins.items())]
+        name: [
+            (min((number + 0.5) * width, end), percentile(values, percent)) for number, values in sorted(bins.items())
+        ]
         for name, percent in (("median", 50), ("95 of 100", 95))
     }
 
