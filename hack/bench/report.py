@@ -48,7 +48,10 @@ def mib(value: float, digits: int = 0) -> Figure:
 
 def ratio(value: float, yardstick: float) -> Figure | str:
     """Return how many times the yardstick a value is; nothing where there is no yardstick."""
-    return Figure(value / yardstick, "", 2) if yardstick else ""
+    if not yardstick:
+        return ""
+    found = value / yardstick
+    return Figure(found, "", 2 if found >= 0.1 else 4)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -64,6 +64,7 @@ def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> 
     ``signals`` must be handled by now.
     """
     started = time.time()
+    memory.use_one_pool()
     watch_threads()
     shortage = limits.raise_open_files()
     while True:
