@@ -9,6 +9,7 @@ from kproxy.ingress.plan.action import (
     PathChange,
     Redirect,
     ReplaceFullPath,
+    Rewrite,
     Rule,
     Timeouts,
     WeightedBackend,
@@ -48,7 +49,7 @@ def _way(plan: Plan, frontend: Frontend, asked: Asked) -> Way:
             near=tuple(_near(frontend, found.listener, asked)),
         )
     rule = found.rule
-    choices = tuple(_choices(plan, rule))
+    choices = tuple(_choices(plan, rule, frontend, asked))
     return Way(
         binds=binds,
         protocol=protocol,
@@ -93,14 +94,18 @@ def describe(match: Match) -> str:
 # --- what a rule does ------------------------------------------------------------------------------------------------
 
 
-def _choices(plan: Plan, rule: Rule) -> Iterator[Choice]:
+def _choices(plan: Plan, rule: Rule, frontend: Frontend, asked: Asked) -> Iterator[Choice]:
     total = sum(choice.weight for choice in rule.backends)
     for choice in rule.backends:
-        yield _choice(plan, choice, choice.weight / total)
+        share = round(choice.weight / total, 9)
+        if choice.redirect is not None and choice.backend is not None:
+            sent = f"answered {choice.redirect.code}: go to {_location(choice.redirect, frontend, asked)}"
+            yield Choice(service=str(choice.backend), share=share, changes=(sent,))
+        else:
+            yield _choice(plan, choice, share, asked.request.path)
 
 
-def _choice(plan: Plan, choice: WeightedBackend, share: float) -> Choice:
-    share = round(share, 9)
+def _choice(plan: Plan, choice: WeightedBackend, share: float, path: str) -> Choice:
     if choice.backend is None:
         return Choice(service="", share=share, status=NO_BACKEND)
     backend = plan.backends[choice.backend]
@@ -111,6 +116,7 @@ def _choice(plan: Plan, choice: WeightedBackend, share: float) -> Choice:
         protocol=backend.protocol.value,
         status=0 if ready else NO_ENDPOINT,
         changes=(
+            *_rewritten(choice.rewrite, path),
             *_header_changes("request", choice.request_headers),
             *_header_changes("answer", choice.response_headers),
         ),
@@ -126,11 +132,7 @@ def _choice(plan: Plan, choice: WeightedBackend, share: float) -> Choice:
 
 
 def _changes(rule: Rule, path: str) -> Iterator[str]:
-    if rule.rewrite is not None:
-        if rule.rewrite.host is not None:
-            yield f"Host becomes {rule.rewrite.host}"
-        if rule.rewrite.path is not None:
-            yield f"the path becomes {_changed(rule.rewrite.path, path)}"
+    yield from _rewritten(rule.rewrite, path)
     yield from _header_changes("request", rule.request_headers)
     yield from _header_changes("answer", rule.response_headers)
     if rule.cors is not None:
@@ -142,6 +144,13 @@ def _changes(rule: Rule, path: str) -> Iterator[str]:
     if rule.retry is not None:
         codes = "".join(f", {code}" for code in rule.retry.codes)
         yield f"tried again up to {rule.retry.attempts} times after: no connection, no answer{codes}"
+
+
+def _rewritten(rewrite: Rewrite | None, path: str) -> Iterator[str]:
+    if rewrite is not None and rewrite.host is not None:
+        yield f"Host becomes {rewrite.host}"
+    if rewrite is not None and rewrite.path is not None:
+        yield f"the path becomes {_changed(rewrite.path, path)}"
 
 
 def _header_changes(of: str, changes: HeaderChanges) -> Iterator[str]:

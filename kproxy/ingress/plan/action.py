@@ -152,6 +152,10 @@ class WeightedBackend(msgspec.Struct, frozen=True, kw_only=True):
     """Into `Plan.backends`; None where the reference is not valid: such a choice is answered with 500."""
     weight: int = 1
     """From 1 to 1,000,000: choices of weight 0 are not in the plan."""
+    redirect: Redirect | None = None
+    """Where it is set, it is the answer for this share of the requests, and nothing is sent to the backend."""
+    rewrite: Rewrite | None = None
+    """Done instead of the rule's own."""
     request_headers: HeaderChanges = NO_CHANGES
     """Done to requests that go here, after the rule's own changes."""
     response_headers: HeaderChanges = NO_CHANGES

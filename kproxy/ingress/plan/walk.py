@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kproxy.ingress.plan.action import BackendKey, Rule
+from kproxy.ingress.plan.action import Rule, WeightedBackend
 from kproxy.ingress.plan.matching import Match, PathKind, PathMatch, ValueKind, ValueMatch
 from kproxy.ingress.plan.model import Frontend, Host, Listener, Plan, Protocol, Route
 
@@ -99,14 +99,16 @@ def _status(plan: Plan, rule: Rule) -> int:
     """Return the code that every request of a rule is answered with; 0 where it depends, or others answer."""
     if rule.redirect is not None:
         return 0
-    answers = {_choice_status(plan, choice.backend) for choice in rule.backends} or {NO_BACKEND}
+    answers = {_choice_status(plan, choice) for choice in rule.backends} or {NO_BACKEND}
     return answers.pop() if len(answers) == 1 else 0
 
 
-def _choice_status(plan: Plan, key: BackendKey | None) -> int:
-    if key is None:
+def _choice_status(plan: Plan, choice: WeightedBackend) -> int:
+    if choice.backend is None:
         return NO_BACKEND
-    backend = plan.backends[key]
+    if choice.redirect is not None:
+        return 0
+    backend = plan.backends[choice.backend]
     return 0 if any(not endpoint.draining for endpoint in backend.endpoints) else NO_ENDPOINT
 
 

@@ -73,6 +73,18 @@ spec:
     backendRefs: [{name: nosuch, port: 80}]
   - matches: [{path: {type: PathPrefix, value: /empty}}]
     backendRefs: [{name: empty, port: 80}]
+  - matches: [{path: {type: PathPrefix, value: /each}}, {path: {type: PathPrefix, value: /each/one}}]
+    filters: [{type: URLRewrite, urlRewrite: {hostname: rule.example.com}}]
+    backendRefs:
+    - name: web
+      port: 80
+      filters:
+      - type: URLRewrite
+        urlRewrite: {hostname: one.example.com, path: {type: ReplacePrefixMatch, replacePrefixMatch: /r}}
+    - {name: api, port: 80}
+    - name: slow
+      port: 80
+      filters: [{type: RequestRedirect, requestRedirect: {hostname: away.example.com, statusCode: 307}}]
   - matches: [{path: {type: PathPrefix, value: /quick}}]
     timeouts: {request: 300ms}
     backendRefs: [{name: slow, port: 80}]
@@ -158,6 +170,16 @@ def test_a_redirect_repeats_the_host_without_its_port(host: str) -> None:
     assert answer.headers["location"] == f"https://{name}/anyhost"
 
 
+def test_a_backends_redirect_needs_no_other_beside_it() -> None:
+    away = {
+        "type": "RequestRedirect",
+        "requestRedirect": {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/z"}},
+    }
+    rule = {"backendRefs": [{"name": "web", "port": 80, "filters": [away]}]}
+    files = render(planned(CLASSES, GATEWAY, route(rule, parents=[{"name": "gate"}]), slices("web", ["10.1.0.1"])).plan)
+    assert set(re.findall(r"maps/[-a-z0-9]+", files["haproxy.cfg"])) <= set(files)
+
+
 @pytest.mark.parametrize(("limit", "connect"), [("200ms", "50ms"), ("8s", "2000ms"), ("30s", ""), ("0s", "")])
 def test_all_attempts_to_reach_an_endpoint_fit_into_the_time_of_a_request(limit: str, connect: str) -> None:
     rule = {"backendRefs": [{"name": "web", "port": 80}], "timeouts": {"request": limit}}
@@ -176,6 +198,21 @@ def test_the_share_of_an_invalid_backend_is_answered_500() -> None:
     seen = collections.Counter(get("w.example.com", "/halfbad", port=8000).status for _ in range(100))
     assert set(seen) == {200, 500}
     assert 20 < seen[500] < 80, seen
+
+
+def test_each_backend_may_have_a_rewrite_or_a_redirect_of_its_own() -> None:
+    seen = set()
+    for _ in range(60):
+        answer = get("w.example.com", "/each/one/two?x=1", port=8000)
+        if answer.status == 200:
+            seen.add((answer.pod, dict(answer.seen["headers"])["host"], answer.seen["path"]))
+        else:
+            seen.add((str(answer.status), answer.headers["location"], ""))
+    assert seen == {
+        ("a", "one.example.com", "/r/two?x=1"),
+        ("b", "rule.example.com", "/each/one/two?x=1"),
+        ("307", "http://away.example.com:8000/each/one/two?x=1", ""),
+    }
 
 
 @pytest.mark.parametrize(("path", "status"), [("/bad", 500), ("/empty", 503), ("/quick", 504), ("/none", 404)])

@@ -235,7 +235,7 @@ BAD = [
     {"timeouts": {"request": "10"}},
     {"timeouts": {"request": "1s", "backendRequest": "2s"}},
     {"backendRefs": [{"name": "web", "port": 80, "weight": -1}]},
-    {"backendRefs": [{"name": "web", "port": 80, "filters": [{"type": "URLRewrite", "urlRewrite": {}}]}]},
+    {"backendRefs": [{"name": "web", "port": 80, "filters": [{"type": "RequestMirror"}]}]},
 ]  # fmt: skip
 
 

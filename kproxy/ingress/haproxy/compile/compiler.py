@@ -7,7 +7,7 @@ import msgspec
 from kproxy.api.types import ObjectKey
 from kproxy.ingress.haproxy.compile import certificates, frontends
 from kproxy.ingress.haproxy.compile.conditions import Expression
-from kproxy.ingress.haproxy.compile.slots import ATTEMPTS, backend_slot
+from kproxy.ingress.haproxy.compile.slots import ATTEMPTS, backend_slot, redirects
 from kproxy.ingress.haproxy.compile.tables import Hosts, Routes, Table, patterns, table
 from kproxy.ingress.haproxy.compile.words import Words
 from kproxy.ingress.haproxy.settings import EngineSettings
@@ -158,7 +158,7 @@ class _Compilation:
             asked.add(frontends.GROUPS)
         if self._words.draws:
             asked.add(frontends.DRAWN)
-        if any(rule.redirect is not None for rule in plan.rules.values()):
+        if any(map(redirects, plan.rules.values())):
             asked.add(frontends.REDIRECTS)
         return frozenset(asked)
 

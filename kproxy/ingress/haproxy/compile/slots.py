@@ -26,6 +26,11 @@ _FOREVER = "24d"
 """The longest time that HAProxy can count."""
 
 
+def redirects(rule: Rule) -> bool:
+    """Tell whether a rule answers some requests by a redirect."""
+    return rule.redirect is not None or any(choice.redirect is not None for choice in rule.backends)
+
+
 def redirect_slot(rule: Rule, redirect: Redirect) -> Slot:
     """Return the slot of a rule that answers by itself."""
     lines = [*_redirect_lines(redirect), *_header_lines("http-after-response", rule.response_headers)]
@@ -34,16 +39,22 @@ def redirect_slot(rule: Rule, redirect: Redirect) -> Slot:
 
 def backend_slot(rule: Rule, choice: WeightedBackend, backend: Backend, settings: EngineSettings) -> Slot:
     """Return the slot of one of a rule's backends."""
-    lines: list[str] = [*_timeout_lines(rule, settings)]
+    if choice.redirect is not None:
+        lines = [*_redirect_lines(choice.redirect)]
+        for changes in (choice.response_headers, rule.response_headers):
+            lines += _header_lines("http-after-response", changes)
+        return Slot(rule=str(rule.key), backend=str(backend.key), lines=tuple(lines))
+    lines = [*_timeout_lines(rule, settings)]
     if rule.retry is not None:
         lines += _retry_lines(rule.retry)
     if rule.cors is not None:
         lines += cors_requests(rule.cors)
-    if rule.rewrite is not None:
-        if rule.rewrite.path is not None:
-            lines += _path_lines(rule.rewrite.path)
-        if rule.rewrite.host is not None:
-            lines.append(f"http-request set-header Host {formatted(literal(rule.rewrite.host))}")
+    rewrite = choice.rewrite or rule.rewrite
+    if rewrite is not None:
+        if rewrite.path is not None:
+            lines += _path_lines(rewrite.path)
+        if rewrite.host is not None:
+            lines.append(f"http-request set-header Host {formatted(literal(rewrite.host))}")
     lines += _header_lines("http-request", rule.request_headers)
     lines += _header_lines("http-request", choice.request_headers)
     if rule.cors is not None:

@@ -217,10 +217,10 @@ _Read = Callable[[HTTPRouteFilter, Actions], Actions]
 _BACKEND_FILTERS: dict[str, _Read] = {
     "RequestHeaderModifier": _request_headers,
     "ResponseHeaderModifier": _response_headers,
-}
-_FILTERS: dict[str, _Read] = _BACKEND_FILTERS | {
     "RequestRedirect": _redirect,
     "URLRewrite": _rewrite,
+}
+_FILTERS: dict[str, _Read] = _BACKEND_FILTERS | {
     "RequestMirror": _mirror,
     "CORS": _cors,
     "ExtensionRef": _extension,

@@ -123,23 +123,27 @@ class _RuleReader:
         if rule.session_persistence is not None:
             raise Unsupported("sessionPersistence is not supported")
         limits = _timeouts(rule.timeouts), _retry(rule.retry)
-        backends = [self._choice(number, ref) for ref in rule.backend_refs or ()]
+        choices = [found for ref in rule.backend_refs or () if (found := self._choice(number, ref)) is not None]
+        of_match = actions.replaces_prefix or any(done.replaces_prefix for _, done in choices)
         if actions.fails:
             self.broken.append(Broken(number, "InvalidKind", actions.fails))
         mirrors = tuple(self._mirrors(number, actions))
         made: list[Matched] = []
         for index, match in enumerate(matches):
-            variant = index if actions.replaces_prefix else 0
+            variant = index if of_match else 0
             key = RuleKey(KIND, self._key.namespace, self._key.name, number, variant)
             done = _rule(key, match, actions, *limits)
             if done.redirect is None and not actions.fails:
-                chosen = tuple(backend for backend in backends if backend is not None)
-                done = msgspec.structs.replace(done, backends=chosen, mirrors=mirrors)
+                backends = tuple(_for_match(choice, found, match) for choice, found in choices)
+                done = msgspec.structs.replace(done, backends=backends, mirrors=mirrors)
             made.append(Matched(match, index, done))
         return made
 
-    def _choice(self, number: int, ref: HTTPBackendReference) -> WeightedBackend | None:
-        """Return a choice of where requests go; None for one of weight 0, which is followed to be judged only."""
+    def _choice(self, number: int, ref: HTTPBackendReference) -> tuple[WeightedBackend, Actions] | None:
+        """Return a choice of where requests go, and what is done with those that do.
+
+        None for one of weight 0, which is followed to be judged only.
+        """
         weight = 1 if ref.weight is None else ref.weight
         if not 0 <= weight <= MOST_WEIGHT:
             raise Unsupported(f"weight {weight} is not in 0-{MOST_WEIGHT}")
@@ -147,12 +151,13 @@ class _RuleReader:
         target = self._follow(number, ref)
         if weight == 0:
             return None
-        return WeightedBackend(
+        choice = WeightedBackend(
             backend=target,
             weight=weight,
             request_headers=actions.request_headers,
             response_headers=actions.response_headers,
         )
+        return choice, actions
 
     def _mirrors(self, number: int, actions: Actions) -> Iterator[Mirror]:
         for mirror in actions.mirrors:
@@ -219,6 +224,16 @@ def _values(matches: Sequence[ValueMatch], fold: Callable[[str], str]) -> tuple[
         value = grammar.value(match.value) if kind is matching.ValueKind.EXACT else regex.whole(match.value)
         found.setdefault(name, matching.ValueMatch(name, kind, value))
     return tuple(found[name] for name in sorted(found))
+
+
+def _for_match(choice: WeightedBackend, actions: Actions, match: Match) -> WeightedBackend:
+    """Add to a choice what depends on the match."""
+    prefix = match.path.value if match.path.kind is PathKind.PREFIX else None
+    return msgspec.structs.replace(
+        choice,
+        redirect=redirect(actions.redirect, prefix) if actions.redirect is not None else None,
+        rewrite=rewrite(actions.rewrite, prefix) if actions.rewrite is not None else None,
+    )
 
 
 def _rule(key: RuleKey, match: Match, actions: Actions, timeouts: Timeouts, retry: Retry | None) -> Rule:
