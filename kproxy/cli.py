@@ -10,17 +10,22 @@ traceback; standard output carries results only.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kproxy import __version__
 from kproxy.api.manifests import ManifestError
 from kproxy.config import ArgumentParser, Config, ConfigError, add_flags, from_flags
 from kproxy.config.values import nearest
+from kproxy.daemon.later import later
 from kproxy.daemon.signals import Signals
-from kproxy.explain.question import FORMS, QuestionError
 from kproxy.state.model import IPFamily
-from kproxy.tools.options import add_diff_options, add_explain_options, add_render_options, add_status_options, sources
 from kproxy.wording import quote
+
+if TYPE_CHECKING:
+    from kproxy.explain import question
+    from kproxy.tools import options as tools
+else:  # the daemon needs neither
+    question, tools = later("kproxy.explain.question"), later("kproxy.tools.options")
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -49,7 +54,7 @@ _COMMANDS = (
         "print the rules for objects in files; needs no privileges",
         "Print the rules for the objects in YAML or JSON files, in the format of iptables-save; "
         "with --proxy-mode nftables, in that of nft.",
-        add_options=add_render_options,
+        add_options=lambda parser: tools.add_render_options(parser),
     ),
     _Command(
         "explain",
@@ -59,7 +64,7 @@ _COMMANDS = (
         "runs on this node knows and the kernel holds.",
         "Exit code: 0 where it is forwarded, 3 where it is refused or dropped, 4 where no Service is meant, 2 for "
         "wrong use. Of http://HOST/PATH, kproxy ingress is asked: see kproxy explain http:// --help.",
-        add_explain_options,
+        lambda parser: tools.add_explain_options(parser),
     ),
     _Command(
         "diff",
@@ -69,7 +74,7 @@ _COMMANDS = (
         "Service. With -f it shows what a kproxy with these objects would change on this node, on one with kube-proxy "
         "what taking over would.",
         "Exit code: 0 where nothing would change, 1 where something would, 2 in trouble.",
-        add_diff_options,
+        lambda parser: tools.add_diff_options(parser),
     ),
     _Command(
         "status",
@@ -77,7 +82,7 @@ _COMMANDS = (
         "say how kproxy does: health, watches, syncs, the busiest Services",
         "Say how the kproxy that runs on this node does, or that of another node by its metrics and health ports.",
         "Exit code: 0 where all is well, 1 where it is not, or nobody answers.",
-        add_status_options,
+        lambda parser: tools.add_status_options(parser),
     ),
     _Command(
         "cleanup",
@@ -98,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     other = _second_program(args)
     if other is not None:
         return other
-    parser = _parser()
+    parser = _parser(args[0] if args else "")
     if args and not args[0].startswith("-") and args[0] not in _NAMES:
         parser.error(f"unknown command {quote(args[0])}{nearest(args[0], _NAMES)}")
     options = parser.parse_args(args)
@@ -113,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for warning in config.warnings if options.command != "run" else ():
             _complain(warning)
         return _dispatch(options, config)
-    except (ConfigError, ManifestError, QuestionError) as error:
+    except (ConfigError, ManifestError, question.QuestionError) as error:
         for line in str(error).splitlines():
             _complain(line)
         return USAGE
@@ -171,7 +176,8 @@ def _run(options: argparse.Namespace, config: Config) -> int:
         return daemon.run(config, lambda: from_flags(options), signals)
 
 
-def _parser() -> ArgumentParser:
+def _parser(wanted: str) -> ArgumentParser:
+    """Return the parser of a command line with this command, the only one that need have options."""
     parser = ArgumentParser(
         prog="kproxy",
         description="A service proxy for Kubernetes nodes: it does what kube-proxy does.",
@@ -188,8 +194,9 @@ def _parser() -> ArgumentParser:
             description=command.description,
             epilog=command.epilog,
         )
-        command.add_options(one)
-        add_flags(one)
+        if command.name == wanted:
+            command.add_options(one)
+            add_flags(one)
     commands.add_parser("ingress", add_help=False, help="serve HTTP to the outside, by Ingress and HTTPRoute")
     return parser
 
@@ -201,7 +208,7 @@ def _render(options: argparse.Namespace, config: Config) -> int:
     from kproxy.tools.render import RenderRequest, render_files
 
     families: tuple[IPFamily, ...] = options.family
-    request = RenderRequest(sources=sources(options), families=families, headings=len(families) > 1)
+    request = RenderRequest(sources=tools.sources(options), families=families, headings=len(families) > 1)
     text, problems = render_files(request, config)
     for problem in problems:
         _complain(str(problem))
@@ -216,7 +223,7 @@ def _explain(options: argparse.Namespace, config: Config) -> int:
     if options.destination is None and options.files:
         options.destination = options.files.pop()  # as in: explain -f FILE ... DESTINATION
     if options.destination is None:
-        raise QuestionError(f"explain what? Write {FORMS}")
+        raise question.QuestionError(f"explain what? Write {question.FORMS}")
     request = ExplainRequest(
         destination=options.destination,
         sender=options.sender,
@@ -226,7 +233,9 @@ def _explain(options: argparse.Namespace, config: Config) -> int:
     )
     try:
         from_files = bool(options.files)
-        explained = explain_files(request, sources(options), config) if from_files else explain_daemon(request, config)
+        explained = (
+            explain_files(request, tools.sources(options), config) if from_files else explain_daemon(request, config)
+        )
     except NoAnswerError as error:
         _complain(str(error))
         return USAGE
@@ -244,7 +253,7 @@ def _diff(options: argparse.Namespace, config: Config) -> int:
 
     try:
         if options.files:
-            found, problems = views(as_daemon(load(sources(options), config)), config.mode.value)
+            found, problems = views(as_daemon(load(tools.sources(options), config)), config.mode.value)
             for problem in problems:
                 _complain(str(problem))
             changes = changes_for(found, config)

@@ -13,6 +13,10 @@ class BackendError(Exception):
     """The kernel could not be brought to the wanted state; what was in force before still is. Worth a retry."""
 
 
+class MissingError(BackendError):
+    """Something that an engine needs is not to be had on this machine."""
+
+
 class Refused(msgspec.Struct, frozen=True):
     """A service the kernel would not take: left out, so that all others get through."""
 

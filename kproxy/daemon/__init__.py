@@ -1,7 +1,10 @@
 """``kproxy run`` put together: the composition root.
 
-`run` alone knows all the parts and wires them up, `engines` chooses which backend writes the rules and clears away what
-another has left, `signals` turns signals into calls. `door` is the socket that people ask by, `inspect` answers them,
-`rates` has connections a second for it. `settings` makes kernel settings and puts them back with their mode, `nodeview`
-puts together what is known of the node, to be judged. `look` is whom the page at / asks.
+`run` wires up what the rules take, in the order in which it is needed; `company` are those who join the loop when rules
+are in force, and `early` is what they find then. `later` imports them, and whatever many daemons never need, no sooner.
+
+`engines` chooses which backend writes the rules and clears away what another has left, `signals` turns signals into
+calls. `door` is the socket that people ask by, `inspect` answers them, `rates` has connections a second for it.
+`settings` makes kernel settings and puts them back with their mode, `nodeview` puts together what is known of the node,
+to be judged. `look` is whom the page at / asks.
 """

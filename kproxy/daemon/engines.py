@@ -7,37 +7,41 @@ that exist already go on as conntrack remembers them.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kproxy import logs
-from kproxy.backends.base import Backend, BackendError
-from kproxy.backends.iptables.backend import IptablesBackend
-from kproxy.backends.iptables.compile.compiler import choose_layout, count_endpoints
-from kproxy.backends.iptables.compile.lists import Layout
-from kproxy.backends.iptables.kernel.errors import NoIptablesError
-from kproxy.backends.iptables.kernel.variant import Variant, detect_variant, open_applier, rules_left_in
-from kproxy.backends.iptables.kernel.variant import is_guarded as is_guarded
-from kproxy.backends.iptables.kernel.variant import others_who_guard as others_who_guard
-from kproxy.backends.nftables.backend import NftablesBackend
-from kproxy.backends.nftables.kernel import probe
-from kproxy.backends.nftables.kernel.errors import NoNftablesError
-from kproxy.backends.nftables.rules import names
+from kproxy.backends.base import Backend, BackendError, MissingError
 from kproxy.config import Config, IPTablesVariant, ProxyMode
-from kproxy.held.changes import FamilyChanges
-from kproxy.held.diff import changes_wanted
-from kproxy.held.node import NodeRules
-from kproxy.held.read import read_rules
+from kproxy.daemon.later import later
 from kproxy.plan.model import Plan
 from kproxy.state.model import IPFamily
 
+if TYPE_CHECKING:
+    from kproxy.backends.iptables import backend as iptables
+    from kproxy.backends.iptables.compile import compiler, lists
+    from kproxy.backends.iptables.kernel import chains, variant
+    from kproxy.backends.iptables.kernel.chains import Variant
+    from kproxy.backends.nftables import backend as nftables
+    from kproxy.backends.nftables.kernel import presence, probe
+    from kproxy.backends.nftables.rules import names
+    from kproxy.held import diff, read
+    from kproxy.held.changes import FamilyChanges
+    from kproxy.held.node import NodeRules
+else:  # each as soon as it has something to do, and none before
+    iptables = later("kproxy.backends.iptables.backend")
+    compiler, lists = (
+        later("kproxy.backends.iptables.compile.compiler"),
+        later("kproxy.backends.iptables.compile.lists"),
+    )
+    chains, variant = later("kproxy.backends.iptables.kernel.chains"), later("kproxy.backends.iptables.kernel.variant")
+    nftables = later("kproxy.backends.nftables.backend")
+    names = later("kproxy.backends.nftables.rules.names")
+    presence, probe = later("kproxy.backends.nftables.kernel.presence"), later("kproxy.backends.nftables.kernel.probe")
+    diff, read = later("kproxy.held.diff"), later("kproxy.held.read")
+
 log = logs.get("engines")
 
-_MISSING = (NoIptablesError, NoNftablesError)
-"""Errors that say that an engine is not to be had on this machine."""
-
 B = TypeVar("B")
-
-_OTHER = {Variant.LEGACY: Variant.NFT, Variant.NFT: Variant.LEGACY}
 
 
 def choose_mode(config: Config) -> ProxyMode:
@@ -56,40 +60,48 @@ def open_backends(config: Config) -> Sequence[Backend]:
 
     Raises BackendError if it can serve none.
     """
-    for warning in _left_behind(config):
-        log.warning(warning)
     if config.mode is ProxyMode.NFTABLES:
         log.info("using nftables")
-        return _for_each_family(NftablesBackend)
-    variant = _variant(config)
-    log.info("using iptables", variant=variant)
-    return _for_each_family(partial(_iptables, config, variant))
+        return _for_each_family(nftables.NftablesBackend)
+    used = _variant(config)
+    log.info("using iptables", variant=used)
+    return _for_each_family(partial(_iptables, config, used))
+
+
+def is_guarded() -> bool:
+    """Tell whether a rule keeps the network out of 127.0.0.0/8, or may do so, whoever wrote it."""
+    return variant.is_guarded()
+
+
+def others_who_guard() -> Iterator[str]:
+    """Yield who else on this node relies on that."""
+    yield from chains.others_who_guard()
 
 
 def guard(config: Config) -> None:
     """Put the rule in force that keeps the network out of 127.0.0.0/8, and nothing else. Raises BackendError."""
-    applier = open_applier(IPFamily.IPV4, _variant(config))
+    applier = variant.open_applier(IPFamily.IPV4, _variant(config))
     try:
         applier.guard()
     finally:
         applier.close()
 
 
-def rules_held(config: Config, family: IPFamily, plan: Plan) -> NodeRules:
+def rules_held(config: Config, family: IPFamily, plan: Plan) -> "NodeRules":
     """Return the rules that the kernel holds, of all programs; ``plan`` tells by its size how kproxy's are laid out.
 
     Raises BackendError where they can't be read.
     """
     if config.mode is ProxyMode.NFTABLES:
-        return read_rules(family, None)
-    forced = None if config.kproxy.layout == "auto" else Layout(config.kproxy.layout)
-    return read_rules(family, _variant(config), forced or choose_layout(count_endpoints(plan)))
+        return read.read_rules(family, None)
+    layout = _layout(config) or compiler.choose_layout(compiler.count_endpoints(plan))
+    return read.read_rules(family, _variant(config), layout)
 
 
-def changes_due(config: Config, plan: Plan) -> FamilyChanges:
+def changes_due(config: Config, plan: Plan) -> "FamilyChanges":
     """Return what a full sync of a plan would change now."""
-    forced = None if config.kproxy.layout == "auto" else Layout(config.kproxy.layout)
-    return changes_wanted(plan, None if config.mode is ProxyMode.NFTABLES else _variant(config), forced)
+    used = None if config.mode is ProxyMode.NFTABLES else _variant(config)
+    return diff.changes_wanted(plan, used, None if used is None else _layout(config))
 
 
 def retire_others(config: Config, *, keep_guard: bool) -> None:
@@ -99,10 +111,10 @@ def retire_others(config: Config, *, keep_guard: bool) -> None:
     """
     used = None if config.mode is ProxyMode.NFTABLES else _variant(config)
     try:
-        for variant in Variant:
-            if used is None and list(rules_left_in(variant)):
-                _sweep_iptables(variant, keep_guard=keep_guard)
-                log.info("removed the rules of mode iptables", variant=variant)
+        for left in chains.Variant:
+            if used is None and list(chains.rules_left_in(left)):
+                _sweep_iptables(left, keep_guard=keep_guard)
+                log.info("removed the rules of mode iptables", variant=left)
         if used is not None and _has_nftables(names.TABLE):
             _sweep_nftables()
             log.info("removed the rules of mode nftables")
@@ -117,25 +129,25 @@ def cleanup(config: Config, *, keep_guard: bool) -> Sequence[BackendError]:
     A node that lacks an engine has none of its rules, so that is only wrong if it lacks all.
     """
     wanted = config.kproxy.iptables_variant
-    variants = list(Variant) if wanted is IPTablesVariant.AUTO else [Variant(wanted)]
+    variants = list(chains.Variant) if wanted is IPTablesVariant.AUTO else [chains.Variant(wanted)]
     missing: list[BackendError] = []
     problems: list[BackendError] = []
     sweeps: list[Callable[[], None]] = [
-        *(partial(_sweep_iptables, variant, keep_guard=keep_guard) for variant in variants),
+        *(partial(_sweep_iptables, one, keep_guard=keep_guard) for one in variants),
         _sweep_nftables,
     ]
     for sweep in sweeps:
         try:
             sweep()
-        except _MISSING as error:
+        except MissingError as error:
             missing.append(error)
         except BackendError as error:
             problems.append(error)
     return problems or (missing if len(missing) > len(variants) else [])
 
 
-def _sweep_iptables(variant: Variant, *, keep_guard: bool) -> None:
-    for applier in _for_each_family(lambda family: open_applier(family, variant)):
+def _sweep_iptables(left: "Variant", *, keep_guard: bool) -> None:
+    for applier in _for_each_family(lambda family: variant.open_applier(family, left)):
         try:
             applier.cleanup(keep_guard=keep_guard)
         finally:
@@ -143,20 +155,23 @@ def _sweep_iptables(variant: Variant, *, keep_guard: bool) -> None:
 
 
 def _sweep_nftables() -> None:
-    for backend in _for_each_family(NftablesBackend):
+    for backend in _for_each_family(nftables.NftablesBackend):
         try:
             backend.cleanup()
         finally:
             backend.close()
 
 
-def _left_behind(config: Config) -> Iterator[str]:
+def left_behind(config: Config) -> Iterator[str]:
     """Yield a warning for each place where rules were left that kproxy will not remove by itself.
 
     Those of another mode it does (see `retire_others`), as soon as this one's are in force.
     """
     if config.mode is not ProxyMode.NFTABLES:
-        yield from rules_left_in(_OTHER[_variant(config)])
+        used = _variant(config)
+        for other in chains.Variant:
+            if other is not used:
+                yield from chains.rules_left_in(other)
 
 
 def has_kube_proxy_table() -> bool:
@@ -165,17 +180,21 @@ def has_kube_proxy_table() -> bool:
 
 
 def _has_nftables(table: str) -> bool:
-    return any(table in probe.tables(family) for family in IPFamily)
+    return any(table in presence.tables(family) for family in IPFamily)
 
 
-def _variant(config: Config) -> Variant:
+def _variant(config: Config) -> "Variant":
     wanted = config.kproxy.iptables_variant
-    return detect_variant() if wanted is IPTablesVariant.AUTO else Variant(wanted)
+    return variant.detect_variant() if wanted is IPTablesVariant.AUTO else chains.Variant(wanted)
 
 
-def _iptables(config: Config, variant: Variant, family: IPFamily) -> Backend:
-    layout = None if config.kproxy.layout == "auto" else Layout(config.kproxy.layout)
-    return IptablesBackend(family, open_applier(family, variant), layout)
+def _iptables(config: Config, used: "Variant", family: IPFamily) -> Backend:
+    return iptables.IptablesBackend(family, variant.open_applier(family, used), _layout(config))
+
+
+def _layout(config: Config) -> "lists.Layout | None":
+    """Return the layout that is asked for, if any is."""
+    return None if config.kproxy.layout == "auto" else lists.Layout(config.kproxy.layout)
 
 
 def _for_each_family(opener: Callable[[IPFamily], B]) -> Sequence[B]:
@@ -185,7 +204,7 @@ def _for_each_family(opener: Callable[[IPFamily], B]) -> Sequence[B]:
     for family in IPFamily:
         try:
             backends.append(opener(family))
-        except _MISSING as error:
+        except MissingError as error:
             missing.append((family, error))
     if not backends:
         raise missing[0][1]

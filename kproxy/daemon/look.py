@@ -4,7 +4,7 @@ from kproxy.daemon.inspect import Inspector
 from kproxy.explain.view import View
 from kproxy.proxier.loop import Proxier
 from kproxy.report.connections import ConnectionReader
-from kproxy.report.page import Sources
+from kproxy.report.page.answers import Sources
 from kproxy.report.reporter import Reporter
 
 

@@ -1,17 +1,19 @@
-"""The composition root: the one place that knows all the parts and wires them up."""
+"""The composition root: what is needed before the first sync, wired up in the order in which it is needed.
+
+Objects are asked for before anything heavy is imported, let alone made. While they are under way the engine is loaded,
+and then come the rules. Everybody else joins when those are in force, see `kproxy.daemon.company`.
+"""
 
 import contextlib
-import gc
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from kproxy import __version__, logs
-from kproxy.api.folder import ManifestSource
 from kproxy.api.kinds import Kind
 from kproxy.api.manifests import ManifestError
 from kproxy.api.sink import Sink, Source
@@ -21,41 +23,35 @@ from kproxy.api.transport.credentials import Credentials
 from kproxy.api.types import Node, ServiceCIDR
 from kproxy.api.watch.listwatch import Timing
 from kproxy.api.watch.source import ApiSource
-from kproxy.backends.base import Backend, BackendError
+from kproxy.backends.base import BackendError
 from kproxy.config import Config, ProxyMode, to_yaml
 from kproxy.config.watch import ConfigWatch
-from kproxy.conntrack.keeper import Keeper
-from kproxy.conntrack.reconciler import Reconciler
 from kproxy.daemon import engines
-from kproxy.daemon.door import open_door
-from kproxy.daemon.inspect import Inspector, Sources
-from kproxy.daemon.look import page_sources
-from kproxy.daemon.nodeview import NodeViewer
-from kproxy.daemon.rates import Rates
+from kproxy.daemon.early import Begun, Requests
+from kproxy.daemon.later import later
 from kproxy.daemon.settings import KernelSettings
 from kproxy.daemon.signals import Both, Signals
-from kproxy.faults.containment import contained, explain, watch_threads
-from kproxy.held.flows import flows_to, interface_of
+from kproxy.faults.containment import explain, watch_threads
 from kproxy.node import interfaces, limits, memory, sysctl
-from kproxy.node.door import socket_path
 from kproxy.node.facts import node_facts, proxy_settings
 from kproxy.plan.settings import NodeFacts
 from kproxy.proxier.inbox import Inbox
 from kproxy.proxier.loop import Proxier
+from kproxy.proxier.observer import Notes
 from kproxy.proxier.pacing import Pacer
-from kproxy.report.connections import ConnectionReader
-from kproxy.report.conntrack import ConntrackReporter
-from kproxy.report.events import EventRecorder
-from kproxy.report.health import HealthState
-from kproxy.report.healthcheck import HealthCheckServers
-from kproxy.report.http import BindError, HttpServers, Routes
-from kproxy.report.metrics import ConnectionCounters, Metrics, Store
-from kproxy.report.node import NodeReporter
-from kproxy.report.page import Answers, page_routes
-from kproxy.report.pages import health_routes, metrics_routes
-from kproxy.report.reporter import Reporter
+from kproxy.report.ports import BindError, Ports
+
+if TYPE_CHECKING:
+    from kproxy.api import folder
+    from kproxy.daemon import company
+else:
+    folder = later("kproxy.api.folder")
+    company = later("kproxy.daemon.company")
 
 log = logs.get("daemon")
+
+_PATIENCE_SECONDS = 1.0
+"""So long a first sync may take before all else is made that does not need it: health is to be told of meanwhile."""
 
 
 def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> int:
@@ -91,8 +87,7 @@ def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> 
             return 0
         log.info("the configuration has changed; taking it up")
         config = new
-        gc.collect()  # all that was there before hangs together in circles, and Python would leave it for hours
-        memory.give_back()
+        memory.let_go()
 
 
 def cleanup(config: Config) -> int:
@@ -113,95 +108,51 @@ def cleanup(config: Config) -> int:
 
 def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, started: float) -> Config | None:
     """Work until told to stop (None), or until there is a new configuration."""
+    memory.begin()
     configured, config = config, config.with_mode(engines.choose_mode(config))
     log.info("starting", version=__version__, node=config.node_name, mode=config.mode)
-    if problem := sysctl.set_oom_score_adj(config.proxy.oom_score_adj):
-        log.routine(problem)
-    metrics = Metrics(config.mode, since=started)
-    metrics.config_warnings(len(config.warnings))
-    inbox = Inbox()
-    client = _client(config, metrics)
-    events = EventRecorder(None if client is None else client.post, config.node_name)
+    inbox, requests = Inbox(), Requests()
+    client = _client(config, requests)
     source = _source(config, client, inbox)
     with contextlib.ExitStack() as stack:
-        source.start()  # first of all: while objects are under way, the rest is made ready
+        source.start()
         stack.callback(source.stop)
-        stack.enter_context(events.running())
-        events.started(__version__)
-        backends = engines.open_backends(config)
-        settings = KernelSettings(config)
-        health = HealthState(
-            [backend.family for backend in backends],
-            sync_timeout=2 * config.rules.sync_period,
-            watch_timeout=2 * config.kproxy.watch_idle_timeout,
-        )
-        metrics.watch_statuses(lambda: source.statuses)
-        health.watch_statuses(lambda: source.statuses)
-        page = Answers()
-        servers = stack.enter_context(_http(config, health, metrics, events, started, page_routes(page)))
-        facts = _facts(config)
-        planning = msgspec.structs.replace(proxy_settings(config), count_localhost=True)
-        viewer = NodeViewer(facts, planning, from_api=client is not None)
-        checks = HealthCheckServers(
-            servers,
-            health.proxy_healthy,
-            failed=events.health_check_failed,
-            counted=lambda serving, failed: metrics.health_check_node_ports(serving=serving, failed=failed),
-            short=viewer.lacks,
-            spare=lambda: limits.open_files().spare,
-        )
-        keeper = _keeper(config, backends, metrics)
-        node = NodeReporter(viewer, metrics, events, gone=settings.retry)
-        with contained("look at the node"):
-            node.idle()  # what can be seen without the Node object is said before anything else
-        reporter = Reporter(
-            metrics,
-            health,
-            checks,
-            keeper,
-            after_first_sync=lambda: _after_first_sync(config, settings),
-            node=node,
-        )
-        pacer = Pacer(config.kproxy.cpu_share, config.rules.min_sync_period)
-        resync = config.kproxy.resync_period
-        proxier = Proxier(backends, planning, facts, inbox, pacer, reporter, resync_seconds=resync)
+        if problem := sysctl.set_oom_score_adj(config.proxy.oom_score_adj):
+            log.routine(problem)
+        ports = Ports()
+        stack.callback(ports.close)
+        opened = ports.open([config.healthz_bind, config.metrics_bind])
+        begun = _begin(config, inbox, client, source, requests, started)
+        proxier = begun.proxier
         stack.callback(proxier.close)
-        reader = _connections(config, proxier, metrics)
-        rules, changes = partial(engines.rules_held, config), partial(engines.changes_due, config)
-        rates = Rates(reader.read)
-        asked = Sources(
-            *(proxier, health, reporter, node, lambda: source.statuses, rates, rules, changes, interface_of, flows_to)
-        )
-        inspector = Inspector(config, started, asked)
-        page.open(page_sources(inspector, proxier, reporter, reader))
-        stack.enter_context(open_door(socket_path(config.kproxy.state_directory), inspector.reply))
-        watch = ConfigWatch(configured, read_config, proxier.stop)
-        with signals.steering(Both(proxier, source)), watch.running(), keeper.running():
-            proxier.run()
-        reader.read(surely=True)  # and keep, for the next start
+        with signals.steering(Both(proxier, source)):
+            if opened or not config.proxy.bind_address_hard_fail:
+                proxier.begin(_PATIENCE_SECONDS)
+            if signals.stopping:
+                return None
+            stack.enter_context(company.joined(begun, ports))
+            memory.settle()
+            watch = ConfigWatch(configured, read_config, proxier.stop)
+            with watch.running():
+                proxier.run()
         return watch.new
 
 
-def _keeper(config: Config, backends: Sequence[Backend], metrics: Metrics) -> Keeper:
-    reconciler = Reconciler()
-    for backend in backends:
-        reconciler.remember(backend.family, backend.udp_frontends())
-    return Keeper(reconciler, ConntrackReporter(metrics), config.kproxy.cpu_share / 3)
+def _begin(
+    config: Config, inbox: Inbox, client: ApiClient | None, source: Source, requests: Requests, started: float
+) -> Begun:
+    """Make the engine and the loop. Raises BackendError."""
+    backends = engines.open_backends(config)
+    settings = KernelSettings(config)
+    facts, planning = _facts(config), msgspec.structs.replace(proxy_settings(config), count_localhost=True)
+    pacer, notes = Pacer(config.kproxy.cpu_share, config.rules.min_sync_period), Notes()
+    resync = config.kproxy.resync_period
+    proxier = Proxier(backends, planning, facts, inbox, pacer, notes, resync_seconds=resync)
+    udp = {backend.family: backend.udp_frontends() for backend in backends}
+    return Begun(config, started, client, source, requests, settings, facts, planning, proxier, notes, udp)
 
 
-class _Requests:
-    """Puts the API client's requests into the metrics."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def finished(self, verb: str, host: str, code: str, seconds: float) -> None:
-        """See `kproxy.api.transport.client.Observer`."""
-        status = int(code) if code.isdecimal() else None
-        self._metrics.request_finished(method=verb, verb=verb, host=host, code=status, seconds=seconds)
-
-
-def _client(config: Config, metrics: Metrics) -> ApiClient | None:
+def _client(config: Config, requests: Requests) -> ApiClient | None:
     """Return the way to the API server, if there is to be one. Raises AccessError where waiting can't help."""
     if config.options.manifests:
         return None
@@ -210,36 +161,17 @@ def _client(config: Config, metrics: Metrics) -> ApiClient | None:
         master=config.options.master,
         fallbacks=config.kproxy.api_servers,
     )
-    return ApiClient(Credentials(options), _Requests(metrics))
+    return ApiClient(Credentials(options), requests)
 
 
 def _source(config: Config, client: ApiClient | None, sink: Sink) -> Source:
     """Return where objects come from. Raises ManifestError where waiting can't help."""
     if client is None:
-        return ManifestSource(Path(config.options.manifests), sink, config.node_name)
+        return folder.ManifestSource(Path(config.options.manifests), sink, config.node_name)
     # Only mode nftables looks at ServiceCIDRs: it drops what is for addresses that no service has.
     optional = [Kind.SERVICE_CIDR] if config.mode is ProxyMode.NFTABLES else []
     timing = Timing(idle=config.kproxy.watch_idle_timeout)
     return ApiSource(client, sink, config.node_name, optional=optional, timing=timing)
-
-
-@contextlib.contextmanager
-def _http(
-    config: Config, health: HealthState, metrics: Metrics, events: EventRecorder, started: float, page: Routes
-) -> Iterator[HttpServers]:
-    """Serve health and metrics."""
-    servers = HttpServers(limits.open_files().most_clients)
-    servers.start()
-    hard_fail = config.proxy.bind_address_hard_fail
-    try:
-        failed = events.health_server_failed
-        pages = health_routes(health, metrics)
-        servers.serve("health", config.healthz_bind, pages, hard_fail=hard_fail, failed=failed)
-        pages = metrics_routes(metrics, config, config.mode, started, page)
-        servers.serve("metrics", config.metrics_bind, pages, hard_fail=hard_fail)
-        yield servers
-    finally:
-        servers.stop()
 
 
 def _facts(config: Config) -> Callable[[Node | None, Collection[ServiceCIDR]], NodeFacts]:
@@ -257,22 +189,6 @@ def _facts(config: Config) -> Callable[[Node | None, Collection[ServiceCIDR]], N
         )
 
     return facts
-
-
-def _connections(config: Config, proxier: Proxier, metrics: Metrics) -> ConnectionReader:
-    own = config.kproxy
-    counters = ConnectionCounters(own.max_service_series, own.max_endpoint_series if own.endpoint_metrics else 0)
-    store = Store(own.state_directory) if own.state_directory else None
-    reader = ConnectionReader(proxier, counters, store)
-    metrics.connection_counters(reader.read, endpoints=own.endpoint_metrics)
-    return reader
-
-
-def _after_first_sync(config: Config, settings: KernelSettings) -> None:
-    """Do what has to wait for the rules: route_localnet lets the network at 127.0.0.1 until a rule keeps it out."""
-    settings.make()
-    keep_guard = settings.put_back()
-    engines.retire_others(config, keep_guard=keep_guard)
 
 
 def _write_config(config: Config) -> int:

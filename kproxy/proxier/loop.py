@@ -111,14 +111,31 @@ class Proxier:
                 family.applied = False
                 family.backend.close()
 
+    def begin(self, seconds: float) -> None:
+        """Work until all rules are in the kernel for the first time, or for so long, or until stopped."""
+        end = time.monotonic() + seconds
+        while not (self._stop.is_set() or all(family.applied for family in self._families)):
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            self._work(min(left, self._seconds_to_wait()))
+
+    def tell(self, observer: Observer) -> None:
+        """Have somebody else hear what the loop does from now on. Not while it runs."""
+        self._observer = observer
+
     def run(self) -> None:
         """Work until stopped."""
         while not self._stop.is_set():
-            self._inbox.wait(self._seconds_to_wait())
-            if self._stop.is_set():
-                return
-            with contained("loop"):  # around what is contained part by part: nothing at all may end it
-                self._go_round()
+            self._work(self._seconds_to_wait())
+
+    def _work(self, seconds: float) -> None:
+        """Wait for something to do, for so long at most, and do it."""
+        self._inbox.wait(seconds)
+        if self._stop.is_set():
+            return
+        with contained("loop"):  # around what is contained part by part: nothing at all may end it
+            self._go_round()
 
     def _go_round(self) -> None:
         self.take(self._inbox.drain())

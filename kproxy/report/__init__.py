@@ -3,8 +3,8 @@
 `reporter` hears from the loop and passes on: to `metrics`, to `health` (which verdict a probe gets), to `healthcheck`
 (the health-check node ports of Services), to `connections` (how many each Service was given, read as often as `ration`
 allows), `conntrack` (what was released) and `node` (what is wrong with the node). `events` writes to the API server.
-`http` is all the HTTP that kproxy serves, spoken by `protocol`; `pages` is what is served at which path, `status` one
-screen of it all, as data.
+`http` is all the HTTP that kproxy serves, spoken by `protocol` at `ports`; `pages` is what is served at which path,
+`status` one screen of it all, as data.
 
 `page` is the page to look at, with what it asks for.
 

@@ -18,7 +18,8 @@ from kproxy import logs
 from kproxy.api.types import ObjectKey
 from kproxy.config import BindAddress
 from kproxy.faults.containment import contained
-from kproxy.report.http import RETRY_SECONDS, BindError, HttpServers
+from kproxy.report.http import RETRY_SECONDS, HttpServers
+from kproxy.report.ports import BindError
 from kproxy.report.protocol import Request, Response
 
 log = logs.get("healthcheck")

@@ -6,8 +6,6 @@ read-only and small, so requests have no body, answers are made whole, and GET a
 
 import asyncio
 import contextlib
-import errno
-import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
@@ -15,14 +13,14 @@ from typing import Any, TypeAlias, TypeVar
 
 from kproxy import logs
 from kproxy.config import BindAddress
-from kproxy.faults.containment import explain, survived
+from kproxy.faults.containment import survived
+from kproxy.report.ports import BACKLOG, BindError, Ports
 from kproxy.report.protocol import Page, Protocol, Request, Response
 
 log = logs.get("http")
 
 RETRY_SECONDS = 5.0
 """How long to wait before trying again to open a port: kube-proxy's interval."""
-_BACKLOG = 128
 _AT_ONCE = 4
 _STOP_SECONDS = 0.5
 """How long answers under way may take when the servers stop: all of kproxy is to end within a second."""
@@ -33,60 +31,16 @@ T = TypeVar("T")
 Routes: TypeAlias = Mapping[str, Page]
 
 
-class BindError(Exception):
-    """A port could not be opened; the text says which one, why, and what to do."""
-
-
-def open_socket(bind: BindAddress) -> socket.socket:
-    """Listen at an address. The empty host means every address of both families, as far as the machine has them.
-
-    Raises BindError.
-    """
-    if bind.host:
-        family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
-        return _listen(family, bind.host, bind)
-    try:
-        return _listen(socket.AF_INET6, "::", bind, both_families=True)
-    except BindError as error:
-        if getattr(error.__cause__, "errno", None) not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            raise
-    return _listen(socket.AF_INET, "0.0.0.0", bind)  # noqa: S104 - the machine has no IPv6
-
-
-def _listen(family: int, host: str, bind: BindAddress, *, both_families: bool = False) -> socket.socket:
-    listener: socket.socket | None = None
-    try:
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not both_families))
-        listener.bind((host, bind.port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        if listener is not None:
-            listener.close()
-        raise BindError(_explain(bind, error)) from error
-    listener.setblocking(False)
-    return listener
-
-
-def _explain(bind: BindAddress, error: OSError) -> str:
-    remedy = {
-        errno.EADDRINUSE: f"already in use; see who has it with: ss -ltnp sport = :{bind.port}",
-        errno.EADDRNOTAVAIL: "the machine does not have this address",
-        errno.EACCES: "not permitted; ports below 1024 need CAP_NET_BIND_SERVICE",
-        errno.EMFILE: explain(error),
-        errno.ENFILE: explain(error),
-    }.get(error.errno or 0, error.strerror or str(error))
-    return f"can't listen at {bind}: {remedy}"
-
-
 class HttpServers:
     """All listeners, on one event loop in one thread. Methods may be called from any other thread."""
 
-    def __init__(self, most_clients: int = 256) -> None:
-        """Make the loop; each protocol (see there) has no more connections at a time than ``most_clients``."""
+    def __init__(self, most_clients: int = 256, ports: Ports | None = None) -> None:
+        """Make the loop; each protocol (see there) has no more connections at a time than ``most_clients``.
+
+        ``ports`` are those that are open already.
+        """
         self._most_clients = most_clients
+        self._ports = ports or Ports()
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_survive)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
@@ -147,11 +101,11 @@ class HttpServers:
 
         Raises BindError.
         """
-        opened = open_socket(bind)
+        opened = self._ports.take(bind)
         # The event loop takes up as many connections at once as may wait, each with a descriptor, before the first of
         # them can be refused. So it is told of few, and the kernel of more.
         listener = await self._loop.create_server(protocol, sock=opened, backlog=_AT_ONCE)
-        opened.listen(_BACKLOG)
+        opened.listen(BACKLOG)
         self._listeners.add(listener)
         return listener
 

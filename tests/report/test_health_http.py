@@ -17,9 +17,10 @@ from kproxy.api.types import ObjectKey
 from kproxy.config import BindAddress, ProxyMode, load
 from kproxy.report.health import HealthState
 from kproxy.report.healthcheck import HealthCheck, HealthCheckFailure, HealthCheckServers
-from kproxy.report.http import BindError, HttpServers, Routes, open_socket
+from kproxy.report.http import HttpServers, Routes
 from kproxy.report.metrics import Metrics
 from kproxy.report.pages import health_routes, metrics_routes
+from kproxy.report.ports import BindError, open_socket
 from kproxy.report.protocol import Request, Response
 from kproxy.state.model import IPFamily
 
@@ -103,7 +104,7 @@ def test_the_empty_host_does_without_ipv6(port: int, monkeypatch: pytest.MonkeyP
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         return real(family, *args, **more)
 
-    monkeypatch.setattr("kproxy.report.http.socket.socket", only_ipv4)
+    monkeypatch.setattr("kproxy.report.ports.socket.socket", only_ipv4)
     listener = open_socket(BindAddress("", port))
     monkeypatch.undo()
     with closing(listener):

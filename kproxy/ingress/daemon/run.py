@@ -53,7 +53,8 @@ from kproxy.node import interfaces
 from kproxy.proxier.inbox import Inbox
 from kproxy.proxier.pacing import Pacer
 from kproxy.report.events import Event, EventRecorder
-from kproxy.report.http import BindError, HttpServers, Routes
+from kproxy.report.http import HttpServers, Routes
+from kproxy.report.ports import BindError
 
 log = logs.get("ingress")
 haproxy_log = logs.get("haproxy")

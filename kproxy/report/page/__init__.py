@@ -4,8 +4,3 @@
 one Service in detail, `answers` is the JSON endpoint over them. All of it works only while somebody looks: nothing here
 has a thread or a timer, and what several look at is made once.
 """
-
-from kproxy.report.page.answers import Answers, Sources
-from kproxy.report.page.files import page_routes
-
-__all__ = ["Answers", "Sources", "page_routes"]

@@ -1,11 +1,15 @@
 """What the browser loads: three files, from here and from nowhere else."""
 
 import hashlib
+from collections.abc import Callable
 from importlib import resources
+from typing import TYPE_CHECKING
 
 from kproxy.report.http import Routes
-from kproxy.report.page.answers import Answers
 from kproxy.report.protocol import Page, Request, Response
+
+if TYPE_CHECKING:
+    from kproxy.report.page.answers import Answers
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -22,10 +26,10 @@ _FILES = {
 }
 
 
-def page_routes(answers: Answers) -> Routes:
-    """Return the pages that make the page."""
+def page_routes(answers: "Callable[[], Answers]") -> Routes:
+    """Return the pages that make the page; ``answers`` is called when somebody looks at it."""
     pages: dict[str, Page] = {path: file_page(__package__, name, kind) for path, (name, kind) in _FILES.items()}
-    pages["/page.json"] = lambda request: headed(answers.answer(request))
+    pages["/page.json"] = lambda request: headed(answers().answer(request))
     return pages
 
 

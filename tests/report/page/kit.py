@@ -17,8 +17,9 @@ from kproxy.explain.question import Question
 from kproxy.explain.view import View
 from kproxy.plan.settings import NodeFacts, ProxySettings
 from kproxy.report.http import HttpServers
-from kproxy.report.page import Answers, Sources, page_routes
+from kproxy.report.page.answers import Answers, Sources
 from kproxy.report.page.board import Totals
+from kproxy.report.page.files import page_routes
 from kproxy.report.status import FamilyState, Status, WatchState
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
 from tests.kit.views import view_of
@@ -131,7 +132,9 @@ def served(world: World) -> Iterator[str]:
     servers = HttpServers()
     servers.start()
     try:
-        protocol = servers.protocol(lambda request: page_routes(world.answers)[request.path](request), inline=False)
+        protocol = servers.protocol(
+            lambda request: page_routes(lambda: world.answers)[request.path](request), inline=False
+        )
         listener = servers.call(servers.listen(protocol, BindAddress("127.0.0.1", 0)))
         yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
     finally:

@@ -2,13 +2,13 @@
 
 import errno
 
-from kproxy.backends.base import BackendError
+from kproxy.backends.base import BackendError, MissingError
 from kproxy.backends.iptables.rules.ruleset import TableName
 
 NEEDED_PRIVILEGE = "kproxy needs the capabilities NET_ADMIN and NET_RAW (run it as root or privileged)"
 
 
-class NoIptablesError(BackendError):
+class NoIptablesError(MissingError):
     """Something that iptables needs is not there: the library, the kernel's support, a tool, a privilege."""
 
 

@@ -6,36 +6,20 @@ which kube-proxy's image decides, looks for it in the same order as here. Where 
 kproxy takes the legacy tables then, which it reaches without starting programs, as long as the kernel has them.
 """
 
-import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+from kproxy.backends.iptables.kernel.chains import Variant as Variant
+from kproxy.backends.iptables.kernel.chains import chains_of, marked
 from kproxy.backends.iptables.kernel.engine import Engine
 from kproxy.backends.iptables.kernel.errors import KernelRefusedError, NoIptablesError
 from kproxy.backends.iptables.kernel.legacy.applier import LegacyApplier
 from kproxy.backends.iptables.kernel.legacy.entry import entry_layout
-from kproxy.backends.iptables.kernel.legacy.image import TableImage
 from kproxy.backends.iptables.kernel.legacy.lock import XtablesLock
-from kproxy.backends.iptables.kernel.legacy.tableinfo import TableReader, existing_tables
+from kproxy.backends.iptables.kernel.legacy.tableinfo import TableReader
 from kproxy.backends.iptables.kernel.nft.applier import NftApplier, NftTools
-from kproxy.backends.iptables.kernel.nft.names import chain_names
-from kproxy.backends.iptables.rules.firewall import KUBE_PROXY_CHAIN, KUBELET_CHAINS
-from kproxy.backends.iptables.rules.names import is_ours
 from kproxy.backends.iptables.rules.ruleset import TableName
 from kproxy.state.model import IPFamily
-
-
-class Variant(enum.StrEnum):
-    """One of the two."""
-
-    LEGACY = "legacy"
-    NFT = "nft"
-
-
-_ORDER_OF_TRAVERSAL = {
-    Variant.LEGACY: "packets pass the legacy tables first, so what is stale there wins",
-    Variant.NFT: "packets pass those too, after kproxy's",
-}
 
 
 def detect_variant() -> Variant:
@@ -44,10 +28,8 @@ def detect_variant() -> Variant:
     Where none has left a mark, legacy, unless the kernel has no legacy tables any more (as from RHEL 10 on) and the
     programs of the other variant are there.
     """
-    for variant in (Variant.NFT, Variant.LEGACY):
-        for family in IPFamily:
-            if not KUBELET_CHAINS.isdisjoint(_chains(variant, family, "mangle")):
-                return variant
+    if (variant := marked()) is not None:
+        return variant
     there = {variant for variant in Variant for family in IPFamily if _is_there(variant, family)}
     return Variant.NFT if there == {Variant.NFT} else Variant.LEGACY
 
@@ -75,30 +57,9 @@ def is_guarded() -> bool:
     return any(_asked(variant, Engine.is_guarded) for variant in Variant)
 
 
-def others_who_guard() -> Iterator[str]:
-    """Yield who else on this node relies on the guard of 127.0.0.0/8, and would miss it or what it guards."""
-    for variant in Variant:
-        if any(not KUBELET_CHAINS.isdisjoint(_chains(variant, family, "mangle")) for family in IPFamily):
-            yield "the kubelet"
-        if any(KUBE_PROXY_CHAIN in _chains(variant, IPFamily.IPV4, name) for name in TableName):
-            yield "kube-proxy"
-
-
-def rules_left_in(variant: Variant) -> Iterator[str]:
-    """Yield a warning for each family in which a variant, other than what is in use, holds kube-proxy's chains."""
-    for family in IPFamily:
-        chains = [chain for name in TableName for chain in _chains(variant, family, name) if is_ours(name, chain)]
-        if chains:
-            yield (
-                f"{family}: {len(chains)} chains of kube-proxy's or kproxy's are also in the {variant} variant of "
-                f"iptables, such as {min(chains)}: {_ORDER_OF_TRAVERSAL[variant]}. "
-                f"Remove them: kproxy cleanup for variant {variant}, or kube-proxy --cleanup"
-            )
-
-
 def _asked(variant: Variant, question: Callable[[Engine[Any]], bool]) -> bool:
     """Ask a variant something about IPv4; no where it is not to be had, or has nothing in its filter table."""
-    if not _chains(variant, IPFamily.IPV4, TableName.FILTER):
+    if not chains_of(variant, IPFamily.IPV4, TableName.FILTER):
         return False  # and no library need be loaded to know that
     try:
         applier = open_applier(IPFamily.IPV4, variant)
@@ -110,22 +71,3 @@ def _asked(variant: Variant, question: Callable[[Engine[Any]], bool]) -> bool:
         return True  # it can't be read, so that the answer may well be yes
     finally:
         applier.close()
-
-
-def _chains(variant: Variant, family: IPFamily, table: str) -> frozenset[str]:
-    """Return the chains of a table, none where there is no such table or no means to see it."""
-    try:
-        return chain_names(family, table) if variant is Variant.NFT else _legacy_chains(family, table)
-    except (NoIptablesError, KernelRefusedError):
-        return frozenset()
-
-
-def _legacy_chains(family: IPFamily, table: str) -> frozenset[str]:
-    if table not in existing_tables(family):  # asking for it would make it
-        return frozenset()
-    layout = entry_layout(family)
-    reader = TableReader(layout)
-    try:
-        return frozenset(TableImage(layout, *reader.read(table)).chains)
-    finally:
-        reader.close()

@@ -2,5 +2,6 @@
 
 `library` writes by libnftables, `netlink` reads; `table` is what the kernel holds, `elements` its elements, `rules` its
 rules and those of others, `notes` how nft will print sets, `watch` what others do to it. `reconcile` compares,
-`applier` puts all together, `probe` tells whether a node can do this at all, `errors` what can go wrong.
+`applier` puts all together, `probe` tells whether a node can do this at all, `presence` whether anybody does, `errors`
+what can go wrong.
 """

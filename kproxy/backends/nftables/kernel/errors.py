@@ -3,10 +3,10 @@
 import errno
 import os
 
-from kproxy.backends.base import BackendError
+from kproxy.backends.base import BackendError, MissingError
 
 
-class NoNftablesError(BackendError):
+class NoNftablesError(MissingError):
     """Something that this backend needs is not there: the library, a feature of the kernel, a privilege."""
 
 

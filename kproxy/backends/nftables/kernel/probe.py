@@ -7,11 +7,9 @@ distributions carry features over, and kernels are built without parts.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kproxy.backends.nftables.kernel.errors import KernelRefusedError, NetlinkError, NoNftablesError
+from kproxy.backends.nftables.kernel.errors import KernelRefusedError, NoNftablesError
 from kproxy.backends.nftables.kernel.library import Libnftables
-from kproxy.backends.nftables.kernel.netlink import Notices, Reader
-from kproxy.backends.nftables.kernel.table import KernelTable
-from kproxy.backends.nftables.rules import names
+from kproxy.backends.nftables.kernel.netlink import Notices
 from kproxy.backends.nftables.rules.render import FAMILIES
 from kproxy.state.model import IPFamily
 
@@ -126,17 +124,3 @@ def _script(features: Sequence[Feature], family: IPFamily) -> str:
     body = "\n".join(feature.script for feature in features)
     body = body.replace("IP ", f"{FAMILIES[family]} ").replace("ADDRESS", address)
     return f"table {FAMILIES[family]} kproxy-probe {{\n{body}\n}}\n"
-
-
-def tables(family: IPFamily) -> frozenset[str]:
-    """Return which of the tables ``kproxy`` and ``kube-proxy`` are there; none where there is no nf_tables."""
-    try:
-        reader = Reader()
-    except NoNftablesError:
-        return frozenset()
-    try:
-        return KernelTable(family, reader).tables() & {names.TABLE, names.KUBE_PROXY_TABLE}
-    except NetlinkError:
-        return frozenset()
-    finally:
-        reader.close()

@@ -11,12 +11,12 @@ from kproxy.backends.nftables.kernel import netlink
 from kproxy.backends.nftables.kernel.elements import ElementReader, split_message
 from kproxy.backends.nftables.kernel.netlink import Reader, attribute, attributes, number, text
 from kproxy.backends.nftables.kernel.notes import declared_by_expressions
+from kproxy.backends.nftables.kernel.presence import all_tables
 from kproxy.backends.nftables.rules import names
 from kproxy.backends.nftables.rules.ruleset import Column, Found, Hook, SetSpec
 from kproxy.state.model import IPFamily
 
 # Attributes, by kind of object (linux/netfilter/nf_tables.h).
-_TABLE_NAME = 1
 _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE = 3, 4, 5, 7
 _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
 _SET_NAME, _SET_FLAGS, _SET_KEY_LENGTH, _SET_DATA_TYPE, _SET_DATA_LENGTH = 2, 3, 5, 6, 7
@@ -60,8 +60,7 @@ class KernelTable:
 
     def tables(self) -> frozenset[str]:
         """Return the names of all tables of this family, anybody's."""
-        found = self._reader.dump(netlink.GET_TABLE, self._number)
-        return frozenset(text(attributes(message.body)[_TABLE_NAME]) for message in found)
+        return all_tables(self._family, self._reader)
 
     def chains(self) -> dict[str, Hook | None]:
         """Return the chains, with the hooks of those that have one."""

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from kproxy.backends.iptables.kernel.chains import rules_left_in
 from kproxy.backends.iptables.kernel.legacy.applier import LegacyApplier
 from kproxy.backends.iptables.kernel.legacy.tableinfo import existing_tables
 from kproxy.backends.iptables.kernel.nft.applier import NftApplier
-from kproxy.backends.iptables.kernel.variant import Variant, detect_variant, open_applier, rules_left_in
+from kproxy.backends.iptables.kernel.variant import Variant, detect_variant, open_applier
 from kproxy.state.model import IPFamily
 from tests.kit.iptables_tools import run
 from tests.kit.netns import network_namespace

@@ -19,7 +19,7 @@ from kproxy.backends.nftables.backend import NftablesBackend
 from kproxy.backends.nftables.compile.compiler import Compiler, compile_plan
 from kproxy.backends.nftables.kernel.applier import NftApplier
 from kproxy.backends.nftables.kernel.errors import KernelRefusedError
-from kproxy.backends.nftables.kernel.probe import tables
+from kproxy.backends.nftables.kernel.presence import tables
 from kproxy.backends.nftables.rules import names
 from kproxy.backends.nftables.rules.change import Change
 from kproxy.backends.nftables.rules.render import Renderer

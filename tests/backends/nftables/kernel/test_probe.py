@@ -8,7 +8,8 @@ import pytest
 
 from kproxy.backends.nftables.kernel import library, probe
 from kproxy.backends.nftables.kernel.errors import KernelRefusedError, NoNftablesError
-from kproxy.backends.nftables.kernel.probe import FEATURES, Feature, tables, why_not
+from kproxy.backends.nftables.kernel.presence import tables
+from kproxy.backends.nftables.kernel.probe import FEATURES, Feature, why_not
 from kproxy.state.model import IPFamily
 from tests.kit.netns import network_namespace
 from tests.kit.nft import nft

@@ -9,10 +9,14 @@ Its `Rule`, `Match` and `Target` are not used: too slow, and broken with libxtab
 """
 
 import ctypes
+import ctypes.util
+import os
 import sys
+import sysconfig
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,6 +36,7 @@ _NUMBER = ctypes.c_uint
 _YES_OR_NO = ctypes.c_int
 _Counters = ctypes.c_uint64 * 2  # struct xt_counters: packets, bytes
 
+_slow_find_library = ctypes.util.find_library
 _errno_location = ctypes.PYFUNCTYPE(ctypes.POINTER(ctypes.c_int))(("__errno_location", ctypes.CDLL(None)))
 
 
@@ -87,21 +92,59 @@ def _binding(family: IPFamily) -> Any:
     return binding
 
 
+_PLACE = "XTABLES_LIBDIR"
+_SONAMES = {
+    "c": ("libc.so.6",),
+    "ip4tc": ("libip4tc.so.2", "libip4tc.so.0"),
+    "ip6tc": ("libip6tc.so.2", "libip6tc.so.0"),
+    "xtables": ("libxtables.so.12", "libxtables.so.11"),
+}
+"""Of iptables since 1.6."""
+
+
+def _find_library(name: str) -> str | None:
+    """Do what ctypes.util.find_library does, without programs: it asks ldconfig, and for what that lacks gcc and ld.
+
+    python-iptables has it look for a dozen names, its own library's among them, which takes a fifth of a second. For
+    what is not found here it looks beside itself.
+    """
+    for soname in _SONAMES.get(name, ()):
+        with suppress(OSError):
+            ctypes.CDLL(soname)
+            return soname
+    return _slow_find_library(name) if name in _SONAMES else None
+
+
+def _extensions() -> Path | None:
+    """Return where iptables' extensions lie, as Debian, Fedora and Alpine have it; None where it is none of those."""
+    multiarch = sysconfig.get_config_var("MULTIARCH") or ""
+    places = (Path("/usr/lib") / multiarch / "xtables", Path("/usr/lib64/xtables"), Path("/usr/lib/xtables"))
+    return next((place for place in places if place.is_dir()), None)
+
+
 @contextmanager
 def _quiet_and_light() -> Iterator[None]:
-    """Import python-iptables without the warnings of newer Pythons, and without distutils.
+    """Import python-iptables without the warnings of newer Pythons, without programs, and without distutils.
 
-    It makes do with sysconfig where there is no distutils, as from Python 3.12 on; but setuptools, if installed, stands
-    in for it with 14 MiB of modules.
+    It has ldconfig look for iptables' extensions unless it is told where they lie. It makes do with sysconfig where
+    there is no distutils, as from Python 3.12 on; but setuptools, if there is one, stands in for it with 14 MiB of
+    modules.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         absent = "distutils" not in sys.modules
+        place = None if _PLACE in os.environ else _extensions()
         if absent:
             sys.modules["distutils"] = None  # type: ignore[assignment]
+        if place is not None:
+            os.environ[_PLACE] = str(place)
+        ctypes.util.find_library = _find_library
         try:
             yield
         finally:
+            ctypes.util.find_library = _slow_find_library
+            if place is not None:
+                del os.environ[_PLACE]
             if absent:
                 del sys.modules["distutils"]
 

@@ -1,0 +1,46 @@
+"""What is loaded, or made, when it is first asked for.
+
+An import costs time at the start, and memory from then on. What the first sync does not need, or what many daemons
+never need, is named by `later` where others import it; the type checker and import-linter see an ordinary import:
+
+    if TYPE_CHECKING:
+        from kproxy.daemon import inspect
+    else:
+        inspect = later("kproxy.daemon.inspect")
+
+importlib.util.LazyLoader would do, if it were safe in more than one thread before Python 3.12.3.
+"""
+
+import importlib
+import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class _Later(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def later(name: str) -> Any:
+    """Return what stands for a module, and imports it when something of it is first asked for. From any thread."""
+    return _Later(name)
+
+
+class Once(Generic[T]):
+    """Makes a value when it is first asked for, in whatever thread that is."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: list[T] = []
+
+    def __call__(self) -> T:
+        """Return the value."""
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+            return self._made[0]
