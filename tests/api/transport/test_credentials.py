@@ -1,17 +1,11 @@
 """Ways to an API server: kubeconfig, service account, --master; and credentials that change while kproxy runs."""
 
-import json
 import logging
-import os
-import stat
-import subprocess
-import sys
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kproxy.api.transport import credentials as credentials_module
 from kproxy.api.transport.access import AccessError, AccessOptions
@@ -19,28 +13,8 @@ from kproxy.api.transport.client import ApiClient
 from kproxy.api.transport.credentials import Credentials
 from kproxy.api.transport.failures import RefusedError, UnreachableError
 from tests.kit.apiserver import ApiServer
+from tests.kit.clients import client, edit, works
 from tests.kit.watching_world import Observed
-
-
-def client(**options: Any) -> ApiClient:
-    return ApiClient(Credentials(AccessOptions(**options)))
-
-
-def works(api: ApiClient) -> bool:
-    answer = api.get("/api/v1/services", {"limit": "1"})
-    return b"ServiceList" in answer.read()
-
-
-def edit(kubeconfig: Path, **parts: Any) -> Path:
-    """Change the cluster's and the user's fields; None removes one."""
-    config = yaml.safe_load(kubeconfig.read_text())
-    for section, changes in parts.items():
-        entry = config[f"{section}s"][0][section]
-        entry.update(changes)
-        for name in [name for name, value in entry.items() if value is None]:
-            del entry[name]
-    kubeconfig.write_text(yaml.safe_dump(config))
-    return kubeconfig
 
 
 def pod(api_server: ApiServer, folder: Path) -> dict[str, Any]:
@@ -125,82 +99,6 @@ def test_authority_without_key_identifiers_is_trusted(api_server: ApiServer, kub
     """As Go does; Python asks for more since 3.13. An authority need not have signed itself, either."""
     edit(kubeconfig, cluster={"certificate-authority-data": b64encode(api_server._certificate.certificate).decode()})
     assert works(client(kubeconfig=str(kubeconfig)))
-
-
-# Exec plugins
-
-
-def plugin(folder: Path, body: str) -> Path:
-    path = folder / "plugin"
-    path.write_text(f"#!{sys.executable}\n{body}")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
-
-
-def use_plugin(kubeconfig: Path, path: Path) -> Path:
-    api_version = "client.authentication.k8s.io/v1"
-    return edit(kubeconfig, user={"token": None, "exec": {"apiVersion": api_version, "command": str(path)}})
-
-
-GIVES_FILE = """
-import json, pathlib
-folder = pathlib.Path(__file__).parent
-(folder / "runs").open("a").write("x")
-status = json.loads((folder / "status").read_text())
-print(json.dumps({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}))
-"""
-
-
-def test_exec_plugin(api_server: ApiServer, kubeconfig: Path, tmp_path: Path) -> None:
-    use_plugin(kubeconfig, plugin(tmp_path, GIVES_FILE))
-    (tmp_path / "status").write_text(json.dumps({"token": api_server.token}))
-    api = client(kubeconfig=str(kubeconfig))
-    assert works(api)
-    assert works(api)
-    assert (tmp_path / "runs").read_text() == "x"
-    api_server.rotate_token("fresh")  # refused: the plugin is asked again
-    (tmp_path / "status").write_text(json.dumps({"token": "fresh"}))
-    assert works(api)
-    assert (tmp_path / "runs").read_text() == "xx"
-
-
-def test_exec_plugin_whose_token_has_expired(api_server: ApiServer, kubeconfig: Path, tmp_path: Path) -> None:
-    use_plugin(kubeconfig, plugin(tmp_path, GIVES_FILE))
-    status = {"token": api_server.token, "expirationTimestamp": "2020-01-01T00:00:00Z"}
-    (tmp_path / "status").write_text(json.dumps(status))
-    api = client(kubeconfig=str(kubeconfig))
-    assert works(api)
-    assert works(api)
-    assert (tmp_path / "runs").read_text() == "xxx"  # when made, and before each request
-    assert api_server.requests.count() == 2
-
-
-def test_exec_plugin_that_gives_a_certificate(api_server: ApiServer, kubeconfig: Path, tmp_path: Path) -> None:
-    use_plugin(kubeconfig, plugin(tmp_path, GIVES_FILE))
-    pair = api_server.client_certificate("node")
-    certificate, key = pair.certificate.decode(), pair.key.decode()
-    (tmp_path / "status").write_text(json.dumps({"clientCertificateData": certificate, "clientKeyData": key}))
-    api_server.tokens.clear()
-    assert works(client(kubeconfig=str(kubeconfig)))
-
-
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        ("raise SystemExit('no such account')", "no such account"),
-        ("print('{')", ""),
-    ],
-)
-def test_exec_plugin_that_fails(
-    kubeconfig: Path, tmp_path: Path, body: str, reason: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = plugin(tmp_path, body)
-    with pytest.raises(AccessError) as error:
-        client(kubeconfig=str(use_plugin(kubeconfig, path)))
-    assert str(error.value).startswith(f"kubeconfig {kubeconfig}: the exec plugin {path} gave no credentials (")
-    assert reason in str(error.value)  # in the words of the plugin
-    assert str(error.value).isprintable()
-    assert caplog.records == []
 
 
 # Change
@@ -372,35 +270,6 @@ def test_secrets_show_nowhere(api_server: ApiServer, tmp_path: Path, caplog: pyt
 
 
 # What it costs
-
-
-def test_reading_manifests_needs_no_kubernetes_package() -> None:
-    imports = "kproxy.api.manifests, kproxy.api.folder, kproxy.api.watch.source, kproxy.api.transport.credentials"
-    assert loaded(f"import {imports}") == []
-
-
-def test_only_who_has_a_plugin_or_a_socks_proxy_pays_for_it(
-    api_server: ApiServer, kubeconfig: Path, tmp_path: Path
-) -> None:
-    get = (
-        "from kproxy.api.transport.access import AccessOptions; from kproxy.api.transport.client import ApiClient;"
-        "from kproxy.api.transport.credentials import Credentials;"
-        f"ApiClient(Credentials(AccessOptions(kubeconfig={str(kubeconfig)!r}, environ={{}}))).get('/version').read()"
-    )
-    assert loaded(get) == []
-    use_plugin(kubeconfig, plugin(tmp_path, GIVES_FILE))
-    (tmp_path / "status").write_text(json.dumps({"token": api_server.token}))
-    assert "kubernetes" in loaded(get)
-
-
-def loaded(code: str) -> list[str]:
-    """Run some code; return which of the packages that take much memory were imported by it."""
-    tell = "; import sys, json; print(json.dumps([name for name in ('kubernetes', 'socks') if name in sys.modules]))"
-    result = subprocess.run(
-        [sys.executable, "-c", code + tell], capture_output=True, text=True, check=True, env=os.environ
-    )
-    names: list[str] = json.loads(result.stdout)
-    return names
 
 
 def test_observer_sees_every_request(api_server: ApiServer, kubeconfig: Path) -> None:

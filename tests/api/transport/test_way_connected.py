@@ -24,6 +24,7 @@ from kproxy.api.transport.failures import ApiError, UnreachableError
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.certs import EXPIRED, TOO_EARLY, Authority, Lifetime
 from tests.kit.apiserver.runner import server_context
+from tests.kit.clients import works
 from tests.kit.proxies import Asked, HttpProxy, ProxyServer, SocksProxy
 
 LIST = "/api/v1/services"
@@ -49,10 +50,6 @@ def kubeconfig(of: ApiServer, folder: Path, user: Mapping[str, Any] | None = Non
 
 def client(path: Path | str = "", environ: Mapping[str, str] | None = None, **options: Any) -> ApiClient:
     return ApiClient(Credentials(AccessOptions(kubeconfig=str(path), environ=environ or {}, **options)))
-
-
-def works(api: ApiClient) -> bool:
-    return b"ServiceList" in api.get(LIST, {"limit": "1"}).read()
 
 
 def failure(api: ApiClient) -> str:
