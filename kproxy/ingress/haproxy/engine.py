@@ -6,7 +6,6 @@ next kproxy takes it over; what is in it then is known from a file that is writt
 
 import contextlib
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ import msgspec
 
 from kproxy.faults.bisect import find_culprits
 from kproxy.ingress.haproxy.compile.compiler import NOTHING_LEFT_OUT, Compiler, LeftOut, compile_plan
+from kproxy.ingress.haproxy.control.binds import bind_line, why_not_bind
 from kproxy.ingress.haproxy.control.files import Generations, Running
 from kproxy.ingress.haproxy.control.process import Master, wait_for_end
 from kproxy.ingress.haproxy.control.runtime import RuntimeSocket, worker_of
@@ -113,7 +113,7 @@ class Engine:
         """Forget that addresses were refused which can be had by now; tell whether there are any: `apply` once more."""
         with self._lock:
             binds = [unit for unit in self._refused if isinstance(unit, Bind)]
-            free = [bind for bind in binds if _why_not_bind(bind, ipv6=self.settings.ipv6) is None]
+            free = [bind for bind in binds if why_not_bind(bind, ipv6=self.settings.ipv6) is None]
             for bind in free:
                 del self._refused[bind]
             return bool(free)
@@ -272,9 +272,9 @@ class Engine:
         known = self._last_good.head if self._last_good is not None and self._master.pid is not None else ()
         for frontend in plan.frontends:
             for bind in frontend.binds:
-                if any(f" {line} " in f"{' '.join(known)} " for line in _bind_words(bind)):
+                if f" {bind_line(bind)} " in f"{' '.join(known)} ":
                     continue
-                reason = _why_not_bind(bind, ipv6=self.settings.ipv6)
+                reason = why_not_bind(bind, ipv6=self.settings.ipv6)
                 if reason is not None:
                     self._refused[bind] = (bind, reason)
 
@@ -355,25 +355,3 @@ def _without_draining(configuration: Configuration) -> Configuration:
         for name, slot in configuration.slots.items()
     }
     return msgspec.structs.replace(configuration, slots=slots)
-
-
-def _bind_words(bind: Bind) -> list[str]:
-    return [f"bind {bind.address or '0.0.0.0'}:{bind.port}"]  # noqa: S104
-
-
-def _why_not_bind(bind: Bind, *, ipv6: bool) -> str | None:
-    """Try to listen where HAProxy is going to, beside whom it may be listening already."""
-    places = [(socket.AF_INET6 if ":" in bind.address else socket.AF_INET, bind.address)]
-    if not bind.address and ipv6:
-        places.append((socket.AF_INET6, ""))
-    for family, address in places:
-        with socket.socket(family, socket.SOCK_STREAM) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                tried.bind((address, bind.port))
-            except OSError as error:
-                return f"cannot listen at {bind}: {error.strerror}"
-    return None

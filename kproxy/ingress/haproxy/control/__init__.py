@@ -1,1 +1,1 @@
-"""All that touches the machine: `files`, the `process`, its `runtime` socket, the `pipe` for its access log."""
+"""All that touches the machine: `files`, `process`, its `runtime` socket, its log's `pipe`, `binds` to listen at."""
