@@ -2,8 +2,7 @@
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -309,56 +308,6 @@ def test_problems_are_reported_with_their_objects(world: World) -> None:
         "default/later: spec.externalIPs",
     ]
     assert world.sink.names(Kind.SERVICE) == {"a", "b", "broken", "later"}
-
-
-# Stopping
-
-
-def quiet(world: World) -> None:
-    world.watching()
-
-
-def frozen(world: World) -> None:
-    world.watching()
-    world.server.freeze()
-    world.server.faults.add(Status(500), times=None)
-    world.server.cut_connections()
-
-
-def unanswered(world: World) -> None:
-    world.watching()
-    world.server.black_hole()
-    world.server.cut_connections()
-    until(lambda: world.status.failures > 0, "broken watch")
-
-
-def waiting_to_try_again(world: World) -> None:
-    world.watching()
-    world.server.faults.add(Status(429, retry_after=60), resource="services", verb="watch", times=None)
-    world.server.end_watches()
-    until(lambda: world.status.failures > 0, "refused watch")
-
-
-@pytest.mark.parametrize("state", [quiet, frozen, unanswered, waiting_to_try_again])
-def test_stopping_takes_less_than_a_second(world: World, state: Callable[[World], None]) -> None:
-    world.source.start()
-    state(world)
-    began = time.monotonic()
-    world.source.stop()
-    assert time.monotonic() - began < 1.0
-    delivered = len(world.sink.updates), world.sink.replaced
-    world.put("late")
-    assert (len(world.sink.updates), world.sink.replaced) == delivered
-
-
-def test_stopping_before_anything_was_reached(tmp_path: Path) -> None:
-    server = ApiServer(port=1)
-    world = World(server, server.kubeconfig(tmp_path / "kubeconfig"))
-    world.source.start()
-    until(lambda: world.status.failures > 0, "a failure")
-    began = time.monotonic()
-    world.source.stop()
-    assert time.monotonic() - began < 1.0
 
 
 # Policies, without a server
