@@ -1,5 +1,6 @@
 """What a change does to requests under way: nothing. And which changes HAProxy takes up while it runs."""
 
+import http.client
 import os
 import signal
 import threading
@@ -127,6 +128,48 @@ def test_a_connection_outlives_reloads(one: Engine, three: dict[str, Pod]) -> No
         assert answers == ["a"]
     finally:
         three["a"].delay_s = 0.0
+
+
+def _idle_client() -> http.client.HTTPConnection:
+    connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=10)
+    assert _status(connection) == 200
+    return connection
+
+
+def _status(connection: http.client.HTTPConnection) -> int:
+    connection.request("GET", "/", headers={"Host": HOST})
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+def _reload(engine: Engine, server_timeout: int) -> int:
+    """Reload HAProxy; return the process that was replaced."""
+    before = int(engine.ask("show info").split("Pid: ")[1].split()[0])
+    engine.settings = msgspec.structs.replace(engine.settings, server_timeout=server_timeout)
+    assert apply(engine, slices("web", ["10.1.0.1"]), ingress(HOST, "web")) == "defaults has changed"
+    return before
+
+
+def test_a_client_with_an_idle_connection_moves_over_with_its_next_request(one: Engine) -> None:
+    idle = _idle_client()
+    replaced = _reload(one, 55_000)
+    assert Path(f"/proc/{replaced}").exists()
+    assert _status(idle) == 200
+    assert idle.sock is None, "the answer has to say that the connection ends"
+    eventually(lambda: not Path(f"/proc/{replaced}").exists())
+    idle.close()
+
+
+@pytest.mark.usefixtures("three")
+def test_a_client_that_never_asks_again_keeps_a_replaced_process_for_so_long_only(tmp_path: Path) -> None:
+    with engine(tmp_path, drain_timeout=1_000) as made:
+        apply(made, slices("web", ["10.1.0.1"]), ingress(HOST, "web"))
+        idle = _idle_client()
+        replaced = _reload(made, 55_000)
+        eventually(lambda: not Path(f"/proc/{replaced}").exists())
+        assert get(HOST).pod == "a"
+        idle.close()
 
 
 def test_a_restarted_kproxy_takes_a_running_haproxy_over_as_it_is(one: Engine, tmp_path: Path) -> None:
