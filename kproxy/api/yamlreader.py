@@ -150,7 +150,9 @@ class _Loader(_Composer, yaml.CSafeLoader):
             tag = event.tag
             if tag is None or tag == "!":
                 tag = _plain_tag(event.value) if event.implicit[0] else _STR
-            return ScalarNode(tag, event.value, event.start_mark, event.end_mark, style=event.style)
+            start: Any = event.start_mark  # libyaml's marks, which the types of PyYAML's nodes do not know of
+            end: Any = event.end_mark
+            return ScalarNode(tag, event.value, start, end, style=event.style)
         self.anchored = self.anchored or getattr(event, "anchor", None) is not None
         return super().compose_node(parent, index)
 

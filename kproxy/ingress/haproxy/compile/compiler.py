@@ -106,13 +106,14 @@ class _Compilation:
         self._before = known
         self.known_tables: dict[Routes, Table] = {}
         self._hosts: dict[str, dict[HostPattern, str]] = {}
-        same: dict[int, dict[HostPattern, str]] = {}
+        same: dict[tuple[tuple[HostPattern, int], ...], dict[HostPattern, str]] = {}
         for frontend in self._frontends:
-            # HTTP mostly has the very listeners that HTTPS has.
-            if id(frontend.listeners) not in same:
+            # HTTP mostly has the very hosts that HTTPS has.
+            behind = tuple((listener.pattern, id(listener.hosts)) for listener in frontend.listeners)
+            if behind not in same:
                 hosts = Hosts(frontend)
-                same[id(frontend.listeners)] = {one: self._table_of(hosts, one) for one in patterns(frontend)}
-            self._hosts[frontends.name_of(frontend)] = same[id(frontend.listeners)]
+                same[behind] = {one: self._table_of(hosts, one) for one in patterns(frontend)}
+            self._hosts[frontends.name_of(frontend)] = same[behind]
         self._tables = {made.name: made for made in self.known_tables.values()}
         self._features = before.features | self._asked_for(plan)
 
