@@ -145,39 +145,15 @@ class _Program:
             page = Answers()
             stack.enter_context(self._http(page_routes(page)))
             stack.enter_context(self._watching())
-            objects = ObjectReporter(self._settings, writer) if writer is not None else None
-            reporter = Reporter(
-                self._metrics,
-                self._health,
-                event,
-                objects.settled if objects is not None else None,
-                (*self._settings.plan.http_binds, *self._settings.plan.https_binds),
-            )
-            self._loop = Loop(
-                HttpPlanner(self._settings.plan),
-                self._engine,
-                self._inbox,
-                Pacer(self._written.cpu_share, credit=_CREDIT_SECONDS),
-                reporter,
-                self._source if isinstance(self._source, IngressSource) else None,
-                Facts() if self._settings.in_cluster else Facts(lambda: frozenset(interfaces.addresses())),
-            )
+            reporter = self._reporter(writer, event)
+            loop = self._loop = self._make_loop(reporter)
             if writer is not None:
-                writer.when_denied = self._loop.resync
+                writer.when_denied = loop.resync
             stack.enter_context(open_door(Path(self._written.state_dir) / DOOR, replier(self._planned)))
-            page.open(
-                Sources(
-                    plan=self._planned,
-                    problems=lambda: reporter.problems,
-                    scrape=traffic.scrape,
-                    health=self._health.healthz,
-                    ready=self._health.readyz,
-                    explain=replier(self._planned),
-                )
-            )
-            watch = ConfigWatch(self._settings, read, self._loop.stop)
+            page.open(self._page_sources(traffic, reporter))
+            watch = ConfigWatch(self._settings, read, loop.stop)
             with signals.steering(self), watch.running():
-                self._loop.run()
+                loop.run()
                 if signals.stopping:
                     self._stand_by(self._written.timeouts.shutdown_delay)
                     self._drain()
@@ -203,6 +179,37 @@ class _Program:
             self._engine.close(stop=False)
 
     # --- the parts -------------------------------------------------------------------------------------------------
+
+    def _reporter(self, writer: StatusWriter | None, event: Callable[[Event], None]) -> Reporter:
+        objects = ObjectReporter(self._settings, writer) if writer is not None else None
+        return Reporter(
+            self._metrics,
+            self._health,
+            event,
+            objects.settled if objects is not None else None,
+            (*self._settings.plan.http_binds, *self._settings.plan.https_binds),
+        )
+
+    def _make_loop(self, reporter: Reporter) -> Loop:
+        return Loop(
+            HttpPlanner(self._settings.plan),
+            self._engine,
+            self._inbox,
+            Pacer(self._written.cpu_share, credit=_CREDIT_SECONDS),
+            reporter,
+            self._source if isinstance(self._source, IngressSource) else None,
+            Facts() if self._settings.in_cluster else Facts(lambda: frozenset(interfaces.addresses())),
+        )
+
+    def _page_sources(self, traffic: TrafficReader, reporter: Reporter) -> Sources:
+        return Sources(
+            plan=self._planned,
+            problems=lambda: reporter.problems,
+            scrape=traffic.scrape,
+            health=self._health.healthz,
+            ready=self._health.readyz,
+            explain=replier(self._planned),
+        )
 
     def _api_client(self) -> ApiClient | None:
         """Return the way to the API server, if there is to be one. Raises AccessError where waiting can't help."""
