@@ -47,12 +47,18 @@ export PATH="$PWD/$environment/bin:$PATH"
 
 # What each part took is told at the end, also where one failed.
 parts=()
+tell_times() {
+    printf '\n== what took how long\n'
+    printf '%s\n' "${parts[@]}" "$(printf '%4d s  in all' "$SECONDS")"
+}
 step() {
     local began=$SECONDS
     printf '\n== %s\n' "$*"
     if "$@"; then
-        parts+=("$(printf '%4d s  %s' $((SECONDS - began)) "$1 ${2:-}")")
+        parts+=("$(printf '%4d s  %s' $((SECONDS - began)) "${*:1:3}")")
     else
+        parts+=("$(printf '%4d s  %s  failed' $((SECONDS - began)) "${*:1:3}")")
+        tell_times >&2
         printf '\n== failed: %s\n' "$*" >&2
         exit 1
     fi
@@ -78,5 +84,4 @@ if ! (tried "${options[@]}"); then
     printf '\n== %s failed, see above; once more:\n' "$failed"
     step python -m pytest --last-failed --last-failed-no-failures none "${options[@]}"
 fi
-printf '\n== what took how long\n'
-printf '%s\n' "${parts[@]}" "$(printf '%4d s  in all' "$SECONDS")"
+tell_times
