@@ -32,8 +32,8 @@ class Answer(NamedTuple):
 
     @property
     def pod(self) -> str:
-        """The pod's name."""
-        return str(self.seen["pod"])
+        """The pod's name; where no pod has answered, what came instead, which somebody may be waiting to see end."""
+        return str(self.seen["pod"]) if self.status == 200 else f"none, but {self.status}"
 
 
 class _Server(ThreadingHTTPServer):
