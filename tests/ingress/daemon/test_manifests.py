@@ -93,7 +93,7 @@ spec:
         except OSError:
             return None
 
-    eventually(lambda: ask("/"))
+    eventually(lambda: (answer := ask("/")) is not None and answer.status == 200)
     for path, pod in (("/", "a"), ("/cart/1", "b"), ("/cartoon", "a")):
         answer = ask(path)
         assert answer is not None
