@@ -1,4 +1,8 @@
-"""What the loop holds of one address family: its state, its plan, and how far the kernel is behind."""
+"""What the loop holds of one address family: its state, its plan, and how far the kernel is behind.
+
+Each change that waits to be applied is kept here with the time at which it was made (`Family.trigger_times`): once it
+is applied, network programming latency is the time since then, counted once for each change.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple

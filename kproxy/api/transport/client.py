@@ -27,6 +27,7 @@ from kproxy.api.transport.failures import RefusedError, UnreachableError, Way, r
 from kproxy.api.transport.pools import Connections, Pools, shut
 
 CONNECT_SECONDS = 10.0
+"""For reaching a server or the proxy before it, each address anew; a proxy's own CONNECT included."""
 PATIENCE_SECONDS = 60.0
 MERGE_PATCH = "application/merge-patch+json"
 _CHUNK = 1 << 16
