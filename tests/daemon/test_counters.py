@@ -8,8 +8,9 @@ from typing import Self
 
 import pytest
 
-from hack.lab import Lab, LabError, Pod, select, until
+from hack.lab import Lab, Pod, select, until
 from hack.lab.hosts import IPTABLES
+from tests.kit.lab import lab_of
 from tests.kit.packets import FAMILIES, PATIENCE, PORT, TARGET_PORT, Exposed, World, address, each_family
 
 pytestmark = pytest.mark.kernel
@@ -33,11 +34,7 @@ def variant(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def lab(variant: str) -> Iterator[Lab]:
-    try:
-        made = Lab(iptables=variant)
-    except LabError as error:
-        pytest.fail(str(error), pytrace=False)
-    with made:
+    with lab_of(variant) as made:
         yield made
 
 

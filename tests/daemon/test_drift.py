@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from hack.lab import Lab, LabError, select, until
+from hack.lab import Lab, select, until
 from hack.lab.hosts import IPTABLES
+from tests.kit.lab import lab_of
 from tests.kit.packets import FAMILIES, PATIENCE, PORT, Exposed, World, assert_all, each_family
 
 pytestmark = pytest.mark.kernel
@@ -52,11 +53,7 @@ def variant(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def lab(variant: str) -> Iterator[Lab]:
-    try:
-        made = Lab(iptables=variant)
-    except LabError as error:
-        pytest.fail(str(error), pytrace=False)
-    with made:
+    with lab_of(variant) as made:
         yield made
 
 

@@ -53,8 +53,7 @@ class Door(NamedTuple):
     @property
     def path(self) -> str:
         """Where the object is, or will be."""
-        root, _, resource = self.kind.path.rpartition("/")
-        return f"{root}/namespaces/{self.key.namespace}/{resource}/{self.key.name}"
+        return f"{self.kind.path_in(self.key.namespace)}/{self.key.name}"
 
 
 def doors(world: World, planned: Planned, settings: DoorSettings) -> Iterator[Door]:

@@ -86,9 +86,7 @@ class StatusPatch(NamedTuple):
     @property
     def path(self) -> str:
         """Where to send it."""
-        root, _, resource = self.kind.path.rpartition("/")
-        namespace = f"/namespaces/{self.key.namespace}" if self.kind.namespaced else ""
-        return f"{root}{namespace}/{resource}/{self.key.name}/status"
+        return f"{self.kind.path_in(self.key.namespace)}/{self.key.name}/status"
 
 
 def patches(
