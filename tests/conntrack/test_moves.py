@@ -4,7 +4,7 @@ import pytest
 
 from hack.lab import Outcome
 from kproxy.state.model import IPFamily
-from tests.kit.conntrack import DNS, NOBODY, TARGET, Dns, Net, answers, ip
+from tests.kit.conntrack import DNS, NOBODY, TARGET, Dns, Net, answers, ip, silence
 
 pytestmark = [pytest.mark.kernel, pytest.mark.parametrize("family", list(IPFamily))]
 
@@ -36,7 +36,7 @@ def test_scaled_to_zero_is_refused_and_back_again_answers(net: Net, dns: Dns, fa
 def test_flow_from_before_the_service_finds_it(net: Net, dns: Dns, family: IPFamily) -> None:
     address = dns.cluster_ips[family]
     with net.flow(net.lab.pod("asking"), address) as flow:
-        assert answers(flow).outcome in NOBODY
+        assert silence(flow).outcome in NOBODY
         assert [entry.goes_to for entry in net.entries(family, address)] == [address]
         dns.put("here-2")
         assert net.kproxy.sync() == 1
@@ -50,7 +50,7 @@ def test_flow_from_a_gap_in_the_rules_finds_its_service(net: Net, dns: Dns, fami
     net.kproxy.sync()
     net.lab.node.iptables_restore("*nat\n-F KUBE-SERVICES\nCOMMIT\n", family)
     with net.flow(net.lab.pod("asking"), address) as flow:
-        assert answers(flow).outcome in NOBODY
+        assert silence(flow).outcome in NOBODY
         assert net.kproxy.sync(everything=True) == 1
         assert answers(flow).server == "here-1"
 
@@ -62,7 +62,7 @@ def test_flow_of_a_deleted_service_ends(net: Net, dns: Dns, family: IPFamily) ->
         assert answers(flow).server == "here-1"
         net.kproxy.delete(dns.name)
         assert net.kproxy.sync() == 1
-        assert answers(flow).outcome in NOBODY
+        assert silence(flow).outcome in NOBODY
 
 
 def test_flow_of_a_port_that_moved_ends(net: Net, dns: Dns, family: IPFamily) -> None:
@@ -72,7 +72,7 @@ def test_flow_of_a_port_that_moved_ends(net: Net, dns: Dns, family: IPFamily) ->
         assert answers(flow).server == "here-1"
         net.kproxy.put(dns.service(port=DNS + 1))
         assert net.kproxy.sync() == 1
-        assert answers(flow).outcome in NOBODY
+        assert silence(flow).outcome in NOBODY
 
 
 def test_flow_follows_the_target_port(net: Net, dns: Dns, family: IPFamily) -> None:
@@ -108,7 +108,7 @@ def test_node_port_flow_moves_when_its_endpoint_goes(net: Net, dns: Dns, family:
         assert answers(flow).server == "there"
         net.kproxy.delete(dns.name)
         assert net.kproxy.sync() == 1
-        assert answers(flow).outcome is not Outcome.ANSWERED
+        assert silence(flow).outcome is not Outcome.ANSWERED
 
 
 def test_flow_comes_home_when_the_policy_becomes_local(net: Net, dns: Dns, family: IPFamily) -> None:
@@ -124,7 +124,7 @@ def test_flow_comes_home_when_the_policy_becomes_local(net: Net, dns: Dns, famil
         assert net.kproxy.sync(everything=True) == 0
         net.kproxy.put(*dns.slices("there"))
         assert net.kproxy.sync() == 1
-        assert answers(flow).outcome is Outcome.DROPPED
+        assert silence(flow).outcome is Outcome.DROPPED
 
 
 def test_flow_comes_home_when_the_internal_policy_becomes_local(net: Net, dns: Dns, family: IPFamily) -> None:
@@ -146,4 +146,4 @@ def test_flow_ends_when_its_source_is_no_longer_permitted(net: Net, dns: Dns, fa
         elsewhere = ["198.18.0.0/15", "2001:db8:ffff::/48"]
         net.kproxy.put(dns.service(kind="LoadBalancer", vip=vip, loadBalancerSourceRanges=elsewhere))
         assert net.kproxy.sync() == 1
-        assert answers(flow).outcome is Outcome.DROPPED
+        assert silence(flow).outcome is Outcome.DROPPED

@@ -8,7 +8,7 @@ from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 from hack.lab import Outcome
 from kproxy.conntrack.message import LAYOUTS
 from kproxy.state.model import IPFamily
-from tests.kit.conntrack import DNS, NOBODY, TARGET, Dns, Net, answers, ip, source_ports
+from tests.kit.conntrack import DNS, NOBODY, TARGET, Dns, Net, answers, ip, silence, source_ports
 
 pytestmark = [pytest.mark.kernel, pytest.mark.parametrize("family", list(IPFamily))]
 
@@ -154,5 +154,5 @@ def test_service_deleted_while_nobody_looked_is_known_from_the_rules(net: Net, d
     ):
         assert [answers(flow).server for flow in (by_service, by_node)] == ["here-1", "here-1"]
         assert net.restart().sync() == 2
-        assert answers(by_service).outcome in NOBODY
-        assert answers(by_node).outcome is not Outcome.ANSWERED
+        assert silence(by_service).outcome in NOBODY
+        assert silence(by_node).outcome is not Outcome.ANSWERED

@@ -36,6 +36,8 @@ DNS, TARGET = 53, 8080
 NOBODY = {Outcome.DROPPED, Outcome.UNREACHABLE}
 SILENCE = 0.1
 """Seconds without a word that count as a drop: a hundred times as long as an answer takes."""
+PATIENCE = 30.0
+"""Seconds for an answer that must come; a machine under load may take its time."""
 SETTINGS = ProxySettings(cluster_cidrs={IPFamily.IPV4: "10.244.0.0/16", IPFamily.IPV6: "fd00:244::/56"})
 NODE = msgspec.convert(make_node("node-a", addresses=["10.0.0.1", "fd00:a::1"]), Node)
 
@@ -257,8 +259,13 @@ def ip(host: Host, family: IPFamily) -> str:
     return host.ip if family is IPFamily.IPV4 else host.ip6
 
 
-def answers(flow: Flow) -> Answer:
-    """Ask twice: what comes back must not be about one packet."""
-    first, second = flow.ask(), flow.ask()
+def answers(flow: Flow, timeout: float = PATIENCE) -> Answer:
+    """Ask twice: what comes back must not be about one packet. See `silence` for where nothing should."""
+    first, second = flow.ask(timeout), flow.ask(timeout)
     assert (first.outcome, first.server) == (second.outcome, second.server)
     return second
+
+
+def silence(flow: Flow) -> Answer:
+    """Ask twice where nobody should answer."""
+    return answers(flow, 5 * SILENCE)

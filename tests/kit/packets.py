@@ -307,6 +307,11 @@ def assert_all(tally: Tally, *, servers: Iterable[str], source: str | None = Non
         assert set(tally.sources) == {source}
 
 
+def patience_for(outcome: Outcome) -> float:
+    """For how many seconds to wait where this is to come: silence is short, and all else may be late."""
+    return SILENCE if outcome is Outcome.DROPPED else PATIENCE
+
+
 def assert_refused(answer: Answer) -> None:
     """Check that somebody said no, and not only to the second SYN."""
     assert answer.outcome is Outcome.REFUSED

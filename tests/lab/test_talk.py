@@ -124,9 +124,9 @@ def test_draining_gives_up_on_clients_that_stay(asking: Pod, server_pod: Pod) ->
 def test_a_udp_flow_keeps_its_port(asking: Pod, server_pod: Pod, family: str) -> None:
     server = server_pod.serve(8009, "UDP")
     with asking.flow(getattr(server_pod, family), 8009, source_port=40000) as flow:
-        assert [flow.ask().source_port for _ in range(3)] == [40000] * 3
+        assert [flow.ask(timeout=10).source_port for _ in range(3)] == [40000] * 3
         server.close()
-        assert flow.ask().outcome is Outcome.REFUSED
+        assert flow.ask(timeout=10).outcome is Outcome.REFUSED
 
 
 def test_a_load_sees_a_server_go_and_come_back(asking: Pod, server_pod: Pod) -> None:

@@ -27,6 +27,7 @@ from tests.kit.packets import (
     each_family,
     each_protocol,
     of,
+    patience_for,
     service,
     slices,
 )
@@ -276,7 +277,7 @@ def test_services_that_are_none_of_our_business(
         make_slice("alone", endpoints=[pod.ip], ports=[TARGET_PORT], **of_slice),
     )
     outcome = Outcome.REFUSED if of_slice else Outcome.DROPPED  # a Service whose slices don't count has no endpoints
-    assert asker.ask("10.96.0.25", PORT, timeout=SILENCE).outcome is outcome
+    assert asker.ask("10.96.0.25", PORT, timeout=patience_for(outcome)).outcome is outcome
     world.put(
         make_service("alone", cluster_ip="10.96.0.25", ports=ports),
         make_slice("alone", endpoints=[pod.ip], ports=[TARGET_PORT]),

@@ -25,6 +25,7 @@ from tests.kit.packets import (
     each_protocol,
     external_ips,
     of,
+    patience_for,
     service,
 )
 
@@ -229,21 +230,20 @@ def test_ways_in_come_and_go_with_the_type(world: World) -> None:
     client, node, pods = world.lab.client, world.lab.node, [world.lab.pod("web-1")]
     vip = external_ips(23)
 
-    def seen() -> tuple[Outcome, Outcome]:
-        tries = [(node.ip, 30016), (vip.v4, PORT)]
-        by_port, by_vip = (client.ask(*target, timeout=SILENCE).outcome for target in tries)
-        return by_port, by_vip
+    def check(*wanted: Outcome) -> None:
+        for target, outcome in zip([(node.ip, 30016), (vip.v4, PORT)], wanted, strict=True):
+            assert client.ask(*target, timeout=patience_for(outcome)).outcome is outcome, target
 
     assert world.expose("grown", 16, pods).node_port == 30016
-    assert seen() == (Outcome.REFUSED, Outcome.DROPPED)
+    check(Outcome.REFUSED, Outcome.DROPPED)
     world.put(service("grown", 16, type="NodePort"))
-    assert seen() == (Outcome.ANSWERED, Outcome.DROPPED)
+    check(Outcome.ANSWERED, Outcome.DROPPED)
     world.put(service("grown", 16, type="LoadBalancer"))
-    assert seen() == (Outcome.ANSWERED, Outcome.DROPPED)
+    check(Outcome.ANSWERED, Outcome.DROPPED)
     world.put(service("grown", 16, type="LoadBalancer", ingress=ingress(*vip)))
-    assert seen() == (Outcome.ANSWERED, Outcome.ANSWERED)
+    check(Outcome.ANSWERED, Outcome.ANSWERED)
     world.put(service("grown", 16))
-    assert seen() == (Outcome.REFUSED, Outcome.DROPPED)
+    check(Outcome.REFUSED, Outcome.DROPPED)
 
 
 def test_a_load_balancer_may_do_without_node_ports(world: World) -> None:
@@ -330,7 +330,7 @@ def test_source_ranges_with_the_node_let_in_who_comes_from_the_address_itself(wo
             spec = {"loadBalancerSourceRanges": ranges}
             more: dict[str, Any] = {"type": "LoadBalancer", "spec": spec, "ingress": ingress(*external_ips(28))}
             world.expose("carried", 20, all_pods(world), **more)
-            assert world.lab.node.ask(vip, PORT, source=vip, timeout=SILENCE).outcome is outcome
+            assert world.lab.node.ask(vip, PORT, source=vip, timeout=patience_for(outcome)).outcome is outcome
 
 
 @each_family

@@ -91,9 +91,17 @@ class Stage(NamedTuple):
 
         until(arrived, PATIENCE, f"{exposed.name} to be answered by {server or 'nobody'}")
 
-    def asks(self, ip: str, protocol: str = "TCP", *, port: int = PORT, source_port: int = SOURCE_PORT) -> str:
+    def asks(
+        self,
+        ip: str,
+        protocol: str = "TCP",
+        *,
+        port: int = PORT,
+        source_port: int = SOURCE_PORT,
+        timeout: float = SILENCE,
+    ) -> str:
         """The name of the server that answers asker when it asks from the same port as ever; empty without one."""
-        return self.lab.pod("asker").ask(ip, port, protocol, timeout=SILENCE, source_port=source_port).server
+        return self.lab.pod("asker").ask(ip, port, protocol, timeout=timeout, source_port=source_port).server
 
 
 def write(folder: Path, name: str, objects: Sequence[Json]) -> None:
@@ -132,7 +140,7 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @each_protocol
 @each_family
 def test_who_was_there_before_kproxy_is_answered_once_it_is_ready(stage: Stage, protocol: str, family: str) -> None:
-    assert stage.asks(WAITING.ip(family), protocol) == "web-1"
+    assert stage.asks(WAITING.ip(family), protocol, timeout=PATIENCE) == "web-1"
 
 
 @pytest.mark.parametrize("way", ["ClusterIP", "external IP"])
