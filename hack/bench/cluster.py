@@ -88,15 +88,19 @@ class Bench:
         with Churn(self.server, self.size, per_second):
             yield
 
-    def cpu_seconds(self) -> float:
-        """Processor time that kproxy has used so far, user and system."""
-        fields = Path(f"/proc/{self.kproxy.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+    def ask(self) -> None:
+        """Make one connection to the probe."""
+        self._wait_for(None)
 
-    def rss_mib(self) -> float:
-        """Memory that kproxy has resident."""
+    def cpu_seconds(self, *, children: bool = False) -> float:
+        """Processor time that kproxy has used so far, user and system, and with it that of programs it has run."""
+        fields = Path(f"/proc/{self.kproxy.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11 : 15 if children else 13])) / _TICKS
+
+    def rss_mib(self, which: str = "VmRSS") -> float:
+        """Memory that kproxy has resident, or had at most (VmHWM)."""
         status = Path(f"/proc/{self.kproxy.process.pid}/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(which)) / 1024
 
 
 @contextlib.contextmanager

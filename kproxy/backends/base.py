@@ -1,6 +1,7 @@
 """What the proxier asks of a backend, whichever it is."""
 
-from collections.abc import Mapping, Sequence, Set
+import enum
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -47,24 +48,58 @@ class LocalhostCounts(NamedTuple):
     """Those of them that were for no node port."""
 
 
-class Counts(msgspec.Struct, frozen=True):
-    """New connections since the rules that count them were first written, as far as this backend's rules tell."""
+class Of(enum.Enum):
+    """What a counter counts for a service port."""
 
-    services: Mapping[ServicePortName, int]
-    endpoints: Mapping[tuple[ServicePortName, str], int]
-    """By service port and ``ip:port``."""
-    rejected: Mapping[ServicePortName, int]
-    dropped: Mapping[ServicePortName, int]
+    CONNECTIONS = enum.auto()
+    """New connections, and where it is an endpoint's, those of the endpoint as well."""
+    ENDPOINT = enum.auto()
+    """Connections given to an endpoint, which something else counts for the service port."""
+    REJECTED = enum.auto()
+    DROPPED = enum.auto()
+
+
+class Counter(NamedTuple):
+    """One counter of the kernel's; it begins at 0 when the rule that counts is written."""
+
+    name: str
+    """The same for as long as it is the same counter; no two of a service port have the same."""
+    of: Of
+    packets: int
+    endpoint: str = ""
+    """As ``ip:port``, if it is an endpoint's."""
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the rules count at some moment, of those service ports where that may be other than it was the time before.
+
+    A service port that is told of is told of with all its counters; any other that it had are no more.
+    """
+
+    services: Collection[ServicePortName] = ()
+    """All there are, counted or not."""
+    counters: Mapping[ServicePortName, Sequence[Counter]] = {}
+    """Those that are no endpoint's."""
+    endpoints: Mapping[ServicePortName, Sequence[Counter]] = {}
+    """Those of endpoints."""
+    there: Mapping[ServicePortName, Sequence[str]] = {}
+    """The endpoints there are, as ``ip:port``, of service ports where these may be others than the last time; of new
+    ones not all where there are very many."""
+    ended: Sequence[tuple[ServicePortName, Counter]] = ()
+    """Counters that have gone since the last time, with what they had counted in the end. Some may be back above."""
+    number_of_endpoints: int = 0
     invalid_dropped: int | None = None
     """Packets dropped because conntrack could not place them; None where no rule does so."""
     localhost: LocalhostCounts | None = None
     """None where node ports don't answer at localhost."""
+    waiting: int = 0
+    """Service ports whose endpoints' counters may have moved and could not be read this time."""
 
 
 class Backend(Protocol):
     """Brings one address family's kernel rules in line with a plan.
 
-    Not thread-safe: one thread calls it. Every method may raise `BackendError`.
+    Not thread-safe, but for `counts`: one thread calls it. Every method may raise `BackendError`.
     """
 
     family: IPFamily
@@ -86,8 +121,12 @@ class Backend(Protocol):
         Asked before the first apply: what is served there and by no service any more has left flows behind.
         """
 
-    def counts(self) -> Counts:
-        """Read from the kernel how many connections went where."""
+    def counts(self) -> Counts | None:
+        """Read from the kernel how many connections went where; None if the rules keep changing meanwhile.
+
+        The only method that another thread calls, also while this one is in another. What one call tells, the next
+        counts on having been heard.
+        """
 
     def cleanup(self) -> None:
         """Remove all that is kproxy's, and nothing else."""

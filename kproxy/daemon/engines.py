@@ -62,7 +62,7 @@ def open_backends(config: Config) -> Sequence[Backend]:
     """
     if config.mode is ProxyMode.NFTABLES:
         log.info("using nftables")
-        return _for_each_family(nftables.NftablesBackend)
+        return _for_each_family(partial(nftables.NftablesBackend, count_endpoints=config.kproxy.endpoint_metrics))
     used = _variant(config)
     log.info("using iptables", variant=used)
     return _for_each_family(partial(_iptables, config, used))

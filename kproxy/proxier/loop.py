@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 DRIFT_CHECK_SECONDS = 0.5
-COUNTS_PATIENCE_SECONDS = 1.0
-"""A scrape of the metrics must not wait for as long as others may keep the xtables lock."""
 NODE_WAIT_SECONDS = 5.0
 """How long a first sync waits for the Node object: without it the node's addresses and zone aren't known."""
 
@@ -69,6 +67,8 @@ class Proxier:
         self._stop = threading.Event()
         self._kernel = threading.Lock()
         """Held by whoever uses the backends."""
+        self._counting = threading.Lock()
+        """Held by whoever reads what they count, beside that."""
 
     def stop(self) -> None:
         """End `run` after the sync that is under way, if any. May be called from anywhere."""
@@ -87,26 +87,28 @@ class Proxier:
     def counts(self) -> dict[IPFamily, Counts]:
         """Read how many connections went where; a family whose rules aren't known or can't be read is left out.
 
-        May be called from anywhere. Where a sync is under way and takes its time, there is nothing to be had.
+        May be called from anywhere, and keeps no sync waiting. Where one is under way and takes its time, there is
+        nothing to be had. What is told here is not told again.
         """
         found: dict[IPFamily, Counts] = {}
-        if not self._kernel.acquire(timeout=COUNTS_PATIENCE_SECONDS):
-            return found
+        with self._counting:
+            self._count(found)
+        return found
+
+    def _count(self, found: dict[IPFamily, Counts]) -> None:
         try:
             for family in self._families:
-                if family.applied:
-                    found[family.backend.family] = family.backend.counts()
+                counts = family.backend.counts() if family.applied else None
+                if counts is not None:
+                    found[family.backend.family] = counts
         except BackendError as error:
             log.warning("cannot read the counters of connections: %s", error)
         except Exception as error:  # a scrape has more to tell
             survived("counters of connections", error)
-        finally:
-            self._kernel.release()
-        return found
 
     def close(self) -> None:
         """Let go of the backends, once `run` has ended; the rules stay in force, and nobody can count any more."""
-        with self._kernel:
+        with self._kernel, self._counting:
             for family in self._families:
                 family.applied = False
                 family.backend.close()

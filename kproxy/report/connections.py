@@ -91,7 +91,7 @@ class ConnectionReader:
     def _fold(self) -> bool:
         found = self._proxier.counts()
         for family, counts in found.items():
-            self._counters.fold(Reading(family, counts, counts.services.keys()))
+            self._counters.fold(Reading(family, counts))
         return bool(found)
 
     def _save(self) -> None:

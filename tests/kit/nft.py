@@ -184,11 +184,13 @@ def carry_out(ruleset: RuleSet, change: Change) -> RuleSet:
 
 
 @contextmanager
-def table_in_namespace(folder: Path, family: IPFamily = IPFamily.IPV4) -> Iterator[NftablesBackend]:
+def table_in_namespace(
+    folder: Path, family: IPFamily = IPFamily.IPV4, *, count_endpoints: bool = True
+) -> Iterator[NftablesBackend]:
     """A backend in a network namespace of its own, which the calling thread is in meanwhile."""
     need("nft")
     with network_namespace(folder):
-        backend = NftablesBackend(family)
+        backend = NftablesBackend(family, count_endpoints=count_endpoints)
         try:
             yield backend
         finally:

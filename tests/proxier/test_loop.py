@@ -51,7 +51,7 @@ class FakeBackend:
         return self.has_drifted
 
     def counts(self) -> Counts:
-        return Counts({}, {}, {}, {})
+        return Counts()
 
     def udp_frontends(self) -> Set[Destination]:
         return set()

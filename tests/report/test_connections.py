@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from kproxy.backends.base import Counts
+from kproxy.backends.base import Counter, Counts, Of
 from kproxy.proxier.loop import Proxier
 from kproxy.report.connections import ConnectionReader
 from kproxy.report.metrics import ConnectionCounters, Store
@@ -13,7 +13,7 @@ from kproxy.report.ration import CHEAP_SECONDS, SAVED_SECONDS, SHARE
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
 
 WEB = ServicePortName("default", "web", "http", Protocol.TCP)
-ENDPOINT = (WEB, "10.244.0.11:8080")
+ENDPOINT = "10.244.0.11:8080"
 
 
 class Rules:
@@ -27,7 +27,8 @@ class Rules:
         self.asked += 1
         if self.counter is None:
             return {}
-        return {IPFamily.IPV4: Counts({WEB: self.counter}, {ENDPOINT: self.counter}, {}, {})}
+        counter = Counter(ENDPOINT, Of.CONNECTIONS, self.counter, ENDPOINT)
+        return {IPFamily.IPV4: Counts(services=[WEB], endpoints={WEB: [counter]})}
 
 
 def reader(rules: Rules, state: Path | None) -> ConnectionReader:

@@ -10,18 +10,28 @@ from collections.abc import Sequence, Set
 
 from kproxy.backends.base import BackendError, Counts, Refused, SyncReport
 from kproxy.backends.iptables.compile.compiler import Compiler, choose_layout
-from kproxy.backends.iptables.compile.counts import count_connections
+from kproxy.backends.iptables.compile.counts import Numbers, Places, localhost_places
 from kproxy.backends.iptables.compile.lists import Layout
 from kproxy.backends.iptables.kernel.applier import Applier, ApplyResult
-from kproxy.backends.iptables.kernel.errors import KernelRefusedError, TableBusyError, UnencodableRuleError
+from kproxy.backends.iptables.kernel.errors import (
+    InterruptedReadingError,
+    KernelRefusedError,
+    TableBusyError,
+    UnencodableRuleError,
+)
 from kproxy.backends.iptables.rules.diff import RuleSetChange, diff
 from kproxy.backends.iptables.rules.ruleset import TableName
+from kproxy.backends.steady import Steady
 from kproxy.faults.bisect import find_culprits
 from kproxy.plan.model import Destination, NodePlan, Plan, ServicePlan
 from kproxy.state.model import IPFamily, ServicePortName
 
 log = logging.getLogger(__name__)
 
+COUNTS_PATIENCE_SECONDS = 1.0
+"""A scrape of the metrics must not wait for as long as others may keep the xtables lock."""
+_READINGS = 2
+"""How often to read counters at a time: again if a sync came in between."""
 _REFUSALS = (KernelRefusedError, UnencodableRuleError)
 _NO_SERVICES_FAULT = {
     *(errno.EPERM, errno.EACCES, errno.ENOMEM, errno.ENOPROTOOPT),
@@ -43,11 +53,18 @@ class IptablesBackend:
         self._must_compare = True
         self._endpoints = 0
         self._endpoints_of: dict[ServicePortName, int] = {}
+        self._steady = Steady()
+        self._places: tuple[int, Places] | None = None
+        """Of the rules of that number."""
+        self._told: tuple[Places, Numbers] | None = None
+        """What `counts` has told last. As what is below, it is for the thread that counts alone."""
 
     def apply(self, plan: Plan, changed: Set[ServicePortName], *, full: bool) -> SyncReport:
         """See `kproxy.backends.base.Backend.apply`."""
         try:
-            return self._apply(plan, changed, full=full)
+            with self._steady.written():
+                self._applier.make_way()
+                return self._apply(plan, changed, full=full)
         except BackendError:
             raise
         except Exception:
@@ -85,11 +102,40 @@ class IptablesBackend:
         """See `kproxy.backends.base.Backend.udp_frontends`."""
         return self._applier.udp_frontends()
 
-    def counts(self) -> Counts:
+    def counts(self) -> Counts | None:
         """See `kproxy.backends.base.Backend.counts`."""
-        if self._compiler is None:
-            return Counts({}, {}, {}, {})
-        return count_connections(self._compiler.services, self._compiler.ruleset, self._applier.counters())
+        for _ in range(_READINGS):
+            number = self._steady.wait(COUNTS_PATIENCE_SECONDS)
+            if number is None:
+                return None
+            places = self._places_of(number)
+            if places is None:
+                return None
+            try:
+                numbers = self._applier.counted({table: places.of(table) for table in TableName}, number)
+            except InterruptedReadingError:
+                continue
+            with self._steady.still(number) as still:
+                if not still:
+                    continue
+            before, self._told = self._told, (places, numbers)
+            return places.counts(numbers, before)
+        return None
+
+    def _places_of(self, number: int) -> Places | None:
+        """Return where the rules of that number count."""
+        if self._places is not None and self._places[0] == number:
+            return self._places[1]
+        with self._steady.still(number) as still:
+            compiler = self._compiler
+            if compiler is None or not still:
+                return None
+            ruleset = compiler.ruleset
+            services, filter_chains = dict(compiler.services), dict(ruleset.filter.chains)
+            nat = tuple(localhost_places(ruleset.nat.chains))
+        places = Places(services, filter_chains, nat, self._places[1] if self._places is not None else None)
+        self._places = number, places
+        return places
 
     def cleanup(self) -> None:
         """See `kproxy.backends.base.Backend.cleanup`."""

@@ -5,5 +5,6 @@ none for either (see `ways` for the layout): a service is an element of a few se
 change of one service is a handful of elements in one transaction, and costs the same among ten services or 30,000.
 
 Three rooms, as in the iptables backend: `rules` (the words and the layout: begin with its `ways`), `compile` (from a
-plan to sets, maps and chains) and `kernel` (how they get there). `backend` is what the proxier sees of all that.
+plan to sets, maps and chains) and `kernel` (how they get there). `counting` reads what has been counted, beside the
+loop; `backend` is what the proxier sees of all that.
 """

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence, Set
 
 from kproxy.backends.base import BackendError, Counts, Refused, SyncReport
 from kproxy.backends.nftables.compile.compiler import Compiler
-from kproxy.backends.nftables.compile.counts import Tally, total
+from kproxy.backends.nftables.counting import Counting
 from kproxy.backends.nftables.kernel.applier import Applier, ApplyResult, NftApplier
 from kproxy.backends.nftables.kernel.errors import KernelRefusedError, NoNftablesError
 from kproxy.backends.nftables.kernel.probe import why_not
@@ -19,28 +19,28 @@ from kproxy.faults.bisect import find_culprits
 from kproxy.plan.model import Destination, Plan, ServicePlan
 from kproxy.state.model import IPFamily, ServicePortName
 
-_MANY_ENDPOINTS = 20_000
-"""How many endpoints of the past are remembered where nobody reads the counts."""
-
 
 class NftablesBackend:
     """Brings one family's plans into the kernel; implements `kproxy.backends.base.Backend`."""
 
-    def __init__(self, family: IPFamily, applier: Applier | None = None) -> None:
-        """Raises NoNftablesError, which names what is missing, where this machine cannot do it."""
+    def __init__(self, family: IPFamily, applier: Applier | None = None, *, count_endpoints: bool = True) -> None:
+        """Raises NoNftablesError, which names what is missing, where this machine cannot do it.
+
+        Without ``count_endpoints`` nobody wants to know what each endpoint was given.
+        """
         self.family = family
         self._applier = applier or _open(family)
         self._compiler: Compiler | None = None
         self._plan: Plan | None = None
         self._refused: dict[ServicePortName, str] = {}
         self._must_compare = True
-        self._past = Tally()
-        self._past_endpoints = 0
+        self._counting = Counting(self._applier, count_endpoints=count_endpoints)
 
     def apply(self, plan: Plan, changed: Set[ServicePortName], *, full: bool) -> SyncReport:
         """See `kproxy.backends.base.Backend.apply`."""
         try:
-            return self._apply(plan, changed, full=full)
+            with self._counting.steady.written():
+                return self._apply(plan, changed, full=full)
         except BackendError:
             raise
         except Exception:
@@ -76,17 +76,10 @@ class NftablesBackend:
         """See `kproxy.backends.base.Backend.udp_frontends`."""
         return self._applier.udp_frontends()
 
-    def counts(self) -> Counts:
+    def counts(self) -> Counts | None:
         """See `kproxy.backends.base.Backend.counts`."""
-        if self._compiler is None:
-            return Counts({}, {}, {}, {})
-        compiler, now = self._compiler, Tally()
-        counted = self._applier.counted(compiler.ruleset)
-        now.add(counted.elements, compiler.owner, compiler.own_endpoints)
-        invalid = counted.counters.get(names.INVALID_DROPS) if self._drops_invalid else None
-        counts = total(compiler.services, self._past, now, invalid)
-        self._forget_past_endpoints(compiler)
-        return counts
+        compiler = self._compiler
+        return None if compiler is None else self._counting.read(compiler, drops_invalid=self._drops_invalid)
 
     def cleanup(self) -> None:
         """See `kproxy.backends.base.Backend.cleanup`."""
@@ -114,9 +107,6 @@ class NftablesBackend:
             changed = plan.services.keys()
         if full:
             self._compiler.collect()
-        for name in changed:
-            if name not in plan.services:
-                self._past.forget(name)
         if before is None or before.node == plan.node:
             return self._compiler.update({name: self._wanted(plan, name) for name in changed}), changed
         everything = plan.services.keys() | self._compiler.services.keys()
@@ -130,15 +120,8 @@ class NftablesBackend:
     def _carry_out(self, change: Change, *, full: bool) -> ApplyResult:
         result = self._applier.reconcile(change) if full else self._applier.apply(change)
         if self._compiler is not None and result.gone:
-            self._past.add(result.gone, self._compiler.owner, change.own_gone)
-            self._past_endpoints += len(result.gone)
-            if self._past_endpoints > _MANY_ENDPOINTS:
-                self._forget_past_endpoints(self._compiler)
+            self._counting.gone(result.gone, self._compiler.owner, change.own_gone)
         return result
-
-    def _forget_past_endpoints(self, compiler: Compiler) -> None:
-        self._past.forget_endpoints(compiler.services)
-        self._past_endpoints = 0
 
     def _leave_out_culprits(
         self, plan: Plan, suspects: Sequence[ServicePortName], error: KernelRefusedError

@@ -6,8 +6,8 @@ here, so this text is put together by hand.
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from kproxy.report.metrics.counters import ConnectionCounters, EndpointKey
-from kproxy.state.model import ServicePortName
+from kproxy.report.metrics.counters import ConnectionCounters
+from kproxy.state.model import Protocol, ServicePortName
 
 _SERVICE_FAMILIES = (
     ("kproxy_service_connections_total", "New connections to a service port", "services"),
@@ -34,21 +34,34 @@ _PACKET_FAMILIES = (
         "localhost_accepted",
     ),
 )
+_PROTOCOLS = {protocol: protocol.value.upper() for protocol in Protocol}
+_QUOTES = 8
+"""In the labels of a service port, if there are none in its names."""
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
 def connection_text(counters: ConnectionCounters, *, endpoints: bool) -> str:
     """Return all series that the counters make, with their HELP and TYPE lines."""
     parts: list[str] = []
+    labels: dict[ServicePortName, str] = {}
     for name, help_text, attribute in _SERVICE_FAMILIES:
         totals: Mapping[ServicePortName, int] = getattr(counters, attribute)
-        parts += _family(name, "counter", help_text, ((_service(key), total) for key, total in totals.items()))
+        for key in totals.keys() - labels.keys():
+            labels[key] = _service_labels(key)
+        parts.append(_head(name, "counter", help_text))
+        parts += [f"{name}{{{labels[key]}}} {total}\n" for key, total in totals.items()]
     if endpoints:
+        name = "kproxy_endpoint_connections_total"
+        parts.append(_head(name, "counter", "New connections handed to an endpoint of a service port"))
+        parts += [
+            f'{name}{{{labels.get(key) or _service_labels(key)},endpoint="{_escape(endpoint)}"}} {total}\n'
+            for (key, endpoint), total in counters.endpoints.items()
+        ]
         parts += _family(
-            "kproxy_endpoint_connections_total",
-            "counter",
-            "New connections handed to an endpoint of a service port",
-            ((_endpoint(key), total) for key, total in counters.endpoints.items()),
+            "kproxy_endpoint_counters_waiting",
+            "gauge",
+            "Service ports whose endpoints may have been given connections that the series above are yet to tell of",
+            [("", counters.waiting)],
         )
     parts += _family(
         "kproxy_connection_series_omitted",
@@ -71,24 +84,23 @@ def connection_text(counters: ConnectionCounters, *, endpoints: bool) -> str:
 
 
 def _family(name: str, kind: str, help_text: str, samples: Iterable[tuple[str, float]]) -> Iterator[str]:
-    yield f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n"
+    yield _head(name, kind, help_text)
     for labels, value in samples:
         yield f"{name}{labels} {value}\n"
 
 
-def _service(name: ServicePortName) -> str:
-    return f"{{{_service_labels(name)}}}"
-
-
-def _endpoint(key: EndpointKey) -> str:
-    service, endpoint = key
-    return f'{{{_service_labels(service)},endpoint="{_escape(endpoint)}"}}'
+def _head(name: str, kind: str, help_text: str) -> str:
+    return f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n"
 
 
 def _service_labels(name: ServicePortName) -> str:
+    protocol = _PROTOCOLS[name.protocol]
+    text = f'namespace="{name.namespace}",service="{name.name}",port="{name.port}",protocol="{protocol}"'
+    if text.count('"') == _QUOTES and "\\" not in text and "\n" not in text:
+        return text
     return (
         f'namespace="{_escape(name.namespace)}",service="{_escape(name.name)}",'
-        f'port="{_escape(name.port)}",protocol="{name.protocol.value.upper()}"'
+        f'port="{_escape(name.port)}",protocol="{protocol}"'
     )
 
 

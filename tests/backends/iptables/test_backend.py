@@ -1,7 +1,8 @@
 """The iptables backend as a whole, over an applier that stands in for the kernel."""
 
 import errno
-from collections.abc import Callable, Mapping, Set
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 import msgspec
@@ -13,7 +14,9 @@ from kproxy.backends.iptables.backend import IptablesBackend
 from kproxy.backends.iptables.compile.compiler import compile_plan
 from kproxy.backends.iptables.compile.lists import Layout
 from kproxy.backends.iptables.kernel.applier import ApplyResult
+from kproxy.backends.iptables.kernel.engine import packets_at
 from kproxy.backends.iptables.kernel.errors import KernelRefusedError, UnencodableRuleError
+from kproxy.backends.iptables.rules.counted import Place
 from kproxy.backends.iptables.rules.diff import RuleSetChange
 from kproxy.backends.iptables.rules.names import cluster_chain
 from kproxy.backends.iptables.rules.ruleset import (
@@ -29,6 +32,7 @@ from kproxy.node.facts import node_facts
 from kproxy.plan.model import Destination
 from kproxy.plan.planner import Planner
 from kproxy.plan.settings import ProxySettings
+from kproxy.report.metrics import ConnectionCounters, Reading
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
 from kproxy.state.tracker import Tracker
 from tests.kit.apiserver.objects import make_service, make_slice
@@ -48,6 +52,7 @@ class FakeKernel:
         self.refuses: Callable[[RuleSet], BackendError | None] = lambda _: None
         self.calls: list[str] = []
         self.packets: Callable[[Rule], int] = lambda _: 0
+        self.version = 0
 
     @property
     def rule_counts(self) -> Mapping[TableName, int]:
@@ -87,6 +92,9 @@ class FakeKernel:
     def udp_frontends(self) -> Set[Destination]:
         return set()
 
+    def make_way(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -103,6 +111,11 @@ class FakeKernel:
             for name in TableName
         }
 
+    def counted(self, places: Mapping[TableName, Iterable[Place]], version: int) -> "Mapping[TableName, array[int]]":
+        assert version >= self.version
+        self.version = version
+        return {name: packets_at(its, self.counters()[name]) for name, its in places.items()}
+
 
 class Node:
     """State, plan and backend of one family, driven by hand."""
@@ -113,6 +126,14 @@ class Node:
         self.kernel = FakeKernel()
         self.backend = IptablesBackend(IPFamily.IPV4, self.kernel, layout)
         self.layout = layout
+        self._totals = ConnectionCounters()
+
+    def totals(self) -> ConnectionCounters:
+        """What becomes of readings, as whoever scrapes is told."""
+        counts = self.backend.counts()
+        assert counts is not None
+        self._totals.fold(Reading(IPFamily.IPV4, counts))
+        return self._totals
 
     def serve(self, number: int, *endpoints: str) -> ServicePortName:
         name = f"svc-{number:02}"
@@ -279,12 +300,54 @@ def test_connections_are_counted_where_they_are_sent_to_an_endpoint(layout: Layo
     node.sync()
     packets = {DestinationNat("10.244.0.1", 80): 5, DestinationNat("10.244.0.2", 80): 7, Reject(): 3}
     node.kernel.packets = lambda rule: packets.get(rule.target, 0) if rule.target else 0
-    counts = node.backend.counts()
-    assert counts.services == {web: 12, empty: 0}
-    assert counts.endpoints == {(web, "10.244.0.1:80"): 5, (web, "10.244.0.2:80"): 7}
-    assert counts.rejected == {web: 0, empty: 3}
-    assert counts.dropped == {web: 0, empty: 0}
-    assert counts.invalid_dropped == 0
+    totals = node.totals()
+    assert totals.services == {web: 12, empty: 0}
+    assert totals.endpoints == {(web, "10.244.0.1:80"): 5, (web, "10.244.0.2:80"): 7}
+    assert totals.rejected == {web: 0, empty: 3}
+    assert totals.dropped == {web: 0, empty: 0}
+    assert totals.packets("invalid_dropped") == 0
+
+
+def test_only_services_that_have_moved_are_told_of() -> None:
+    node = Node()
+    one, other = node.serve(1, "10.244.0.1", "10.244.0.2"), node.serve(2, "10.244.0.3")
+    node.sync()
+    packets = {"10.244.0.1": 5, "10.244.0.3": 7}
+    node.kernel.packets = lambda rule: packets.get(rule.target.ip, 0) if isinstance(rule.target, DestinationNat) else 0
+
+    def told() -> dict[ServicePortName, int]:
+        counts = node.backend.counts()
+        assert counts is not None
+        return {name: sum(counter.packets for counter in its) for name, its in counts.endpoints.items()}
+
+    assert told() == {one: 5, other: 7}
+    assert told() == {}
+    packets["10.244.0.3"] = 8
+    assert told() == {other: 8}
+    third = node.serve(3, "10.244.0.1")
+    node.sync()
+    assert told() == {third: 5}
+    node.serve(2, "10.244.0.4")
+    node.sync()
+    assert told() == {other: 0}
+
+
+def test_a_sync_in_between_makes_a_reading_useless() -> None:
+    node = Node()
+    web = node.serve(1, "10.244.0.1")
+    node.sync()
+    node.kernel.packets = lambda _: 1
+    counters, syncs = node.kernel.counters, iter([True, True, True, True, False])
+
+    def slow() -> Mapping[TableName, ChainCounters]:
+        found = counters()
+        if next(syncs, False):
+            node.sync(full=True)
+        return found
+
+    node.kernel.counters = slow  # type: ignore[method-assign]
+    assert node.backend.counts() is None
+    assert node.totals().services == {web: 1}
 
 
 def test_a_chain_that_is_not_ours_just_now_counts_for_nothing() -> None:
@@ -295,4 +358,4 @@ def test_a_chain_that_is_not_ours_just_now_counts_for_nothing() -> None:
     assert node.kernel.held is not None
     chains = {name: chain[:-1] for name, chain in node.kernel.held.nat.chains.items()}
     node.kernel.held = msgspec.structs.replace(node.kernel.held, nat=Table(chains))
-    assert node.backend.counts().services == {web: 0}
+    assert node.totals().services == {web: 0}

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 
 import pytest
 
@@ -11,9 +11,10 @@ from kproxy.backends.nftables.compile.compiler import compile_plan
 from kproxy.backends.nftables.kernel.applier import ApplyResult, Counted
 from kproxy.backends.nftables.kernel.errors import KernelRefusedError
 from kproxy.backends.nftables.rules.change import Change
-from kproxy.backends.nftables.rules.ruleset import Found, RuleSet
+from kproxy.backends.nftables.rules.ruleset import Found, Key, RuleSet, SetSpec
 from kproxy.faults.bisect import find_culprits
 from kproxy.plan.model import Destination, ServicePlan
+from kproxy.report.metrics import ConnectionCounters, Reading
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
 from tests.kit.nft import carry_out, copy, plan_of, pods, service
 
@@ -50,9 +51,15 @@ class FakeKernel:
     def drifted(self) -> bool:
         return False
 
-    def counted(self, ruleset: RuleSet) -> Counted:
-        assert ruleset == self.held
-        return self.now
+    def counted(self, sets: Mapping[str, SetSpec]) -> Counted:
+        assert self.held is not None
+        assert sets.items() <= self.held.sets.items()
+        return Counted([one for one in self.now.elements if one[0] in sets], self.now.counters)
+
+    def packets(self, elements: Sequence[tuple[str, Key]], sets: Mapping[str, SetSpec]) -> Sequence[int]:
+        assert {name for name, _ in elements} <= sets.keys()
+        now = {(name, found.key): found.packets for name, found in self.now.elements}
+        return [now.get(element, 0) for element in elements]
 
     def udp_frontends(self) -> Set[Destination]:
         return frozenset()
@@ -128,21 +135,30 @@ def test_culprits_are_left_out_until_they_change_or_all_is_compared(
     assert kernel.held == compile_plan(plan)
 
 
-def test_counts_of_what_went_are_added_to_those_of_what_is_there(backend: NftablesBackend, kernel: FakeKernel) -> None:
+def test_counts_of_what_went_are_told_beside_those_of_what_is_there(
+    backend: NftablesBackend, kernel: FakeKernel
+) -> None:
+    way = "tcp/cluster-2/off-cluster"
+
+    def front(packets: int) -> tuple[str, Found]:
+        return way, Found(("10.96.0.10", 80), None, packets)
+
     def found(number: int, host: int, packets: int) -> tuple[str, Found]:
         return "tcp/cluster-endpoints", Found(("10.96.0.10", 80, number), (f"10.244.0.{host}", 8080), packets)
 
+    totals = ConnectionCounters()
     apply(backend, WEB)
     kernel.gone = [found(1, 2, 7)]
     apply(backend, service("web", 10, pods(1, 9)))
-    kernel.now = Counted(
-        [found(0, 1, 3), found(1, 9, 2), ("tcp/cluster-endpoints", Found(("10.9.9.9", 1, 0), None, 5))], {}
-    )
-    counts = backend.counts()
-    assert counts.services == {WEB.name: 12}
-    assert counts.endpoints == {
-        (WEB.name, "10.244.0.1:8080"): 3, (WEB.name, "10.244.0.2:8080"): 7, (WEB.name, "10.244.0.9:8080"): 2,
-    }  # fmt: skip
+    kernel.now = Counted([front(12), found(0, 1, 3), found(1, 9, 2), (way, Found(("10.9.9.9", 1), None, 5))], {})
+    for _ in range(2):
+        counts = backend.counts()
+        assert counts is not None
+        totals.fold(Reading(backend.family, counts))
+        assert totals.services == {WEB.name: 12}
+        assert totals.endpoints == {
+            (WEB.name, "10.244.0.1:8080"): 3, (WEB.name, "10.244.0.2:8080"): 7, (WEB.name, "10.244.0.9:8080"): 2,
+        }  # fmt: skip
 
 
 # --- halving -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kproxy.api.kinds import Kind
 from kproxy.api.status import WatchStatus
-from kproxy.backends.base import Counts
+from kproxy.backends.base import Counter, Counts, LocalhostCounts, Of
 from kproxy.config import ProxyMode
 from kproxy.plan.claims import Claim, Loss
 from kproxy.plan.model import FrontendKind
@@ -49,6 +49,11 @@ def value(metrics: Metrics, sample: str, **labels: str) -> float | None:
     return None
 
 
+def given(name: ServicePortName, endpoint: str) -> Counts:
+    """Seven connections."""
+    return Counts(services=[name], endpoints={name: [Counter("e", Of.CONNECTIONS, 7, endpoint)]})
+
+
 def busy(mode: ProxyMode = ProxyMode.IPTABLES) -> Metrics:
     """Metrics to which everything has happened once."""
     metrics = Metrics(mode, clock=Clock())
@@ -78,9 +83,13 @@ def busy(mode: ProxyMode = ProxyMode.IPTABLES) -> Metrics:
     counters.fold(
         Reading(
             V4,
-            Counts({NAME: 7}, {(NAME, "10.1.0.1:80"): 7}, {NAME: 1}, {NAME: 2}, invalid_dropped=4),
-            {NAME},
-            localhost_accepted=5,
+            Counts(
+                services=[NAME],
+                counters={NAME: [Counter("r", Of.REJECTED, 1), Counter("d", Of.DROPPED, 2)]},
+                endpoints={NAME: [Counter("e", Of.CONNECTIONS, 7, "10.1.0.1:80")]},
+                invalid_dropped=4,
+                localhost=LocalhostCounts(6, 1),
+            ),
         )
     )
     counters.age = 0.25
@@ -272,7 +281,7 @@ def test_connections() -> None:
 def test_connections_per_endpoint_are_optional_and_rules_are_read_once_a_scrape() -> None:
     metrics, reads = Metrics(), []
     counters = ConnectionCounters()
-    counters.fold(Reading(V6, Counts({NAME: 7}, {(NAME, "[fd00::1]:80"): 7}, {}, {}), {NAME}))
+    counters.fold(Reading(V6, given(NAME, "[fd00::1]:80")))
 
     def read() -> ConnectionCounters:
         reads.append(1)
@@ -292,7 +301,7 @@ def test_a_name_that_should_not_exist_can_not_break_the_text() -> None:
     metrics = Metrics()
     odd = ServicePortName('a"} 1\nfake_metric 2', "b\\", "é", Protocol.UDP)
     counters = ConnectionCounters()
-    counters.fold(Reading(V4, Counts({odd: 7}, {(odd, "10.1.0.1:80"): 7}, {}, {}), {odd}))
+    counters.fold(Reading(V4, given(odd, "10.1.0.1:80")))
     metrics.connection_counters(lambda: counters)
     labels = {"namespace": odd.namespace, "service": odd.name, "port": odd.port, "protocol": "UDP"}
     assert value(metrics, "kproxy_service_connections_total", **labels) == 7

@@ -1,10 +1,12 @@
 """What brings a ruleset into the kernel, whichever variant of iptables the node uses."""
 
-from collections.abc import Mapping, Set
+from array import array
+from collections.abc import Iterable, Mapping, Set
 from typing import Protocol
 
 import msgspec
 
+from kproxy.backends.iptables.rules.counted import Place
 from kproxy.backends.iptables.rules.diff import RuleSetChange
 from kproxy.backends.iptables.rules.ruleset import ChainCounters, RuleSet, TableName
 from kproxy.plan.model import Destination
@@ -53,6 +55,16 @@ class Applier(Protocol):
 
     def counters(self) -> Mapping[TableName, ChainCounters]:
         """Read the counters of all rules in kproxy's own chains."""
+
+    def counted(self, places: Mapping[TableName, Iterable[Place]], version: int) -> "Mapping[TableName, array[int]]":
+        """Read how many packets the rules at these places have met, one after the other; ABSENT where there are none.
+
+        May be called from another thread than everything else, at any time. ``version`` is another one whenever the
+        rules may be. Raises InterruptedReadingError if told to `make_way`.
+        """
+
+    def make_way(self) -> None:
+        """End what `counted` does in another thread, if it would keep the caller waiting: it is about to write."""
 
     def close(self) -> None:
         """Let go of what was opened; the rules stay in force."""

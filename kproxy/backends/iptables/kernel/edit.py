@@ -159,12 +159,12 @@ def edit_for_repair(
     """
     kernel = found.chains
     hunks = {builtin: _see_to_hooks(found, builtin, hooks.get(builtin, ()), is_ours) for builtin in found.builtins}
-    fill = {}
-    for chain, rules in wanted.items():
-        if chain not in kernel:
-            fill[chain] = tuple(rules)
-        else:
-            hunks[chain] = edit_script(kernel[chain], rules) if is_ours(chain) else _missing(kernel[chain], rules)
+    # At a first start that is the whole table, which libiptc is about to copy: no need to have it in memory twice.
+    fill = Lazily(dict.fromkeys(chain for chain in wanted if chain not in kernel), lambda chain: tuple(wanted[chain]))
+    for chain in wanted:
+        if chain not in fill:
+            present, rules = kernel[chain], wanted[chain]
+            hunks[chain] = edit_script(present, rules) if is_ours(chain) else _missing(present, rules)
     gone = [chain for chain in kernel if is_ours(chain) and chain not in wanted]
     for chain in gone:
         hunks[chain] = edit_script(kernel[chain], ())

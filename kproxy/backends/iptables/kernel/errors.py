@@ -55,6 +55,10 @@ class TableBusyError(KernelRefusedError):
     """Others changed the table between read and commit, several times in a row, without taking the xtables lock."""
 
 
+class InterruptedReadingError(BackendError):
+    """Counters could not be read to their end, for rules were to be written."""
+
+
 _REMEDIES = {
     errno.EPERM: NEEDED_PRIVILEGE,
     errno.EACCES: NEEDED_PRIVILEGE,

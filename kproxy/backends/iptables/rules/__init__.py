@@ -5,5 +5,5 @@
   program's rules. `held` is what is known of tables as the kernel holds them.
 * `diff` says what must change, `walk` what becomes of a packet.
 * `hooks` are the jumps from built-in chains to kproxy's, `firewall` the rules that the kubelet and kproxy share,
-  `served` tells whom the rules of a former process served.
+  `served` tells whom the rules of a former process served, `counted` names the rules whose counters are wanted.
 """

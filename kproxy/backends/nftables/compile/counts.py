@@ -1,22 +1,23 @@
 """Whose connections the kernel has counted.
 
-Only a connection's first packet comes through the nat chains, so what the element of an endpoint has counted is the
-number of connections it was given; a service's are those of its endpoints together. Whatever goes takes its count with
-it, and what comes in its place begins at 0: so the counts of what went are kept here, as long as the service is there.
+Only a connection's first packet comes through the nat chains. So what the element of a frontend has counted, in the set
+of its way, is the number of connections that came by it, and the element of an endpoint counts those it was given. An
+endpoint's can only have moved where a frontend's has: there may be 250,000 of them, of which a reading asks for a few.
+
+Whatever goes takes its count with it, and what comes in its place begins at 0.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
-from kproxy.backends.base import Counts
-from kproxy.backends.nftables.compile.service import NOTHING, Claim, ServiceRules
+from kproxy.backends.base import Counter, Of
+from kproxy.backends.nftables.compile.service import Claim, ServiceRules
 from kproxy.backends.nftables.rules import names
 from kproxy.backends.nftables.rules.change import EndpointOf
-from kproxy.backends.nftables.rules.ruleset import Found, Numbers
-from kproxy.backends.nftables.rules.ways import ENDPOINT_MAPS
+from kproxy.backends.nftables.rules.ruleset import Data, Found, Key, Numbers, SetSpec
+from kproxy.backends.nftables.rules.ways import ENDPOINT_MAPS, place_of
 from kproxy.state.model import Protocol, ServicePortName, endpoint_text
 
-K = TypeVar("K")
 Owner: TypeAlias = Callable[[Claim], ServicePortName | None]
 """Tells whose frontend it is that clients know by a claim."""
 
@@ -24,75 +25,67 @@ _REJECTING = {names.REFUSED, names.REFUSED_NODE_PORTS}
 _DROPPING = {names.DROPPED, names.DROPPED_NODE_PORTS, names.NOT_PERMITTED}
 
 
-class Tally:
-    """Connections by service port and endpoint."""
-
-    def __init__(self) -> None:
-        self.connections: dict[ServicePortName, int] = {}
-        self.endpoints: dict[ServicePortName, dict[str, int]] = {}
-        self.rejected: dict[ServicePortName, int] = {}
-        self.dropped: dict[ServicePortName, int] = {}
-
-    def add(self, counted: Sequence[tuple[str, Found]], owner: Owner, own: Mapping[Numbers, EndpointOf]) -> None:
-        """Add what was counted; ``own`` tells which endpoints of services with own chains numbers stand for."""
-        for set_name, found in counted:
-            if set_name == names.OWN_ENDPOINTS:
-                for_whom = own.get(Numbers(*map(int, found.key)))
-                if for_whom is not None:
-                    self._add_endpoint(*for_whom, found.packets)
-                continue
-            name = owner(_claim(set_name, found))
-            if name is not None:
-                self._add_element(name, set_name, found)
-
-    def _add_element(self, name: ServicePortName, set_name: str, found: Found) -> None:
-        if set_name in _REJECTING:
-            _add(self.rejected, name, found.packets)
-        elif set_name in _DROPPING:
-            _add(self.dropped, name, found.packets)
-        elif found.data is not None:
-            ip, port = found.data
-            self._add_endpoint(name, endpoint_text(str(ip), int(port)), found.packets)
-
-    def _add_endpoint(self, name: ServicePortName, endpoint: str, packets: int) -> None:
-        _add(self.connections, name, packets)
-        _add(self.endpoints.setdefault(name, {}), endpoint, packets)
-
-    def forget(self, name: ServicePortName) -> None:
-        """Forget a service port that is gone."""
-        for one in (self.connections, self.endpoints, self.rejected, self.dropped):
-            one.pop(name, None)
-
-    def forget_endpoints(self, current: Mapping[ServicePortName, ServiceRules]) -> None:
-        """Forget endpoints that are gone, but not their connections as a service's."""
-        for name, counts in self.endpoints.items():
-            rules = current.get(name, NOTHING)
-            there = {endpoint_text(ip, port) for ip, port in (*rules.cluster, *rules.local)}
-            for endpoint in counts.keys() - there:
-                del counts[endpoint]
+def sets_of_services(sets: Mapping[str, SetSpec]) -> dict[str, SetSpec]:
+    """Return the sets that count for services: all that count but the maps of endpoints."""
+    return {name: spec for name, spec in sets.items() if spec.counted and name not in ENDPOINT_MAPS}
 
 
-def total(services: Iterable[ServicePortName], past: Tally, now: Tally, invalid: int | None) -> Counts:
-    """Return the counts of ``services``: those of what is there now and of what was in its place before."""
-    endpoints: dict[tuple[ServicePortName, str], int] = {}
-    for tally in (past, now):
-        for name, counts in tally.endpoints.items():
-            for endpoint, packets in counts.items():
-                _add(endpoints, (name, endpoint), packets)
-    none = dict.fromkeys(services, 0)
-    return Counts(
-        services=_together(none, past.connections, now.connections),
-        endpoints=endpoints,
-        rejected=_together(none, past.rejected, now.rejected),
-        dropped=_together(none, past.dropped, now.dropped),
-        invalid_dropped=invalid,
-    )
+def whose(
+    counted: Iterable[tuple[str, Found]], owner: Owner, own: Mapping[Numbers, EndpointOf]
+) -> Iterator[tuple[ServicePortName, Counter]]:
+    """Tell for whom elements have counted, and what; leaves out those of nobody.
+
+    ``own`` tells which endpoints of services with chains of their own numbers stand for.
+    """
+    for set_name, found in counted:
+        if set_name == names.OWN_ENDPOINTS:
+            numbers = Numbers(*map(int, found.key))
+            for_whom = own.get(numbers)
+            if for_whom is not None:
+                counter = Counter(_counter_name("own", numbers), Of.CONNECTIONS, found.packets, for_whom.endpoint)
+                yield for_whom.service, counter
+            continue
+        claim = _claim(set_name, found.key)
+        name = owner(claim)
+        if name is not None:
+            yield name, _counter(set_name, found.key, found.data, found.packets)
 
 
-def _claim(set_name: str, found: Found) -> Claim:
+def _counter(set_name: str, key: Key, data: Data, packets: int) -> Counter:
+    if set_name in ENDPOINT_MAPS:
+        ip, port = data or ("", 0)
+        return Counter(_counter_name(set_name, key), Of.ENDPOINT, packets, endpoint_text(str(ip), int(port)))
+    if set_name in _REJECTING:
+        return Counter(_counter_name(set_name, key), Of.REJECTED, packets)
+    of = Of.DROPPED if set_name in _DROPPING else Of.CONNECTIONS
+    return Counter(_counter_name(set_name, key), of, packets)
+
+
+def endpoint_elements(rules: ServiceRules, owned: Collection[Claim]) -> Iterator[tuple[str, Key, Data]]:
+    """Yield the elements that count for a service's endpoints, but for those of services with chains of their own.
+
+    Of frontends that two services want, only one is ``owned`` by it.
+    """
+    for claim, entry in rules.entries.items():
+        if claim in owned:
+            yield from (element for element in entry.elements if element[0] in ENDPOINT_MAPS)
+
+
+def endpoint_counters(elements: Iterable[tuple[str, Key, Data]], packets: Iterable[int]) -> Sequence[Counter]:
+    """Return the counters of endpoints, given their elements and what each has counted."""
+    return [
+        _counter(set_name, key, data, number) for (set_name, key, data), number in zip(elements, packets, strict=True)
+    ]
+
+
+def endpoints_of(rules: ServiceRules) -> Sequence[str]:
+    """Return a service's endpoints."""
+    return [endpoint_text(ip, port) for ip, port in dict.fromkeys((*rules.cluster, *rules.local))]
+
+
+def _claim(set_name: str, key: Key) -> Claim:
     """Return by what clients know the frontend that an element is for."""
-    key = found.key
-    place = ENDPOINT_MAPS.get(set_name)
+    place = place_of(set_name)
     if place is not None:
         ip, port = ("", key[0]) if place.node_port else key[:2]
         return Claim(str(ip), int(port), place.protocol)
@@ -100,13 +93,5 @@ def _claim(set_name: str, found: Found) -> Claim:
     return Claim(str(ip_if_any[0]) if ip_if_any else "", int(port), Protocol(str(protocol)))
 
 
-def _together(*several: Mapping[K, int]) -> dict[K, int]:
-    summed = dict(several[0])
-    for one in several[1:]:
-        for key, packets in one.items():
-            _add(summed, key, packets)
-    return summed
-
-
-def _add(to: dict[K, int], key: K, packets: int) -> None:
-    to[key] = to.get(key, 0) + packets
+def _counter_name(set_name: str, key: Sequence[str | int]) -> str:
+    return " ".join((set_name, *map(str, key)))

@@ -135,7 +135,8 @@ class _ServiceCompiler:
         size = size_for(len(self.pools[pool])) if route.to in self.pools else 0
         yield Way(place, pool, size, route.masquerade, route.short_cut)
         if route.short_cut:
-            yield Way(place, Target.CLUSTER, size_for(len(self.pools[Target.CLUSTER])), of_short_cut=True)
+            short_cut = size_for(len(self.pools[Target.CLUSTER]))
+            yield Way(place, Target.CLUSTER, short_cut, of_short_cut=True, alone=not size)
 
     def _endpoints(self, place: Place, key: Key, ways: Collection[Way]) -> list[Element]:
         pools = {way.pool: place.endpoints(way.pool) for way in ways if way.size}

@@ -156,7 +156,7 @@ def shared_sets(ways: Iterable[Way], with_own: Iterable[Place]) -> dict[str, Set
     """Return the sets that services share."""
     sets = dict(FIXED_SETS)
     for way in ways:
-        sets[way.name] = way.place.set_spec
+        sets[way.name] = way.spec
         if way.size:
             sets[way.place.endpoints(way.pool)] = way.place.endpoints_spec
     return sets | {place.own_chains: place.own_chains_spec for place in with_own}

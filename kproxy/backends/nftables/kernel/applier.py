@@ -27,7 +27,7 @@ from kproxy.backends.nftables.kernel.watch import Heard, Watch
 from kproxy.backends.nftables.rules import names
 from kproxy.backends.nftables.rules.change import Change, from_nothing
 from kproxy.backends.nftables.rules.render import Renderer
-from kproxy.backends.nftables.rules.ruleset import Found, RuleSet, SetSpec
+from kproxy.backends.nftables.rules.ruleset import Found, Key, RuleSet, SetSpec
 from kproxy.backends.nftables.rules.ways import Place
 from kproxy.node import memory
 from kproxy.plan.model import Destination
@@ -73,8 +73,14 @@ class Applier(Interface):
     def drifted(self) -> bool:
         """Tell whether somebody else has changed the table."""
 
-    def counted(self, ruleset: RuleSet) -> Counted:
-        """Read what has been counted."""
+    def counted(self, sets: Mapping[str, SetSpec]) -> Counted:
+        """Read what elements of some sets have counted, where it is anything, and what counters with a name have.
+
+        This and `packets` may be called from another thread than everything else, at any time.
+        """
+
+    def packets(self, elements: Sequence[tuple[str, Key]], sets: Mapping[str, SetSpec]) -> Sequence[int] | None:
+        """Read what some elements have counted; None if they are not all there."""
 
     def udp_frontends(self) -> Set[Destination]:
         """Read where the table in force now, if there is one, takes in UDP for services."""
@@ -98,6 +104,9 @@ class NftApplier:
         self._reader = Reader()
         self._kernel = KernelTable(family, self._reader)
         self._watch = Watch(family, self._reader)
+        self._counting_reader = Reader()
+        self._counting = KernelTable(family, self._counting_reader)
+        """For the thread that reads what was counted alone."""
         self._specs: Mapping[str, SetSpec] = {}
         self._drifted = False
         self._unused_chains: dict[str, float] = {}
@@ -230,14 +239,18 @@ class NftApplier:
             self._remove_unused_chains()
         return self._drifted
 
-    def counted(self, ruleset: RuleSet) -> Counted:
+    def counted(self, sets: Mapping[str, SetSpec]) -> Counted:
         """See `Applier`."""
-        return Counted(list(self._counted_elements(ruleset)), self._kernel.counters())
+        found = [
+            (name, element)
+            for name, spec in sets.items()
+            for element in self._counting.elements(name, spec, at_least=1)
+        ]
+        return Counted(found, self._counting.counters())
 
-    def _counted_elements(self, ruleset: RuleSet) -> Iterator[tuple[str, Found]]:
-        for name, spec in ruleset.sets.items():
-            if spec.counted and name in ruleset.elements:
-                yield from ((name, found) for found in self._kernel.elements(name, spec, at_least=1))
+    def packets(self, elements: Sequence[tuple[str, Key]], sets: Mapping[str, SetSpec]) -> Sequence[int] | None:
+        """See `Applier`."""
+        return self._counting.packets(elements, sets)
 
     def udp_frontends(self) -> Set[Destination]:
         """See `Applier`."""
@@ -270,3 +283,4 @@ class NftApplier:
         self._library.close()
         self._watch.close()
         self._reader.close()
+        self._counting_reader.close()

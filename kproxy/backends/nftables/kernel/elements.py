@@ -5,18 +5,19 @@ straight from the bytes where these look as usual, and attribute by attribute wh
 """
 
 import ipaddress
+import re
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kproxy.backends.nftables.kernel.netlink import attributes, number, text
+from kproxy.backends.nftables.kernel.netlink import attributes, each_attribute, number, text
 from kproxy.backends.nftables.rules.ruleset import Column, Data, Found, Key, SetSpec
 from kproxy.state.model import IPFamily, Protocol
 
 # Attributes (linux/netfilter/nf_tables.h).
-_LIST_SET, _LIST_ELEMENTS = 2, 3
+_LIST_SET, _LIST_ELEMENTS, _LIST_ELEMENT = 2, 3, 1
 _KEY, _DATA, _EXPRESSION, _KEY_END = 1, 2, 7, 10
 _VALUE, _VERDICT = 1, 2
 _VERDICT_CHAIN = 2
@@ -97,6 +98,57 @@ class ElementReader:
         return Found(key, data, packets)
 
 
+def packets_of_last(body: memoryview) -> int:
+    """Return what the last element of a message has counted, which is at its very end in the usual form."""
+    if bytes(body[-_COUNTER_SIZE + 2 : -_COUNTER_SIZE + 4]) in _COUNTER_ATTRIBUTES:
+        return int.from_bytes(body[-8:], "big")
+    *_, (_, element) = each_attribute(split_message(body)[1])
+    its = attributes(element)
+    if _EXPRESSION not in its:
+        return 0
+    return number(attributes(attributes(its[_EXPRESSION])[_EXPRESSION_DATA])[_COUNTER_PACKETS])
+
+
+def element_list(keys: Sequence[bytes]) -> bytes:
+    """Return the attribute that names elements by their keys."""
+    elements = b"".join(_nested(_LIST_ELEMENT, _nested(_KEY, _attribute(_VALUE, key))) for key in keys)
+    return _nested(_LIST_ELEMENTS, elements)
+
+
+def _nested(kind: int, data: bytes) -> bytes:
+    return _attribute(kind | 0x8000, data)  # NLA_F_NESTED
+
+
+def _attribute(kind: int, data: bytes) -> bytes:
+    return struct.pack("=HH", len(data) + 4, kind) + data + bytes(-len(data) % 4)
+
+
+def key_packer(columns: tuple[Column, ...], family: IPFamily) -> Callable[[Key], bytes]:
+    """Return what packs keys as the kernel has them: each of several columns begins at a multiple of four bytes."""
+    code = _layout(columns, family)
+    layout = struct.Struct("=" + (code if len(columns) > 1 else re.sub(r"\dx", "", code)))
+    version = socket.AF_INET if family is IPFamily.IPV4 else socket.AF_INET6
+    packers: dict[Column, Callable[[Any], Any]] = {
+        Column.PROTOCOL: lambda protocol: _PROTOCOL_NUMBERS[Protocol(protocol)],
+        Column.PORT: _port_bytes,
+        Column.NUMBER: int,
+    }
+    convert: list[Callable[[Any], Any]] = [
+        packers.get(column, lambda text: socket.inet_pton(version, text)) for column in columns
+    ]
+    return lambda key: layout.pack(*[to(value) for to, value in zip(convert, key, strict=True)])
+
+
+def _port_bytes(port: int) -> bytes:
+    return port.to_bytes(2, "big")
+
+
+def _layout(columns: tuple[Column, ...], family: IPFamily) -> str:
+    address = "4s" if family is IPFamily.IPV4 else "16s"
+    codes = {Column.PROTOCOL: "B3x", Column.PORT: "2s2x", Column.NUMBER: "I"}
+    return "".join(codes.get(column, address) for column in columns)
+
+
 def _prefix(first: str, last: str) -> str:
     """Return a range of addresses as a prefix, or as a range if it is none, which kproxy never makes."""
     one, other = ipaddress.ip_address(first), ipaddress.ip_address(last)
@@ -110,9 +162,7 @@ class _Values:
     """The values of some columns, as the kernel packs them: each begins at a multiple of four."""
 
     def __init__(self, columns: tuple[Column, ...], family: IPFamily) -> None:
-        address = "4s" if family is IPFamily.IPV4 else "16s"
-        codes = {Column.PROTOCOL: "B3x", Column.PORT: "2s2x", Column.NUMBER: "I"}
-        self.layout = "".join(codes.get(column, address) for column in columns)
+        self.layout = _layout(columns, family)
         self._struct = struct.Struct(f"={self.layout}")
         version = socket.AF_INET if family is IPFamily.IPV4 else socket.AF_INET6
         converters: dict[Column, Callable[[Any], str | int]] = {
@@ -140,3 +190,4 @@ def _protocol(raw: int) -> str:
 
 
 _PROTOCOLS = {socket.IPPROTO_TCP: Protocol.TCP, socket.IPPROTO_UDP: Protocol.UDP, socket.IPPROTO_SCTP: Protocol.SCTP}
+_PROTOCOL_NUMBERS = {protocol: number for number, protocol in _PROTOCOLS.items()}

@@ -111,6 +111,7 @@ class Reader:
     def __init__(self) -> None:
         """Raises NoNftablesError where there is no nf_tables, or no permission to ask."""
         self._socket = _open()
+        _widen(self._socket)
 
     def dump(self, kind: int, family: int, body: bytes = b"") -> list[Message]:
         """Return all objects of a kind, as they were at one moment; none where the table is not there.
@@ -190,12 +191,7 @@ class Notices:
     def __init__(self) -> None:
         """Raises NoNftablesError where there is no nf_tables, or no permission to listen."""
         self._socket = _open()
-        for option in (33, socket.SO_RCVBUF):  # SO_RCVBUFFORCE, and what is left without the privilege for it
-            try:
-                self._socket.setsockopt(socket.SOL_SOCKET, option, _NOTICE_BUFFER)
-                break
-            except OSError:
-                continue
+        _widen(self._socket)
         try:
             self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFTABLES_GROUP)
         except OSError as error:
@@ -225,6 +221,15 @@ class Notices:
 
 class NoticesLost(Exception):  # noqa: N818  (an event rather than an error)
     """More was said than the socket could hold."""
+
+
+def _widen(opened: socket.socket) -> None:
+    for option in (33, socket.SO_RCVBUF):  # SO_RCVBUFFORCE, and what is left without the privilege for it
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, option, _NOTICE_BUFFER)
+            return
+        except OSError:
+            continue
 
 
 def _open() -> socket.socket:

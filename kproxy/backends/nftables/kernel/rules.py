@@ -5,14 +5,12 @@ over what another has written. Of sets only the elements are asked for that a pa
 """
 
 import errno
-import socket
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from kproxy.backends.nftables.kernel import netlink
-from kproxy.backends.nftables.kernel.elements import ElementReader, split_message
+from kproxy.backends.nftables.kernel.elements import ElementReader, element_list, key_packer, split_message
 from kproxy.backends.nftables.kernel.errors import NetlinkError
 from kproxy.backends.nftables.kernel.netlink import Reader, attribute, attributes, each_attribute, number, text
 from kproxy.backends.nftables.kernel.table import HeldChain, SetShape, held_chains, held_sets
@@ -183,9 +181,8 @@ class HeldTable(RuleMachine):
 
     def _ask(self, name: str, key: Key) -> Found | None:
         spec = self._specs[name]
-        packed = _packed(key, spec.columns, self.family)
-        element = _nest(1, _nest(_ELEMENT_KEY, _attribute(_VALUE, packed)))
-        body = self._of_table + attribute(_LIST_SET, name) + _nest(_LIST_ELEMENTS, element)
+        packed = key_packer(spec.columns, self.family)(key)
+        body = self._of_table + attribute(_LIST_SET, name) + element_list([packed])
         try:
             answers = self._reader.ask(netlink.GET_ELEMENT, self._number, body)
         except NetlinkError as error:
@@ -261,28 +258,3 @@ def _expressions(data: memoryview) -> Iterator[Expression]:
     for _, raw in each_attribute(data):
         its = attributes(raw)
         yield Expression(text(its[_EXPRESSION_NAME]), attributes(its.get(_EXPRESSION_DATA, memoryview(b""))))
-
-
-def _packed(key: Key, columns: Sequence[Column], family: IPFamily) -> bytes:
-    """Pack a key as the kernel has it: each column begins at a multiple of four bytes."""
-    version = socket.AF_INET if family is IPFamily.IPV4 else socket.AF_INET6
-    parts = []
-    for column, value in zip(columns, key, strict=True):
-        if column is Column.PROTOCOL:
-            part = bytes([_PROTOCOLS[Protocol(str(value))]])
-        elif column is Column.PORT:
-            part = int(value).to_bytes(2, "big")
-        elif column is Column.NUMBER:
-            part = struct.pack("=I", int(value))
-        else:
-            part = socket.inet_pton(version, str(value))
-        parts.append(part if len(columns) == 1 else part.ljust(len(part) + 3 & ~3, b"\0"))
-    return b"".join(parts)
-
-
-def _attribute(kind: int, data: bytes) -> bytes:
-    return struct.pack("=HH", len(data) + 4, kind) + data + bytes(-len(data) % 4)
-
-
-def _nest(kind: int, data: bytes) -> bytes:
-    return _attribute(kind | 0x8000, data)

@@ -4,16 +4,26 @@ Chains are read by name and hook only. Their rules could be read, but what libnf
 version to version; whoever must be sure of them writes them again, which costs less.
 """
 
-from collections.abc import Iterator, Mapping
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from kproxy.backends.nftables.kernel import netlink
-from kproxy.backends.nftables.kernel.elements import ElementReader, split_message
+from kproxy.backends.nftables.kernel.elements import (
+    ElementReader,
+    element_list,
+    key_packer,
+    packets_of_last,
+    split_message,
+)
+from kproxy.backends.nftables.kernel.errors import NetlinkError
 from kproxy.backends.nftables.kernel.netlink import Reader, attribute, attributes, number, text
 from kproxy.backends.nftables.kernel.notes import declared_by_expressions
 from kproxy.backends.nftables.kernel.presence import all_tables
 from kproxy.backends.nftables.rules import names
-from kproxy.backends.nftables.rules.ruleset import Column, Found, Hook, SetSpec
+from kproxy.backends.nftables.rules.ruleset import Column, Found, Hook, Key, SetSpec
 from kproxy.state.model import IPFamily
 
 # Attributes, by kind of object (linux/netfilter/nf_tables.h).
@@ -86,6 +96,34 @@ class KernelTable:
         body = self._of_table + attribute(_LIST_SET, name)
         for message in self._reader.dump(netlink.GET_ELEMENT, self._number, body):
             yield from reader.read(split_message(message.body)[1], at_least=at_least)
+
+    def packets(self, elements: Sequence[tuple[str, Key]], sets: Mapping[str, SetSpec]) -> list[int] | None:
+        """Return what some elements have counted, asking for each by its key; None if they are not all there.
+
+        A dump costs the kernel the square of a set's size, for it begins anew for every 32 KiB; this a few
+        microseconds an element.
+        """
+        found: list[int] = []
+        for name, group in groupby(elements, key=itemgetter(0)):
+            keys = [key for _, key in group]
+            pack = key_packer(sets[name].columns, self._family)
+            for start in range(0, len(keys), _KEYS_AT_ONCE):
+                packed = [pack(key) for key in keys[start : start + _KEYS_AT_ONCE]]
+                body = self._of_table + attribute(_LIST_SET, name) + element_list(packed)
+                try:
+                    messages = self._reader.ask(netlink.GET_ELEMENT, self._number, body)
+                except NetlinkError as error:
+                    if error.code == errno.ENOENT:
+                        return None
+                    raise
+                if len(messages) != len(packed):
+                    return None
+                found += [packets_of_last(message.body) for message in messages]
+        return found
+
+
+_KEYS_AT_ONCE = 200
+"""Each is answered by a message of its own, which takes 4 KiB or more of the socket's memory."""
 
 
 class HeldChain(NamedTuple):

@@ -103,6 +103,18 @@ ENDPOINT_MAPS = {
 """Every map of endpoints there can be, by name."""
 
 
+@lru_cache(maxsize=1024)
+def place_of(set_name: str) -> Place | None:
+    """Return the place that a set of frontends or a map of endpoints is for; None for sets of other kinds."""
+    protocol, _, rest = set_name.partition("/")
+    if not rest or protocol not in _PROTOCOLS:
+        return None
+    return Place(_PROTOCOLS[protocol], node_port=rest.startswith("node-port/"))
+
+
+_PROTOCOLS = {str(protocol): protocol for protocol in Protocol}
+
+
 class Draw(NamedTuple):
     """A draw among the endpoints of a pool, of ``size`` numbers."""
 
@@ -140,11 +152,22 @@ class Way(NamedTuple):
     """Whether some senders are to be looked up among the ways of the short cut."""
     of_short_cut: bool = False
     """Whether this is one of those."""
+    alone: bool = False
+    """Whether it is one that leads where all others lead nowhere."""
 
     @property
     def draw(self) -> Draw:
         """The draw it leads to."""
         return Draw(self.place, self.pool, self.size)
+
+    @property
+    def spec(self) -> SetSpec:
+        """The declaration of the set of frontends.
+
+        Its elements count connections, each of them once: by the way they come by first, if that leads anywhere.
+        """
+        counted = self.alone if self.of_short_cut else bool(self.size)
+        return SetSpec(columns=self.place.columns, protocol=self.place.protocol, counted=counted)
 
     @property
     def name(self) -> str:
@@ -155,7 +178,7 @@ class Way(NamedTuple):
 @lru_cache(maxsize=1024)
 def _name(way: Way) -> str:
     if way.of_short_cut:
-        return f"{way.place.short_cut}/{way.pool.value}-{way.size}"
+        return f"{way.place.short_cut}/{'only/' if way.alone else ''}{way.pool.value}-{way.size}"
     base = way.draw.chain if way.size else f"{way.place.prefix}/nowhere"
     if way.short_cut:
         base += "/short-cut"

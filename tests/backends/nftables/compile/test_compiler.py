@@ -176,7 +176,7 @@ def test_elements_that_count_are_removed_one_by_one_even_with_their_map() -> Non
     change = compiler.update({named("web"): None})
     assert "tcp/cluster-endpoints" in change.sets_gone
     assert change.elements_gone["tcp/cluster-endpoints"] == {("10.96.0.10", 80, 0): ("10.244.0.1", 8080)}
-    assert "tcp/cluster-1/off-cluster" not in change.elements_gone
+    assert change.elements_gone["tcp/cluster-1/off-cluster"] == {("10.96.0.10", 80): None}
 
 
 def test_a_pod_behind_two_services_can_hairpin_until_it_is_behind_none() -> None:
@@ -244,7 +244,7 @@ def test_a_local_policy_with_nobody_here_still_has_the_short_cut() -> None:
     route = Route(Target.DROP, short_cut=True)
     elements = compile_plan(plan_of(service("web", 10, [away], more=[NODE_PORT], external=route))).elements
     assert elements["tcp/node-port/nowhere/short-cut"] == {(30080,): None}
-    assert elements["tcp/node-port/short-cut/cluster-1"] == {(30080,): None}
+    assert elements["tcp/node-port/short-cut/only/cluster-1"] == {(30080,): None}
     assert elements[names.DROPPED_NODE_PORTS] == {("tcp", 30080): None}
 
 

@@ -97,6 +97,7 @@ def test_what_people_read() -> None:
         """
 	set tcp/cluster-2/off-cluster {
 		typeof ip daddr . tcp dport
+		counter
 		elements = {
 			10.96.0.10 . 80
 		}

@@ -49,6 +49,7 @@ def test_no_draw_is_there_for_nothing(endpoints: int) -> None:
         (Way(PORTS, Target.LOCAL, 1, short_cut=True), "udp/node-port/local-1/short-cut"),
         (Way(PORTS, Target.CLUSTER, 0, short_cut=True), "udp/node-port/nowhere/short-cut"),
         (Way(TCP, Target.CLUSTER, 8, of_short_cut=True), "tcp/short-cut/cluster-8"),
+        (Way(TCP, Target.CLUSTER, 8, of_short_cut=True, alone=True), "tcp/short-cut/only/cluster-8"),
     ],
 )
 def test_names_tell_the_way(way: Way, name: str) -> None:

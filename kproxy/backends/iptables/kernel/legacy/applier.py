@@ -5,22 +5,31 @@ before that is kept in proportion to the change.
 """
 
 import errno
-from collections.abc import Callable, Sequence, Set
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from random import randrange
 
 from kproxy.backends.iptables.kernel.applier import ApplyResult
 from kproxy.backends.iptables.kernel.edit import Lazily, Steps, TableContent, TableEdit, heirs
 from kproxy.backends.iptables.kernel.engine import Engine, InterferedError, OutOfStepError
-from kproxy.backends.iptables.kernel.errors import KernelRefusedError, UnencodableRuleError
+from kproxy.backends.iptables.kernel.errors import InterruptedReadingError, KernelRefusedError, UnencodableRuleError
+from kproxy.backends.iptables.kernel.legacy.counted import Index, locate
 from kproxy.backends.iptables.kernel.legacy.encode import Encoder
 from kproxy.backends.iptables.kernel.legacy.entry import EntryLayout, entry_layout
-from kproxy.backends.iptables.kernel.legacy.image import TableImage, nat_destination, target_name, with_counters
+from kproxy.backends.iptables.kernel.legacy.image import (
+    HOOK_CHAINS,
+    TableImage,
+    nat_destination,
+    target_name,
+    with_counters,
+)
 from kproxy.backends.iptables.kernel.legacy.libiptc import LibIPTC, TableHandle
 from kproxy.backends.iptables.kernel.legacy.lock import XtablesLock
 from kproxy.backends.iptables.kernel.legacy.served import destinations_in_entries
 from kproxy.backends.iptables.kernel.legacy.tableinfo import TableInfo, TableReader, existing_tables
 from kproxy.backends.iptables.kernel.legacy.terms import UnencodableError
+from kproxy.backends.iptables.rules.counted import Place
 from kproxy.backends.iptables.rules.diff import Hunk
 from kproxy.backends.iptables.rules.firewall import KUBELET_CHAINS
 from kproxy.backends.iptables.rules.names import is_ours
@@ -50,6 +59,8 @@ class LegacyApplier(Engine[bytes]):
         """Of the tables as they were read or left last; none while that is not certain."""
         self._in_turn: set[str] = set()
         """Chains of nat whose rules take turns, perhaps also some that are no more."""
+        self._indexes: dict[TableName, tuple[int, TableInfo, Index]] = {}
+        """Where counters stand, in tables of a version and an outline; for the thread that reads them alone."""
 
     def reconcile(self, ruleset: RuleSet) -> ApplyResult:
         """Read the tables and correct whatever is not as the ruleset says."""
@@ -69,6 +80,27 @@ class LegacyApplier(Engine[bytes]):
         image = self._image(TableName.NAT)
         lists = [chain for chain in image.chains if is_list(chain)]
         return {found for chain in lists for found in destinations_in_entries(self._layout, image.entries(chain))}
+
+    def counted(self, places: Mapping[TableName, Iterable[Place]], version: int) -> "Mapping[TableName, array[int]]":
+        """Read how many packets the rules at these places have met. See `Applier`."""
+        return {name: self._counted(name, its, version) for name, its in places.items()}
+
+    def _counted(self, name: TableName, places: Iterable[Place], version: int) -> "array[int]":
+        try:
+            info, table = self._reader.view(name)
+        except KernelRefusedError as err:
+            if err.code == errno.EFAULT:
+                raise InterruptedReadingError(f"table {name} was about to be written") from None
+            raise
+        known = self._indexes.get(name)
+        if known is None or known[:2] != (version, info):
+            builtins = {HOOK_CHAINS[hook]: info.hook_entries[hook] for hook in info.hooks}
+            known = self._indexes[name] = version, info, locate(self._layout, builtins, table, places)
+        return known[2].packets(table)
+
+    def make_way(self) -> None:
+        """End what `counted` does in another thread. See `Applier`."""
+        self._reader.make_way()
 
     def close(self) -> None:
         """Let go of the socket; the rules stay in force."""

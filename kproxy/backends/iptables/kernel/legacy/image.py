@@ -19,7 +19,7 @@ from kproxy.backends.iptables.kernel.legacy.tableinfo import TableInfo
 from kproxy.backends.iptables.kernel.legacy.terms import standard_target
 from kproxy.backends.iptables.kernel.legacy.turns import without_places
 
-_HOOK_CHAINS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")  # by hook number, netfilter.h
+HOOK_CHAINS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")  # by hook number, netfilter.h
 _ERROR = b"ERROR"  # XT_ERROR_TARGET
 _DNAT = b"DNAT"
 _VERDICT = struct.Struct("=i")
@@ -42,7 +42,7 @@ class TableImage:
     def __init__(self, layout: EntryLayout, info: TableInfo, blob: bytes) -> None:
         self._layout = layout
         self._blob = blob
-        self.builtins = {_HOOK_CHAINS[hook]: info.hook_entries[hook] for hook in info.hooks}
+        self.builtins = {HOOK_CHAINS[hook]: info.hook_entries[hook] for hook in info.hooks}
         """Built-in chains, with the offsets they begin at."""
         self._offsets = _split(layout, self.builtins, blob)
         # A jump goes to a chain's first entry, and every chain has one at least, its policy.

@@ -7,11 +7,14 @@ all counters for a scrape. Both create a table that does not exist yet, so ask `
 
 import ctypes
 import errno
+import mmap
 import os
 import socket
 import struct
 import subprocess
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +37,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _getsockopt = _libc.getsockopt
 _getsockopt.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _getsockopt.restype = ctypes.c_int
+
+_mprotect = _libc.mprotect
+_mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_PROT_NONE = 0
 
 _NAMES_FILES = {IPFamily.IPV4: "ip_tables_names", IPFamily.IPV6: "ip6_tables_names"}
 
@@ -76,6 +83,9 @@ class TableReader:
 
     def __init__(self, layout: EntryLayout) -> None:
         """Open the socket. Raises NoIptablesError without the privilege, the family, or tables in this kernel."""
+        self._copying_lock = threading.Lock()
+        self._copying: tuple[int, int] | None = None
+        """Address and length of what the kernel is writing a table to."""
         self._family = layout.family
         self._level = layout.sockopt_level
         try:
@@ -121,18 +131,51 @@ class TableReader:
 
     def read(self, table: str) -> tuple[TableInfo, bytes]:
         """Return a table's outline and its entries. Raises KernelRefusedError."""
+        info, view = self.view(table)
+        return info, view.tobytes()
+
+    def view(self, table: str) -> tuple[TableInfo, memoryview]:
+        """Return a table's outline and its entries as the kernel has written them.
+
+        The interpreter lock is free while the kernel copies. The memory is mapped for this alone, so that all of it
+        goes back as soon as nobody looks at it any more.
+
+        Raises KernelRefusedError; with EFAULT, if somebody told it to `make_way`.
+        """
         for _ in range(_READ_ATTEMPTS):
             info = self.info(table)
-            header = struct.pack(f"={_NAME_SIZE}sI", table.encode(), info.size)
-            buffer = ctypes.create_string_buffer(header, _ENTRIES_HEADER + info.size)
+            mapped = mmap.mmap(-1, _ENTRIES_HEADER + info.size)
+            mapped[: _NAME_SIZE + 4] = struct.pack(f"={_NAME_SIZE}sI", table.encode(), info.size)
+            buffer = (ctypes.c_char * len(mapped)).from_buffer(mapped)
             try:
-                self._ask(table, _GET_ENTRIES, buffer)
+                with self._copying_to(ctypes.addressof(buffer), len(mapped)):
+                    self._ask(table, _GET_ENTRIES, buffer)
             except KernelRefusedError as err:
                 if err.code != errno.EAGAIN:  # its size changed since it was asked for
                     raise
             else:
-                return info, memoryview(buffer)[_ENTRIES_HEADER:].tobytes()
+                return info, memoryview(mapped)[_ENTRIES_HEADER:]
         raise KernelRefusedError(table, errno.EAGAIN, os.strerror(errno.EAGAIN), "reading it")
+
+    def make_way(self) -> None:
+        """End a `view` that is under way in another thread, which then fails.
+
+        The kernel keeps a table locked while it copies it, half a second for 400,000 entries, and cannot be told to
+        stop. But it does where there is nothing to copy to.
+        """
+        with self._copying_lock:
+            if self._copying is not None:
+                _mprotect(*self._copying, _PROT_NONE)
+
+    @contextmanager
+    def _copying_to(self, address: int, length: int) -> Iterator[None]:
+        with self._copying_lock:
+            self._copying = address, length
+        try:
+            yield
+        finally:
+            with self._copying_lock:  # from here on the memory may be somebody else's
+                self._copying = None
 
     def _ask(self, table: str, option: int, buffer: "ctypes.Array[ctypes.c_char]") -> None:
         length = ctypes.c_uint(len(buffer))
