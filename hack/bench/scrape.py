@@ -22,13 +22,13 @@ from hack.bench.options import Defaults, Size, parse, parser
 from hack.bench.report import Report, mib, ms, ratio, seconds
 
 MODES = {
-    "iptables-legacy": ["--proxy-mode", "iptables", "--iptables-variant", "legacy"],
+    "iptables": ["--proxy-mode", "iptables", "--iptables-variant", "legacy"],
     "iptables-nft": ["--proxy-mode", "iptables", "--iptables-variant", "nft"],
     "nftables": ["--proxy-mode", "nftables"],
 }
 DEFAULTS = Defaults(
     sizes=("1000x5", "10000x5", "30000x5", "5000x50"),
-    modes=("iptables-legacy", "nftables"),
+    modes=("iptables", "nftables"),
     repeats=8,
     quick_sizes=("100x3",),
 )
