@@ -15,7 +15,6 @@ from kproxy.config import (
     Duration,
     IPTablesVariant,
     Layout,
-    LogFormat,
     ProxyMode,
     parse_config,
     read_config_file,
@@ -24,16 +23,9 @@ from kproxy.config import (
 from kproxy.config.schema import KproxyConfiguration, KubeProxyConfiguration
 from kproxy.plan.settings import DetectLocalMode
 from kproxy.state.model import IPFamily
+from tests.config.kit import HEAD, OWN_HEAD, problems
 
 SAMPLES = Path(__file__).parent / "samples"
-HEAD = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
-OWN_HEAD = "apiVersion: kproxy.dev/v1alpha1\nkind: KproxyConfiguration\n"
-
-
-def problems(text: str) -> tuple[str, ...]:
-    with pytest.raises(ConfigError) as caught:
-        parse_config(text, "f")
-    return caught.value.problems
 
 
 def outcome(text: str) -> tuple[str, ...] | None:
@@ -371,110 +363,3 @@ def test_no_value_of_any_field_makes_it_stumble(head: str, values: dict[str, obj
     text = head + yaml.safe_dump(values) if values else head
     lines = outcome(text)
     assert lines is None or all(line.isprintable() for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("addresses", "mode", "primary", "v4", "v6"),
-    [
-        ((), "iptables", False, (), ()),
-        ((), "nftables", True, (), ()),
-        (("primary",), "iptables", True, (), ()),
-        (("10.0.0.7/24", "fd00::/8"), "iptables", False, ("10.0.0.0/24",), ("fd00::/8",)),
-        (("10.0.0.0/24",), "nftables", False, ("10.0.0.0/24",), ()),
-    ],
-)
-def test_node_port_addresses(
-    addresses: tuple[str, ...], mode: str, primary: bool, v4: tuple[str, ...], v6: tuple[str, ...]
-) -> None:
-    config = parse_config(HEAD + yaml.safe_dump({"mode": mode, "nodePortAddresses": list(addresses)}))
-    assert config.node_ports_on_primary is primary
-    assert config.node_port_cidrs(IPFamily.IPV4) == v4
-    assert config.node_port_cidrs(IPFamily.IPV6) == v6
-
-
-def test_each_mode_has_its_own_section() -> None:
-    config = parse_config(
-        f"{HEAD}mode: auto\niptables: {{masqueradeBit: 10}}\nnftables: {{masqueradeBit: 11, syncPeriod: 7s}}"
-    )
-    assert config.masquerade_mark == 1 << 10
-    chosen = config.with_mode(ProxyMode.NFTABLES)
-    assert (chosen.masquerade_mark, chosen.rules.sync_period) == (1 << 11, Duration(7))
-    assert not chosen.localhost_node_ports
-
-
-@pytest.mark.parametrize(
-    ("bind", "healthz", "metrics"),
-    [("10.0.0.1", "[::]:10256", "127.0.0.1:10249"), ("'fd00::1'", "[::]:10256", "[::1]:10249")],
-)
-def test_default_addresses_follow_the_family_of_the_bind_address(bind: str, healthz: str, metrics: str) -> None:
-    config = parse_config(f"{HEAD}bindAddress: {bind}")
-    assert (str(config.healthz_bind), str(config.metrics_bind)) == (healthz, metrics)
-
-
-def test_logging() -> None:
-    config = parse_config(f"{HEAD}logging: {{format: json, verbosity: 4, flushFrequency: 5000000000}}")
-    assert config.proxy.logging.format is LogFormat.JSON
-    assert config.proxy.logging.verbosity == 4
-    assert config.warnings == ()
-
-
-@pytest.mark.parametrize("scheduler", ["", "rr", "wrr", "lc", "sh"])
-def test_mode_ipvs_is_taken_as_auto_and_its_scheduler_for_the_nearest(scheduler: str) -> None:
-    """kubespray's default until lately."""
-    text = f"{HEAD}mode: ipvs\nipvs:\n  scheduler: '{scheduler}'\n"
-    config = parse_config(text, "f")
-    assert config.mode is ProxyMode.AUTO
-    assert config.warnings[0] == "f:3: mode: kproxy has no mode ipvs; taken as auto"
-    told = [line for line in config.warnings if "ipvs.scheduler" in line]
-    if scheduler in ("", "rr"):
-        assert config.kproxy.load_balancing == "round-robin"
-        assert told == []
-    else:
-        assert config.kproxy.load_balancing == "random"
-        assert f"kproxy has none called '{scheduler}'; each new connection goes to an endpoint at random" in told[0]
-
-
-def test_what_is_said_of_load_balancing_wins_over_ipvs() -> None:
-    config = parse_config(f"{HEAD}mode: ipvs\n---\n{OWN_HEAD}loadBalancing: random\n", "f")
-    assert config.kproxy.load_balancing == "random"
-
-
-LEFT = "left aside: kube-proxy reads a file's first document only, and kproxy that and a KproxyConfiguration"
-
-
-@pytest.mark.parametrize(
-    ("rest", "line"),
-    [
-        ("apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nclusterDNS: [10.96.0.10]", "f:4: "),
-        ("apiVersion: v1\nkind: ConfigMap", "f:4: "),
-        ("just words", "f:4: "),
-        ("- a\n- list", "f:4: "),
-        ("a: b: c", "f:4: not valid YAML, in column 5"),
-    ],
-)
-def test_documents_of_others_are_left_aside(rest: str, line: str) -> None:
-    """A kubeadm configuration has several; kube-proxy reads the first."""
-    config = parse_config(f"{HEAD}---\n{rest}\n", "f")
-    (warning,) = config.warnings
-    assert warning.startswith(line)
-    assert warning.endswith(LEFT)
-
-
-def test_kproxys_own_document_is_found_among_others() -> None:
-    others = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
-    config = parse_config(f"{HEAD}---\n{others}---\n{OWN_HEAD}cpuShare: 0.5\n", "f")
-    assert config.kproxy.cpu_share == 0.5
-    assert len(config.warnings) == 1
-
-
-@pytest.mark.parametrize(
-    ("rest", "expected"),
-    [
-        ("apiVersion: kproxy.dev/v1alpha1\nkind: KproxyConfig", "kind: must be"),
-        ("apiVersion: kproxy.dev/v2\nkind: KproxyConfiguration", "apiVersion: must be kproxy.dev/v1alpha1"),
-        ("apiVersion: kproxy.dev/v1alpha1\nkind: KproxyConfiguration\na: b: c", "not valid YAML"),
-    ],
-)
-def test_a_mistake_in_kproxys_own_document_stays_one(rest: str, expected: str) -> None:
-    (problem,) = problems(f"{HEAD}---\n{rest}\n")
-    assert expected in problem

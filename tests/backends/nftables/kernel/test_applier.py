@@ -28,6 +28,7 @@ from kproxy.node.facts import proxy_settings
 from kproxy.plan.model import Destination, Frontend, FrontendKind, Plan, Route, ServicePlan, Target
 from kproxy.state.model import Endpoint, IPFamily, Protocol, ServicePortName
 from kproxy.tools.render import plan_objects
+from tests.backends.nftables.kernel.kit import STICKY, WEB, put
 from tests.flows.scenarios import Scenario, scenarios
 from tests.kit.examples import scaled
 from tests.kit.netns import network_namespace
@@ -43,15 +44,11 @@ from tests.kit.nft import (
     rules_held,
     service,
     steps,
-    table_in_namespace,
 )
 from tests.kit.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 
-WEB = service("web", 10, pods(1, 2, 3))
-STICKY = service("sticky", 11, pods(4, 5), affinity_seconds=600)
-NAMES = ("web", "sticky", "other")
 QUICK = set(Phase) - {Phase.shrink, Phase.explain}
 NEIGHBOUR = """
 table ip neighbour {
@@ -61,20 +58,6 @@ table ip neighbour {
 table ip6 kproxy-not { chain c { type nat hook prerouting priority -101; }; }
 table inet kproxy { chain c { type filter hook input priority 0; }; }
 """
-
-
-@pytest.fixture
-def backend(tmp_path: Path) -> Iterator[NftablesBackend]:
-    with table_in_namespace(tmp_path) as made:
-        yield made
-
-
-def put(backend: NftablesBackend, *services: ServicePlan, full: bool = False) -> RuleSet:
-    """Apply a plan of these services, telling the backend that any may have changed."""
-    plan = plan_of(*services)
-    report = backend.apply(plan, {named(name) for name in NAMES} | plan.services.keys(), full=full)
-    assert not report.refused
-    return compile_plan(plan)
 
 
 # --- text ----------------------------------------------------------------------------------------------------------
@@ -225,112 +208,6 @@ def test_what_others_do_elsewhere_is_no_drift(backend: NftablesBackend) -> None:
     nft("-f", "-", text=NEIGHBOUR)
     nft("delete", "table", "inet", "kproxy")
     assert not backend.drifted()
-
-
-# --- drift ---------------------------------------------------------------------------------------------------------
-
-EDITS = {
-    "a flush of everything": ["flush ruleset"],
-    "the table deleted": ["delete table ip kproxy"],
-    "an element gone": ["delete element ip kproxy tcp/cluster-endpoints { 10.96.0.10 . 80 . 1 }"],
-    "an element too many": ["add element ip kproxy tcp/cluster-4/off-cluster { 192.0.2.1 . 80 }"],
-    "an endpoint replaced": [
-        "delete element ip kproxy tcp/cluster-endpoints { 10.96.0.10 . 80 . 1 }",
-        "add element ip kproxy tcp/cluster-endpoints { 10.96.0.10 . 80 . 1 : 192.0.2.1 . 80 }",
-    ],
-    "a rule too many": ["insert rule ip kproxy services drop"],
-    "a chain emptied": ["flush chain ip kproxy services"],
-    "a set emptied": ["flush set ip kproxy tcp/cluster-4/off-cluster"],
-    "a chain too many": ["add chain ip kproxy strange"],
-    "a set too many": ["add set ip kproxy strange { type ipv4_addr; }"],
-    "a map too many": ["add map ip kproxy strange { type ipv4_addr : verdict; }"],
-    "a counter too many": ["add counter ip kproxy strange"],
-    "a base chain too many": ["add chain ip kproxy strange { type filter hook input priority 5; }"],
-    "a base chain gone": ["flush chain ip kproxy nat-output", "delete chain ip kproxy nat-output"],
-    "a set of another kind": [
-        "flush chain ip kproxy guard-cluster-ips",
-        "delete set ip kproxy cluster-ips",
-        "add set ip kproxy cluster-ips { type ipv6_addr; }",
-    ],
-    "a set declared by type, as kproxy once did": [
-        "flush chain ip kproxy guard-cluster-ips",
-        "delete set ip kproxy cluster-ips",
-        "add set ip kproxy cluster-ips { type ipv4_addr; elements = { 10.96.0.10, 10.96.0.11 }; }",
-    ],
-    "a set that is in use elsewhere in the table": [
-        "add set ip kproxy strange { type ipv4_addr; }",
-        "add chain ip kproxy elsewhere",
-        "add rule ip kproxy elsewhere ip saddr @strange accept",
-    ],
-}
-
-
-@pytest.mark.parametrize("edit", EDITS)
-def test_edits_of_others_are_noticed_and_repaired(backend: NftablesBackend, edit: str) -> None:
-    ruleset = put(backend, WEB, STICKY)
-    before = listed()
-    nft("-f", "-", text="\n".join(EDITS[edit]))
-    assert backend.drifted()
-    assert backend.drifted(), "it is drift until it is repaired"
-    report = backend.apply(plan_of(WEB, STICKY), set(), full=True)
-    assert report.full
-    assert not backend.drifted()
-    assert_held(ruleset)
-    until(lambda: not backend.drifted() and listed() == before, 10, "the table to be as it was")
-
-
-def listed() -> str:
-    """The table as a set of lines: the order of elements is the kernel's business."""
-    return "\n".join(sorted(" ".join(line.split()).strip("{}, ") for line in held().splitlines()))
-
-
-def test_an_edit_is_noticed_even_if_it_comes_just_before_a_step(backend: NftablesBackend) -> None:
-    put(backend, WEB)
-    nft("flush", "chain", "ip", "kproxy", "services")
-    put(backend, WEB, STICKY)
-    assert backend.drifted()
-
-
-def test_an_edit_is_noticed_even_if_it_comes_between_looking_and_writing(
-    backend: NftablesBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(backend, WEB)
-    applier = backend._applier
-    assert isinstance(applier, NftApplier)
-    run = applier._library.run
-
-    def late(script: str) -> str:
-        nft("flush", "chain", "ip", "kproxy", "refuse")
-        return run(script)
-
-    monkeypatch.setattr(applier._library, "run", late)
-    put(backend, WEB, STICKY)
-    assert backend.drifted()
-
-
-def test_more_notices_than_can_be_held_count_as_drift(backend: NftablesBackend) -> None:
-    put(backend, WEB)
-    elements = ", ".join(f"10.{n // 256}.{n % 256}.1" for n in range(30_000))
-    nft("-f", "-", text=f"table ip neighbour {{ set s {{ type ipv4_addr; elements = {{ {elements} }}; }}; }}")
-    nft("-f", "-", text="flush set ip neighbour s\n" + f"add element ip neighbour s {{ {elements} }}")
-    assert backend.drifted()
-    put(backend, WEB, full=True)
-    assert not backend.drifted()
-
-
-def test_what_was_asked_for_does_not_count_as_repaired(backend: NftablesBackend) -> None:
-    put(backend, WEB)
-    nft("add", "chain", "ip", "kproxy", "strange")
-    plan = plan_of(service("web", 10, pods(1, 2, 3, 4, 5)), STICKY)
-    assert backend.apply(plan, plan.services.keys(), full=True).repaired == 1
-
-
-def test_a_set_with_the_wrong_elements_is_counted_as_repaired(backend: NftablesBackend) -> None:
-    put(backend, WEB)
-    nft("delete", "element", "ip", "kproxy", "tcp/cluster-endpoints", "{ 10.96.0.10 . 80 . 1 }")
-    nft("add", "chain", "ip", "kproxy", "strange")
-    assert backend.apply(plan_of(WEB), set(), full=True).repaired == 2
-    assert backend.apply(plan_of(WEB), set(), full=True).repaired <= 1, "the emptied chain may still be around"
 
 
 # --- starts --------------------------------------------------------------------------------------------------------
