@@ -48,7 +48,9 @@ def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyP
 @pytest.mark.kernel
 def test_missing_privileges_are_named(tmp_path: Path) -> None:
     program = (
-        "from kproxy.backends.nftables.kernel.probe import *;"
+        "from kproxy.backends.nftables.kernel.probe import why_not;"
+        "from kproxy.backends.nftables.kernel.presence import tables;"
+        "from kproxy.state.model import IPFamily;"
         "print(why_not(IPFamily.IPV4)); print(tables(IPFamily.IPV4))"
     )
     command = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", sys.executable, "-c", program]
