@@ -9,6 +9,7 @@ All forms that a packet may take walk side by side, each with its exact chance. 
 passed, which of them decided, and which could not be judged.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
@@ -181,6 +182,8 @@ class Walk:
         """The rules that matched, in order, and how likely a packet comes to each."""
         self.deciders: dict[str, Step] = {}
         """Which rule decided, by what became of the packet: an endpoint, `REFUSED` or `DROPPED`."""
+        self.nat: dict[Step, None] = {}
+        """The rules that matched where addresses are translated."""
         self.masqueraders: dict[Step, None] = {}
         """The rules that replaced the source address."""
         self.doubts: dict[Doubt, None] = {}
@@ -241,7 +244,10 @@ class Walk:
             if base.nat:
                 settled = {skb: chance for skb, chance in spread.items() if _is_settled(hook, skb)}
                 spread = {skb: chance for skb, chance in spread.items() if skb not in settled}
+            seen = len(self.steps)
             walked = base.machine.enter(base.chain, spread, self, base)
+            if base.nat:
+                self.nat.update(dict.fromkeys(itertools.islice(self.steps, seen, None)))
             if base.drops:
                 policy = Step(Place(base.machine.table(base.chain), base.chain), 0)
                 self.lose(DROPPED, weight(walked.returned), policy)

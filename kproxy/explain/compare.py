@@ -1,5 +1,6 @@
 """Holds what the kernel's rules make of a packet against what the plan says, and names where the two part."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple, Protocol
@@ -9,6 +10,8 @@ from kproxy.backends.walk import Step, Walk
 from kproxy.explain.model import AS_PLANNED, DIFFERS, Difference, ElementFound, RulePassed
 from kproxy.plan.model import Plan
 
+_ENDS_IT = re.compile(r" -j (ACCEPT|RETURN)$|(^| )(accept|return)$")
+"""How rules end that leave the packet's address as it is, and ask no further."""
 _TOLERANCE = Fraction(1, 1_000_000)
 
 
@@ -37,7 +40,13 @@ class KernelRules(Protocol):
         """Let go of what reading them took."""
 
     def walk(self, packet: Packet, world: World) -> Walk:
-        """Send a packet through them."""
+        """Send a packet through them; of what is asked at the same point, kproxy's first."""
+
+    def walk_otherwise(self, packet: Packet, world: World) -> Walk | None:
+        """Send it through with others' first, where they translate addresses at the same point; None for nowhere.
+
+        The kernel asks first what was loaded last (nf_hook_entries_grow in net/netfilter/core.c), and tells nobody.
+        """
 
     def line(self, table: str, chain: str, number: int) -> Line:
         """Return a rule that a walk passed; number 0 is the chain's policy."""
@@ -80,7 +89,8 @@ def compare(
         dict.fromkeys(_doubt(rules, doubt.step.place, doubt.step.number, doubt.what) for doubt in walk.doubts)
     )
     if _alike(found, planned):
-        return Compared(AS_PLANNED, passed, elements, (), doubts)
+        ties = tuple(_ties(rules, rules.walk_otherwise(packet, world), found))
+        return Compared(AS_PLANNED, passed, elements, (), (*doubts, *ties))
     strangers = [step for step in walk.masqueraders if not rules.is_ours(*step.place)]
     if strangers and _alike(_unmasqueraded(found), _unmasqueraded(planned)):
         # Where packets go is as planned, and whom else's addresses a node hides is for others to say, too.
@@ -110,6 +120,18 @@ def _doubt(rules: KernelRules, place: tuple[str, str], number: int, what: str) -
     table, chain = place
     line = rules.line(table, chain, number)
     return f"rule {number} of {chain} in table {table} cannot be judged ({what}), taken not to match: {line.text}"
+
+
+def _ties(rules: KernelRules, other: Walk | None, found: Mapping[Outcome, Fraction]) -> Iterator[str]:
+    """Name the rules of others that decide if the kernel asks them first."""
+    outcomes = without_memory(other.found) if other is not None else found
+    if other is None or _alike(_unmasqueraded(outcomes), _unmasqueraded(found)):
+        return
+    for difference in _by_strangers(rules, other, {one.to for one in outcomes} - {one.to for one in found}):
+        yield (
+            f"which is asked first, table {difference.table} or kproxy's, cannot be seen (it is what was loaded last); "
+            f"if not kproxy's, {_outcomes(outcomes)}: {difference.what}"
+        )
 
 
 def _unmasqueraded(outcomes: Mapping[Outcome, Fraction]) -> dict[Outcome, Fraction]:
@@ -157,14 +179,30 @@ def _by_rule(
     rules: KernelRules, plan: Plan, packet: Packet, world: World, walk: Walk, unplanned: Collection[str]
 ) -> Iterator[Difference]:
     """Name the rules on the way that are too many, and those that are missing; ``unplanned`` is where packets go."""
+    yield from _by_strangers(rules, walk, unplanned)
+    passed = [(*step.place, step.number) for step in walk.steps]
+    yield from rules.differences(plan, packet, world, passed)
+
+
+def _by_strangers(rules: KernelRules, walk: Walk, unplanned: Collection[str]) -> Iterator[Difference]:
+    """Name the rules of others that sent packets where they were not to go."""
     for to in sorted(unplanned):
         decider = walk.deciders.get(to)
         if decider is not None and not rules.is_ours(*decider.place):
             table, chain = decider.place
             line = rules.line(table, chain, decider.number)
             yield added(table, chain, decider.number, line, "which is not kproxy's")
-    passed = [(*step.place, step.number) for step in walk.steps]
-    yield from rules.differences(plan, packet, world, passed)
+    if UNTOUCHED in unplanned:
+        yield from _by_exemption(rules, walk)
+
+
+def _by_exemption(rules: KernelRules, walk: Walk) -> Iterator[Difference]:
+    """Name the rule of another program's after which no other is asked about the packet's address."""
+    for table, chain, number in ((*step.place, step.number) for step in reversed(walk.nat)):
+        line = rules.line(table, chain, number)
+        if not rules.is_ours(table, chain) and _ENDS_IT.search(line.text):
+            yield added(table, chain, number, line, "which is not kproxy's")
+            return
 
 
 def added(table: str, chain: str, number: int, line: Line, whose: str) -> Difference:

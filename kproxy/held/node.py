@@ -28,6 +28,16 @@ class NodeRules:
         walk.follow()
         return walk
 
+    def walk_otherwise(self, packet: Packet, world: World) -> Walk | None:
+        """See `KernelRules`."""
+        own, others = list(self._own.bases()), [base for part in self._parts[1:] for base in part.bases()]
+        ours = {(base.hook, base.priority) for base in own if base.nat}
+        if not any(base.nat and (base.hook, base.priority) in ours for base in others):
+            return None
+        walk = Walk([*others, *own], packet, world)
+        walk.follow()
+        return walk
+
     def line(self, table: str, chain: str, number: int) -> Line:
         """See `KernelRules`."""
         part = self._part(table)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from kproxy import logs
 from kproxy.proxier.loop import Proxier
 from kproxy.report.metrics import ConnectionCounters, EndpointKey, Reading, Store
-from kproxy.report.page.board import Totals
+from kproxy.report.page.board import Counted, Totals
 from kproxy.report.ration import Ration
 from kproxy.state.model import ServicePortName
 
@@ -63,15 +63,18 @@ class ConnectionReader:
             self._counters.age = None if self._read_at is None else self._clock() - self._read_at
             return self._counters
 
-    def count(self) -> Mapping[ServicePortName, Totals] | None:
+    def count(self) -> Counted | None:
         """Return the totals as `read` does, for somebody who looks how they grow; None where there are none."""
         with self._lock:
             self._look()
             if self._read_at is None:
                 return None
+            at = self._read_at
             services, refused, dropped = self._counters.services, self._counters.rejected, self._counters.dropped
         names = services.keys() | refused.keys() | dropped.keys()
-        return {name: Totals(services.get(name, 0), refused.get(name, 0), dropped.get(name, 0)) for name in names}
+        return Counted(
+            at, {name: Totals(services.get(name, 0), refused.get(name, 0), dropped.get(name, 0)) for name in names}
+        )
 
     def endpoints(self, names: Collection[ServicePortName]) -> Mapping[EndpointKey, int]:
         """Return what the endpoints of some service ports had got when totals were read last."""

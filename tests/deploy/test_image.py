@@ -179,6 +179,18 @@ def test_the_probes_of_the_manifest_say_yes(world: World, kubelet: KubeletLike) 
     assert "kproxy_build_info" in world.kproxy.get("/metrics", ports["metrics"])[1]
 
 
+def test_whoever_may_exec_in_its_pod_may_ask_it(world: World, kubelet: KubeletLike, shop: Exposed) -> None:
+    """With the rights and mounts of the pod's container, as ``kubectl exec POD -- kproxy explain`` has them."""
+    (container,) = kubelet.pod["containers"]
+    asked = kubelet.start(container | {"args": ["explain", f"{shop.ip('ipv4')}:{PORT}"]})
+    assert asked.wait(30) == 0, asked.log()
+    assert "The kernel does as planned" in asked.log()
+    for command, said in (("status", f"on {world.lab.node.name}: well"), ("diff", "")):
+        asked = kubelet.start(container | {"args": [command]})
+        assert asked.wait(30) == 0, asked.log()
+        assert said in asked.log()
+
+
 def test_it_has_two_capabilities_cannot_get_more_and_cannot_write(world: World) -> None:
     pid = inner_process(world.kproxy)
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())

@@ -5,6 +5,7 @@ from contextlib import closing
 
 import pytest
 
+from kproxy.backends.iptables.kernel.variant import Variant
 from kproxy.explain.model import AS_PLANNED, DIFFERS
 from kproxy.state.model import IPFamily
 from tests.kit.held import ENGINES, IPTABLES, Engine, Node, run
@@ -110,6 +111,64 @@ def test_a_foreign_nftables_hook_in_front(node: Node) -> None:
     (added,) = (difference for difference in found.differences if difference.kind == "added")
     assert (added.table, added.chain) == ("ip other", "first")
     assert "192.0.2.66:80" in str(added.rule)
+
+
+@pytest.mark.parametrize("verdict", ["ACCEPT", "RETURN"])
+def test_an_exemption_from_translation_in_front(iptables_node: Node, verdict: str) -> None:
+    iptables_node.iptables(f"-t nat -I PREROUTING -d 10.96.0.80 -j {verdict}")
+    found = iptables_node.explain()
+    assert found.kernel == DIFFERS
+    (added,) = (difference for difference in found.differences if difference.kind == "added")
+    assert (added.table, added.chain) == ("nat", "PREROUTING")
+    assert str(added.rule).endswith(f"-j {verdict}")
+
+
+@pytest.mark.parametrize("variant", Variant)
+def test_the_other_variant_s_nat_at_the_same_point_is_a_doubt(iptables_node: Node, variant: Variant) -> None:
+    """What was loaded last has the first word, and nothing tells which that was."""
+    rule = "-t nat -I PREROUTING -d 10.96.0.80 -p tcp --dport 80 -j DNAT --to-destination 192.0.2.66:80"
+    iptables_node.iptables(rule, variant=variant)
+    found = iptables_node.explain()
+    if variant is iptables_node.engine.variant:
+        assert (found.kernel, found.doubts) == (DIFFERS, ())
+        return
+    (doubt,) = found.doubts
+    assert found.kernel == AS_PLANNED
+    assert "cannot be seen" in doubt
+    assert "192.0.2.66:80 always: rule 1 of PREROUTING in table nat (the other variant)" in doubt
+
+
+@pytest.mark.parametrize(
+    ("rule", "kernel", "doubts"),
+    [
+        ("-I FORWARD -p tcp --syn -j DROP", DIFFERS, 0),
+        ("-I FORWARD -p tcp ! --syn -m conntrack --ctstate NEW -j DROP", AS_PLANNED, 0),
+        ("-I FORWARD -p tcp --tcp-flags RST RST -j DROP", AS_PLANNED, 0),
+        ("-I FORWARD -p tcp --tcp-flags ALL NONE -j DROP", AS_PLANNED, 0),
+        ("-t raw -I PREROUTING -d 10.96.0.80 -j NOTRACK", AS_PLANNED, 1),
+        ("-t raw -I PREROUTING -d 10.96.0.80 -j DROP", DIFFERS, 0),
+        ("-t mangle -I PREROUTING -d 10.96.0.80 -j DROP", DIFFERS, 0),
+        ("-t mangle -I FORWARD -d 10.244.0.0/16 -j DROP", DIFFERS, 0),
+        ("-I FORWARD -j NFQUEUE", AS_PLANNED, 1),
+    ],
+)
+def test_common_rules_of_firewalls(iptables_node: Node, rule: str, kernel: str, doubts: int) -> None:
+    iptables_node.iptables(rule)
+    found = iptables_node.explain()
+    assert (found.kernel, len(found.doubts)) == (kernel, doubts), found.doubts
+    assert (kernel == DIFFERS) is any(difference.kind == "added" for difference in found.differences)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["-A OUTPUT -d 10.244.0.0/16 -p tcp -j REJECT", "-P OUTPUT DROP", "-t nat -I OUTPUT -d 10.96.0.80 -j ACCEPT"],
+)
+def test_what_keeps_the_node_itself_from_a_service(iptables_node: Node, rule: str) -> None:
+    iptables_node.iptables(rule)
+    found = iptables_node.explain(sender="node")
+    assert found.kernel == DIFFERS
+    assert [one.chain for one in found.differences if one.kind == "added"] == ["OUTPUT"]
+    assert iptables_node.explain().kernel == AS_PLANNED
 
 
 def test_a_firewall_that_drops(node: Node) -> None:

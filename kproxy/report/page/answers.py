@@ -18,7 +18,7 @@ from kproxy.backends.base import BackendError
 from kproxy.explain.model import Answer
 from kproxy.explain.question import Question, QuestionError, ask
 from kproxy.explain.view import View
-from kproxy.report.page.board import Board, Family, News, Row, Totals
+from kproxy.report.page.board import Board, Counted, Family, News, Row, Totals
 from kproxy.report.page.picture import EndpointTotals, Picture, names_of, picture
 from kproxy.report.protocol import Request, Response
 from kproxy.report.status import Status
@@ -30,7 +30,7 @@ _COUNTING_SHARE = 0.003
 an open page may cost is for requests, and for what the daemon takes by itself."""
 _EXPLAINING_SHARE = 0.1
 """The same for explanations, which somebody asks for one by one."""
-_SOONEST, _LATEST = 2.0, 60.0
+_SOONEST, _LATEST = 2.0, 300.0
 """Seconds between two looks, and between two counts."""
 _MOST_KEPT = 32
 _AGE_STEP = 10.0
@@ -48,8 +48,8 @@ class Sources(NamedTuple):
     refused: Callable[[], Mapping[tuple[IPFamily, ServicePortName], str]]
     changed: Callable[[], Mapping[ServicePortName, float]]
     """When service ports were changed lately, in Unix time."""
-    totals: Callable[[], Mapping[ServicePortName, Totals] | None]
-    """Connections so far; None where they can't be read now."""
+    totals: Callable[[], Counted | None]
+    """Connections so far, as of the last reading; None where there is none."""
     endpoints: Callable[[Sequence[ServicePortName]], EndpointTotals]
     """Connections by endpoint, as of the last count."""
     explain: Callable[[Question], Answer]
@@ -176,9 +176,9 @@ class Answers:
         if not first and self._count_pace.is_due and not pending:
             began = self._cpu()
             counted = sources.totals()
-            if counted is not None:
-                self._totals, self._counted = counted, self._clock()
-                self._board.count(counted)
+            if counted is not None and counted.at != self._counted:
+                self._counted, self._totals = counted
+                self._board.count(counted.totals)
                 self._made.clear()
             self._count_pace.done(self._cpu() - began)
 

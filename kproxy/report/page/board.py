@@ -55,6 +55,14 @@ class Totals(NamedTuple):
     dropped: int
 
 
+class Counted(NamedTuple):
+    """A reading of the counters."""
+
+    at: float
+    """Monotonic seconds."""
+    totals: Mapping[ServicePortName, Totals]
+
+
 class News(NamedTuple):
     """What a page has not seen yet."""
 

@@ -18,7 +18,7 @@ from kproxy.explain.view import View
 from kproxy.plan.settings import NodeFacts, ProxySettings
 from kproxy.report.http import HttpServers
 from kproxy.report.page.answers import Answers, Sources
-from kproxy.report.page.board import Totals
+from kproxy.report.page.board import Counted, Totals
 from kproxy.report.page.files import page_routes
 from kproxy.report.status import FamilyState, Status, WatchState
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
@@ -87,13 +87,13 @@ class World:
             )
         )
 
-    def totals(self) -> Mapping[ServicePortName, Totals]:
+    def totals(self) -> Counted:
         """Count."""
         if self.growing is not None:
             name, _ = self.growing
             number = self.counted_endpoints[self.growing] = self.counted_endpoints.get(self.growing, 0) + 100
             self.counted[name] = Totals(number, 0, 0)
-        return dict(self.counted)
+        return Counted(time.monotonic(), dict(self.counted))
 
     def explain(self, question: Question) -> Answer:
         """Explain from the plan alone."""

@@ -50,6 +50,10 @@ _COUNTERS = re.compile(r" -c (\d+) (\d+)(?= |$)")
 LEAVES_THE_WAY = frozenset({"LOG", "NFLOG", "TRACE", "ULOG", "AUDIT", "TCPMSS", "CONNMARK", "CHECKSUM", "CLASSIFY"})
 """Targets after which a packet goes on to the next rule, as it was in all that matters here."""
 
+_ALONE = frozenset({"NOTRACK", "NFQUEUE", "QUEUE", "SYNPROXY", "TPROXY", "CT", "NETMAP", "TARPIT"})
+"""Targets that may stand without an option, as only chains do otherwise."""
+_FLAGS = frozenset({"FIN", "SYN", "RST", "PSH", "ACK", "URG"})
+
 
 class _Option:
     """An option with its values, as in ``! --dports 80,443``."""
@@ -174,7 +178,7 @@ class _Reader:
         reader = _TARGETS.get(name)
         if reader is not None:
             return reader(said, text)
-        return Strange(text) if options else Jump(name, goto=jump.name == "-g")
+        return Strange(text) if options or name in _ALONE else Jump(name, goto=jump.name == "-g")
 
 
 def _options(words: Sequence[str]) -> Iterator[_Option]:
@@ -233,6 +237,18 @@ def _addrtype(reader: _Reader, option: _Option) -> Iterator[Match]:
     yield LocalAddress(side, option.inverted) if option.value == "LOCAL" else Unjudged(option.text)
 
 
+def _tcp_flags(reader: _Reader, option: _Option) -> Iterator[Match]:
+    """Judge by what opens a connection, which has SYN and nothing else."""
+    del reader
+    mask, wanted = (_flags(text) for text in [*option.values, "", ""][:2])
+    if (mask & {"SYN"} == wanted) is option.inverted:
+        yield Ports(())
+
+
+def _flags(text: str) -> frozenset[str]:
+    return _FLAGS if text == "ALL" else frozenset(text.split(",")) - {"NONE", ""}
+
+
 def _mark(reader: _Reader, option: _Option) -> Iterator[Match]:
     del reader
     value, _, mask = option.value.partition("/")
@@ -271,6 +287,7 @@ _MATCHES: Mapping[str, Callable[[_Reader, _Option], Iterator[Match]]] = {
     "--mark": _mark,
     "--mode": _mode,
     "--probability": _probability,
+    "--tcp-flags": _tcp_flags,
     "--every": _every,
     "--packet": _nothing,
     "--dport": _Reader.ports,
