@@ -119,6 +119,8 @@ class NftablesBackend:
 
     def _carry_out(self, change: Change, *, full: bool) -> ApplyResult:
         result = self._applier.reconcile(change) if full else self._applier.apply(change)
+        if result.loaded:
+            self._counting.begun_anew()
         if self._compiler is not None and result.gone:
             self._counting.gone(result.gone, self._compiler.owner, change.own_gone)
         return result

@@ -1,6 +1,7 @@
 """Reads what the kernel has counted, beside the loop, and no more of it than can have changed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from kproxy.backends.base import Counter, Counts, Of
 from kproxy.backends.nftables.compile.compiler import Compiler
@@ -23,14 +24,25 @@ from kproxy.state.model import ServicePortName
 PATIENCE_SECONDS = 1.0
 _READINGS = 5
 """How often to read at a time, again whenever a sync came in between."""
-MOST_ELEMENTS = 10_000
-"""Endpoints' elements that one call reads at most: the rest waits for the next."""
+MOST_ELEMENTS = 4000
+"""Endpoints' elements that one call reads at most, for 10 µs each: the rest waits for the next."""
 MOST_NEW = 10_000
 """Endpoints of new services that are told of though they have never counted anything."""
 _MOST_ENDED = 20_000
 """Counters that have gone, of which each is remembered till somebody reads."""
 
 Gone = tuple[ServicePortName, Counter]
+
+
+class _Seen(NamedTuple):
+    """What one reading has found, and of what."""
+
+    services: Mapping[ServicePortName, ServiceRules]
+    found: Sequence[Gone]
+    ended: Sequence[Gone]
+    anew: bool
+    number: int
+    compiler: Compiler
 
 
 class Counting:
@@ -42,6 +54,8 @@ class Counting:
         self._applier = applier
         self._count_endpoints = count_endpoints
         self._ended: list[Gone] = []
+        self._anew = False
+        """Whether all that counts has begun to since the last call of `read`."""
         self._told: dict[ServicePortName, Sequence[Counter]] = {}
         self._own: frozenset[ServicePortName] = frozenset()
         """Service ports with chains of their own whose endpoints have been told of last."""
@@ -57,6 +71,10 @@ class Counting:
         if len(self._ended) > _MOST_ENDED:
             self._ended = list(_summed(self._ended))
 
+    def begun_anew(self) -> None:
+        """Note that the whole table is a new one. To be called while rules are written."""
+        self._anew = True
+
     def read(self, compiler: Compiler, *, drops_invalid: bool) -> Counts | None:
         """Return what may be other than the last time; None if the rules keep changing meanwhile."""
         for _ in range(_READINGS):
@@ -70,21 +88,17 @@ class Counting:
                 if not still:
                     continue
                 ended, self._ended = self._ended, []
-            return self._counts(services, found, ended, counted if drops_invalid else None, number, compiler)
+                anew, self._anew = self._anew, False
+            return self._counts(
+                _Seen(services, found, ended, anew, number, compiler), counted if drops_invalid else None
+            )
         return None
 
-    def _counts(
-        self,
-        services: Mapping[ServicePortName, ServiceRules],
-        found: Sequence[Gone],
-        ended: Sequence[Gone],
-        counted: Counted | None,
-        number: int,
-        compiler: Compiler,
-    ) -> Counts:
+    def _counts(self, seen: "_Seen", counted: Counted | None) -> Counts:
+        services = seen.services
         counters: dict[ServicePortName, list[Counter]] = {}
         own: dict[ServicePortName, list[Counter]] = {}
-        for name, counter in found:
+        for name, counter in seen.found:
             (own if counter.endpoint else counters).setdefault(name, []).append(counter)
         moved = {name: its for name, its in counters.items() if self._told.get(name) != its}
         before, self._services = self._services, services
@@ -92,22 +106,35 @@ class Counting:
         told_before = self._told if before else services
         silent = {name: () for name in told_before if name not in counters and name in services}
         self._told = dict(counters)
-        endpoints: dict[ServicePortName, Sequence[Counter]] = dict.fromkeys(self._own - own.keys(), ())
-        endpoints |= own
-        self._own = frozenset(own)
-        if self._count_endpoints:
-            self._due |= dict.fromkeys((*(name for name, _ in ended), *moved, *(() if before else services)))
-            endpoints |= self._read_endpoints(services, number, compiler)
         return Counts(
             services=services.keys(),
             counters={**silent, **moved},
-            endpoints=endpoints,
-            ended=ended,
+            endpoints=self._endpoints(seen, own, moved, first=not before),
+            ended=seen.ended,
             there=dict(_there(services, before)) if self._count_endpoints else {},
             number_of_endpoints=sum(map(_number_of_endpoints, services.values())) if self._count_endpoints else 0,
             invalid_dropped=counted.counters.get(names.INVALID_DROPS) if counted is not None else None,
-            waiting=len(self._due) if self._count_endpoints else 0,
+            waiting=len(self._due),
         )
+
+    def _endpoints(
+        self,
+        seen: "_Seen",
+        own: Mapping[ServicePortName, Sequence[Counter]],
+        moved: Collection[ServicePortName],
+        *,
+        first: bool,
+    ) -> Mapping[ServicePortName, Sequence[Counter]]:
+        """Return the counters of endpoints, as far as they may have moved and may be read now."""
+        silent = seen.services if seen.anew and self._count_endpoints else self._own - own.keys()
+        self._own = frozenset(own)
+        endpoints: dict[ServicePortName, Sequence[Counter]] = {**dict.fromkeys(silent, ()), **own}
+        if self._count_endpoints:
+            self._due |= dict.fromkeys((*(name for name, _ in seen.ended), *moved))
+            if first and not seen.anew:
+                self._due |= dict.fromkeys(seen.services)
+            endpoints |= self._read_endpoints(seen.services, seen.number, seen.compiler)
+        return endpoints
 
     def _read_endpoints(
         self, services: Mapping[ServicePortName, ServiceRules], number: int, compiler: Compiler

@@ -72,9 +72,11 @@ def endpoint_elements(rules: ServiceRules, owned: Collection[Claim]) -> Iterator
 
 
 def endpoint_counters(elements: Iterable[tuple[str, Key, Data]], packets: Iterable[int]) -> Sequence[Counter]:
-    """Return the counters of endpoints, given their elements and what each has counted."""
+    """Return the counters of endpoints that have counted anything, given their elements and what each has counted."""
     return [
-        _counter(set_name, key, data, number) for (set_name, key, data), number in zip(elements, packets, strict=True)
+        _counter(set_name, key, data, number)
+        for (set_name, key, data), number in zip(elements, packets, strict=True)
+        if number
     ]
 
 

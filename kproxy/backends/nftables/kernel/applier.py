@@ -54,6 +54,8 @@ class ApplyResult(msgspec.Struct, frozen=True, kw_only=True):
 
     full: bool
     """Whether the table was read and compared."""
+    loaded: bool = False
+    """Whether the whole table was brought in anew, so that everything in it began to count."""
     repaired: int = 0
     """Chains and sets that were not as they should be, other than by the step that was asked for. Chains whose rules
     were edited are repaired uncounted."""
@@ -134,13 +136,13 @@ class NftApplier:
         found = compare(self._kernel, ruleset, self._family)
         if found is None or not found.repairable:
             self._load(ruleset, replacing=found is not None)
-            return ApplyResult(full=True)
+            return ApplyResult(full=True, loaded=True)
         try:
             gone = self._repair(found.change)
         except KernelRefusedError as error:
             log.warning("cannot repair the %s table, loading it anew: %s", self._render.table, error)
             self._load(ruleset, replacing=True)
-            gone = ()
+            return ApplyResult(full=True, loaded=True, repaired=len(found.places - change.touched))
         return ApplyResult(full=True, repaired=len(found.places - change.touched), gone=gone)
 
     def _repair(self, change: Change) -> Sequence[tuple[str, Found]]:

@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 from kproxy.backends.nftables.kernel.netlink import attributes, each_attribute, number, text
@@ -110,9 +111,11 @@ def packets_of_last(body: memoryview) -> int:
 
 
 def element_list(keys: Sequence[bytes]) -> bytes:
-    """Return the attribute that names elements by their keys."""
-    elements = b"".join(_nested(_LIST_ELEMENT, _nested(_KEY, _attribute(_VALUE, key))) for key in keys)
-    return _nested(_LIST_ELEMENTS, elements)
+    """Return the attribute that names elements by their keys, which are all of one length."""
+    length = len(keys[0])
+    like = _nested(_LIST_ELEMENT, _nested(_KEY, _attribute(_VALUE, bytes(length))))
+    head, tail = like[: 3 * _HEADER], like[3 * _HEADER + length :]
+    return _nested(_LIST_ELEMENTS, b"".join([head + key + tail for key in keys]))
 
 
 def _nested(kind: int, data: bytes) -> bytes:
@@ -133,9 +136,8 @@ def key_packer(columns: tuple[Column, ...], family: IPFamily) -> Callable[[Key],
         Column.PORT: _port_bytes,
         Column.NUMBER: int,
     }
-    convert: list[Callable[[Any], Any]] = [
-        packers.get(column, lambda text: socket.inet_pton(version, text)) for column in columns
-    ]
+    pack_address = lru_cache(maxsize=64)(partial(socket.inet_pton, version))
+    convert: list[Callable[[Any], Any]] = [packers.get(column, pack_address) for column in columns]
     return lambda key: layout.pack(*[to(value) for to, value in zip(convert, key, strict=True)])
 
 
