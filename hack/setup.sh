@@ -139,6 +139,8 @@ install_locked() {
         in_venv uninstall --yes $surplus
     fi
     in_venv install --no-deps --no-build-isolation --editable .
+    # pip compiles what it installs, but for what is editable, and whoever sets PYTHONDONTWRITEBYTECODE never has it.
+    .venv/bin/python -m compileall -q kproxy
     quietly .venv/bin/python -m pip check || fail "lock/ is not what pyproject.toml asks for: run hack/lock.sh"
     printf '%s\n' "$state" >".venv/.set-up-for-$what"
     [ "$(id -u)" != 0 ] || chown -R --reference=. .venv  # sudo hack/demo.sh must not lock the checkout's owner out

@@ -11,6 +11,7 @@ library keeps what is freed in case it is wanted again: a fifth of the process' 
 import ctypes
 import gc
 
+_M_ARENA_MAX = -8  # malloc.h
 _STARTING = (100_000, 50, 100)
 _WORKING = (10_000, 10, 10)
 """After how many new objects Python looks through the young ones, and how many such looks make one for the older."""
@@ -32,9 +33,6 @@ def let_go() -> None:
     gc.unfreeze()
     gc.collect()
     give_back()
-
-
-_M_ARENA_MAX = -8  # malloc.h
 
 
 def give_back() -> None:

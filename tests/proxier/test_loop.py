@@ -17,6 +17,7 @@ from kproxy.plan.model import Destination, Plan
 from kproxy.plan.settings import ProxySettings
 from kproxy.proxier.inbox import Inbox
 from kproxy.proxier.loop import Proxier
+from kproxy.proxier.observer import Notes
 from kproxy.proxier.pacing import Pacer
 from kproxy.state.model import IPFamily, ServicePortName
 from kproxy.state.tracker import Change, Tracker
@@ -362,3 +363,46 @@ def test_program_times_are_told_for_the_family_of_the_slice_alone() -> None:
         eventually(lambda: sum(name == "programmed" for name in setup.recorder.names()) >= 2)
     told = {args[0]: args[1] for name, args in setup.recorder.events if name == "programmed" and args[1]}
     assert told == {IPFamily.IPV4: ["2026-01-01T00:00:00Z"], IPFamily.IPV6: ["2026-01-01T00:00:01Z"]}
+
+
+def test_it_begins_until_all_is_in_force_for_the_first_time() -> None:
+    setup = Setup()
+    setup.fill()
+    setup.proxier.begin(60)
+    assert setup.v4.calls
+    assert setup.v6.calls
+
+
+def test_it_begins_for_so_long_at_most_and_goes_on_afterwards() -> None:
+    setup = Setup()
+    setup.proxier.begin(0.01)
+    assert not setup.v4.calls
+    with setup.running():
+        setup.fill()
+        eventually(lambda: bool(setup.v4.calls))
+
+
+def test_who_comes_later_hears_of_all_that_has_happened_in_its_order() -> None:
+    notes, heard, later = Notes(), Recorder(), Recorder()
+    setup = Setup()
+    setup.proxier.tell(Both(notes, heard))
+    setup.fill()
+    setup.proxier.begin(60)
+    notes.pass_on(later)
+    assert later.events == [event for event in heard.events if event[0] != "idle"]
+    notes.pass_on(later)
+    assert len(later.events) == len([name for name in heard.names() if name != "idle"])
+
+
+class Both:
+    """An observer that tells two others."""
+
+    def __init__(self, *observers: Any) -> None:
+        self._observers = observers
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def tell(*args: Any, **kwargs: Any) -> None:
+            for observer in self._observers:
+                getattr(observer, name)(*args, **kwargs)
+
+        return tell

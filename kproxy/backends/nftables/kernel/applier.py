@@ -167,6 +167,7 @@ class NftApplier:
             scripts.append("\n".join((*self._render.rewrite_chains(hooks), "")))
         self._specs = ruleset.sets
         self._run(scripts, everything)
+        self._library.forget()
         memory.give_back()
 
     def _retire(self, chains: Set[str]) -> None:

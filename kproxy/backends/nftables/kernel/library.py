@@ -43,11 +43,25 @@ class Libnftables:
     def __init__(self) -> None:
         """Raises NoNftablesError if the library is not there."""
         self._library: Any = _load()
-        self._context: int | None = self._library.nft_ctx_new(0)
+        self._context: int | None = self._new_context()
         if not self._context:
             raise NoNftablesError("libnftables got no netlink socket; has the process too many open files?")
-        self._library.nft_ctx_buffer_output(self._context)
-        self._library.nft_ctx_buffer_error(self._context)
+
+    def _new_context(self) -> int | None:
+        context: int | None = self._library.nft_ctx_new(0)
+        if context:
+            self._library.nft_ctx_buffer_output(context)
+            self._library.nft_ctx_buffer_error(context)
+        return context
+
+    def forget(self) -> None:
+        """Let go of what it remembers of the rules that went through it, which is worth nothing after the next change.
+
+        For a thousand services of five endpoints that is 5 MiB.
+        """
+        if context := self._new_context():  # where there is none to be had, the old one goes on
+            self._library.nft_ctx_free(self._context)
+            self._context = context
 
     def run(self, script: str) -> str:
         """Carry out a script as one transaction; return what it printed. Raises KernelRefusedError."""
