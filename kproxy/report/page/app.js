@@ -171,7 +171,7 @@ function tr(known, index) {
   const row = known.row, kind = bad[row.state];
   const fresh = performance.now() - known.fresh < 2500 && known.fresh;
   const turned = known.turned ? `, ${rate(known.turned)}/s turned away` : "";
-  return make("tr", { "data-id": row.id, "aria-rowindex": index + 2, "aria-selected": String(row.id === open), class: fresh ? "fresh" : null },
+  return make("tr", { "data-id": row.id, "aria-rowindex": index + 2, "aria-current": row.id === open ? "true" : null, class: fresh ? "fresh" : null },
     make("th", { scope: "row" }, make("button", { type: "button", title: row.id, dir: "auto" }, row.id)),
     make("td", { class: "roomy", title: [...row.kinds, ...row.addresses].join(", ") }, row.ports.join(", ")),
     make("td", { class: "number" }, String(row.endpoints)),

@@ -215,6 +215,34 @@ def test_by_keyboard(page: Page) -> None:
     expect(page.get_by_role("button", name="shop/empty")).to_be_focused()
 
 
+def test_what_a_screen_reader_is_told(page: Page) -> None:
+    """The tree of the page: landmarks, labels of everything that can be used, the table's heads, what is open."""
+    page.get_by_role("button", name="shop/web").click()
+    expect(page.locator("#detail .scene")).to_be_visible()
+    for role, name in (
+        ("textbox", "To"),
+        ("combobox", "From"),
+        ("combobox", "Protocol"),
+        ("button", "Explain"),
+        ("searchbox", "Search"),
+        ("combobox", "Namespace"),
+        ("combobox", "Show"),
+        ("columnheader", "Service"),
+        ("columnheader", "Ends: endpoints in use"),
+        ("rowheader", "shop/web"),
+        ("heading", "shop/web"),
+        ("button", "Close"),
+        ("article", "shop/web"),
+    ):
+        expect(page.get_by_role(role, name=name, exact=True)).to_have_count(1)  # type: ignore[arg-type]
+    expect(page.get_by_role("img", name=re.compile("2 frontends, 2 of 3 endpoints used"))).to_have_count(1)
+    expect(page.locator("[aria-current=true]")).to_have_attribute("data-id", "shop/web")
+    nameless = page.locator("button, input, select, a").evaluate_all(
+        "all => all.filter((one) => !(one.textContent.trim() || one.labels?.length || one.ariaLabel)).length"
+    )
+    assert nameless == 0
+
+
 @pytest.mark.parametrize("width", [340, 800])
 def test_a_narrow_screen_needs_no_scrolling_sideways(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 700})
