@@ -208,8 +208,21 @@ class _Explanation:
             kernel=compared.kernel,
             differences=compared.differences,
             doubts=compared.doubts,
-            notes=(*answer.notes, *compared.notes),
+            notes=(*answer.notes, *compared.notes, *self._kept(flows)),
         )
+
+    def _kept(self, flows: Sequence[Flow]) -> Iterator[str]:
+        """Say where session affinity keeps a client that has connections: shares are those of one that has none."""
+        met = self.decision.met
+        if met is None or not met.service.affinity_seconds or self.decision.verdict is not Verdict.FORWARD:
+            return
+        used = {str(endpoint) for endpoint in self.decision.pool}
+        for to in dict.fromkeys(flow.goes_to for flow in flows if flow.source == self.sender.ip):
+            if to in used:
+                yield (
+                    f"session affinity: {self.sender.ip} has connections to {to}, and new ones go there, too, within "
+                    f"{met.service.affinity_seconds} s of the last; the shares are those of a client that comes anew"
+                )
 
     def _plan(self) -> Plan:
         """Return a plan of nothing but the services that the packet may concern."""

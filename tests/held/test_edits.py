@@ -6,7 +6,10 @@ from contextlib import closing
 import pytest
 
 from kproxy.backends.iptables.kernel.variant import Variant
-from kproxy.explain.model import AS_PLANNED, DIFFERS
+from kproxy.explain.answer import Kernel, explain
+from kproxy.explain.model import AS_PLANNED, DIFFERS, Flow
+from kproxy.explain.question import ask
+from kproxy.held.read import read_rules
 from kproxy.state.model import IPFamily
 from tests.kit.held import ENGINES, IPTABLES, Engine, Node, run
 from tests.kit.netns import network_namespace
@@ -264,6 +267,23 @@ def test_kproxy_s_own_table_edited(command: str, kind: str, named: str) -> None:
         found = node.explain()
     assert found.kernel == DIFFERS
     assert any(named in str(difference.rule) for difference in found.differences if difference.kind == kind)
+
+
+def test_a_client_that_affinity_keeps_is_told_where(node: Node) -> None:
+    def flows(*_: object) -> list[Flow]:
+        kept = Flow(source="10.244.0.20", destination="10.96.0.82:80", goes_to="10.244.0.11:8080")
+        return [kept, Flow(source="10.244.0.20", destination="10.96.0.82:80", goes_to="192.0.2.9:8080")]
+
+    def notes(text: str, sender: str) -> list[str]:
+        kernel = Kernel(rules=lambda family: read_rules(family, node.engine.variant, node.engine.layout), flows=flows)
+        found = explain([node.view], ask(text, sender=sender), kernel)
+        assert found.kernel == AS_PLANNED
+        return [note for note in found.notes if "session affinity" in note]
+
+    (note,) = notes("shop/sticky", "10.244.0.20")
+    assert note.startswith("session affinity: 10.244.0.20 has connections to 10.244.0.11:8080, and new ones go there")
+    assert notes("shop/sticky", "10.244.0.21") == []
+    assert notes("shop/web", "10.244.0.20") == []
 
 
 def test_no_rules_at_all(node: Node) -> None:
