@@ -26,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -47,6 +47,9 @@ OFFLINE = PlanSettings(in_cluster=False, without_class=True)
 SECONDS = 3
 DEFAULTS = common.Defaults(("1", "10", "1000"), ("changes", "throughput", "logged"), 7, ("10",), 1)
 LOAD_HOST = "h0.example.com"
+APART: dict[str, Any] = {"start_new_session": True}
+"""As kproxy starts its HAProxy: the kernel shares processors out by session, and who gets more of one wakes up more
+often for less."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -290,7 +293,7 @@ frontend all
 {backends}""")
     reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     command = ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")]
-    process = subprocess.Popen(command, stdout=reader.stdin, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=reader.stdin, stderr=subprocess.DEVNULL, **APART)
     try:
         await_port(8001)
         yield process.pid
@@ -337,7 +340,7 @@ def nginx(folder: Path, configuration: str) -> Iterator[int]:
     folder.mkdir(parents=True)
     file = folder / "nginx.conf"
     file.write_text(f"daemon off; pid {folder}/pid; error_log {folder}/error.log;\n{configuration}")
-    process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(file)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(file)], stderr=subprocess.DEVNULL, **APART)
     try:
         await_port(
             int(re.findall(r"listen [\d.]+:(\d+)", configuration)[0]), re.findall(r"listen ([\d.]+):", configuration)[0]
