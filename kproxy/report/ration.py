@@ -5,7 +5,7 @@ legacy table of 400,000 entries takes a third of a second of the kernel's, iptab
 keep to a share of a core, and who asks in between is shown the figures of the last one.
 """
 
-SHARE = 0.005
+SHARE = 0.003
 """Of one core, for readings that are dear."""
 CHEAP_SECONDS = 0.1
 """Of processor time: a reading that took no more may be repeated at will."""
