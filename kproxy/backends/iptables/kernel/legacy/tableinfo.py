@@ -84,8 +84,8 @@ class TableReader:
     def __init__(self, layout: EntryLayout) -> None:
         """Open the socket. Raises NoIptablesError without the privilege, the family, or tables in this kernel."""
         self._copying_lock = threading.Lock()
-        self._copying: tuple[int, int] | None = None
-        """Address and length of what the kernel is writing a table to."""
+        self._copying: set[tuple[int, int]] = set()
+        """Address and length of what the kernel is writing tables to."""
         self._family = layout.family
         self._level = layout.sockopt_level
         try:
@@ -148,7 +148,7 @@ class TableReader:
             mapped[: _NAME_SIZE + 4] = struct.pack(f"={_NAME_SIZE}sI", table.encode(), info.size)
             buffer = (ctypes.c_char * len(mapped)).from_buffer(mapped)
             try:
-                with self._copying_to(ctypes.addressof(buffer), len(mapped)):
+                with self._copying_to(table, ctypes.addressof(buffer), len(mapped)):
                     self._ask(table, _GET_ENTRIES, buffer)
             except KernelRefusedError as err:
                 if err.code != errno.EAGAIN:  # its size changed since it was asked for
@@ -164,18 +164,27 @@ class TableReader:
         stop. But it does where there is nothing to copy to.
         """
         with self._copying_lock:
-            if self._copying is not None:
-                _mprotect(*self._copying, _PROT_NONE)
+            for place in self._copying:
+                _mprotect(*place, _PROT_NONE)
+            self._copying.clear()
 
     @contextmanager
-    def _copying_to(self, address: int, length: int) -> Iterator[None]:
+    def _copying_to(self, table: str, address: int, length: int) -> Iterator[None]:
+        """While the block runs, `make_way` takes this memory away. Raises KernelRefusedError if it has.
+
+        Also where the kernel had copied all of it by then: whoever looked at that memory would be the end of kproxy.
+        """
+        place = address, length
         with self._copying_lock:
-            self._copying = address, length
+            self._copying.add(place)
         try:
             yield
         finally:
             with self._copying_lock:  # from here on the memory may be somebody else's
-                self._copying = None
+                taken_away = place not in self._copying
+                self._copying.discard(place)
+            if taken_away:
+                raise KernelRefusedError(table, errno.EFAULT, os.strerror(errno.EFAULT), "reading it")
 
     def _ask(self, table: str, option: int, buffer: "ctypes.Array[ctypes.c_char]") -> None:
         length = ctypes.c_uint(len(buffer))

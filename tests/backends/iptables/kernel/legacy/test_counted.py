@@ -92,11 +92,15 @@ def place(chain: str, length: int) -> st.SearchStrategy[Place]:
     return positions.map(lambda found: Place(chain, length, tuple(sorted(found)) if length else ())) | wrong
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["before the kernel has copied", "after that"])
 @pytest.mark.parametrize("family", list(IPFamily))
 def test_a_reading_makes_way_for_who_wants_to_write(
-    family: IPFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: IPFamily, late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the daemon it is the loop's thread that asks for it, while this one waits for the kernel."""
+    """In the daemon it is the loop's thread that asks for it, while this one waits for the kernel.
+
+    Or has just been served: what is there can't be looked at any more all the same, and whoever did would be killed.
+    """
     with network_namespace(tmp_path):
         restore(family, Variant.LEGACY, text_of({"KUBE-A": [("", "ACCEPT", 7)] * 50}), "--counters")
         reader = TableReader(entry_layout(family))
@@ -104,9 +108,11 @@ def test_a_reading_makes_way_for_who_wants_to_write(
         ask = reader._ask
 
         def interrupted(*arguments: Any) -> None:
-            if arguments[1] == _GET_ENTRIES:
+            if arguments[1] == _GET_ENTRIES and not late:
                 reader.make_way()
             ask(*arguments)
+            if arguments[1] == _GET_ENTRIES:
+                reader.make_way()
 
         with monkeypatch.context() as patch:
             patch.setattr(reader, "_ask", interrupted)
