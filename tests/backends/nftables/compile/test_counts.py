@@ -143,6 +143,24 @@ def test_counts_outlive_what_has_counted(
     assert totals.read().services == {WEB: 60}
 
 
+def test_who_takes_the_short_cut_is_counted_once(backend: NftablesBackend, totals: Totals) -> None:
+    """The node itself goes to the whole cluster's endpoints, whether policy Local has some here or not."""
+    somewhere, short_cut = here(8081, 8082), Route(Target.DROP, short_cut=True)
+    put(backend, service("web", 10, somewhere, more=[NODE_PORT], external=short_cut))
+    connect(10, NODE_IP, 30080)
+    assert totals.read().services == {WEB: 10}
+    local = Route(Target.LOCAL, short_cut=True)
+    put(backend, service("web", 10, somewhere, more=[NODE_PORT], external=local, local_endpoints=somewhere[:1]))
+    assert totals.read().services == {WEB: 10}
+    connect(10, NODE_IP, 30080)
+    assert totals.read().services == {WEB: 20}
+    put(backend, service("web", 10, somewhere, more=[NODE_PORT], external=short_cut))
+    connect(5, NODE_IP, 30080)
+    counts = totals.read()
+    assert counts.services == {WEB: 25}
+    assert sum(of_web(counts).values()) == 25
+
+
 def test_counts_outlive_a_full_comparison_and_a_change_of_affinity(backend: NftablesBackend, totals: Totals) -> None:
     put(backend, service("web", 10, here(8081, 8082)))
     connect(10)
