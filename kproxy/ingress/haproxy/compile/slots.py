@@ -88,6 +88,9 @@ def _timeout_lines(rule: Rule, settings: EngineSettings) -> Iterator[str]:
 
 def _retry_lines(retry: Retry) -> Iterator[str]:
     yield f"retries {retry.attempts}"
+    # HAProxy can say again only what it has whole at the first try: a body that comes a packet later than its head is
+    # waited for, as far as the buffer reaches.
+    yield "option http-buffer-request"
     yield " ".join(("retry-on conn-failure empty-response response-timeout", *map(str, retry.codes)))
 
 
