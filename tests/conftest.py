@@ -48,12 +48,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
+def _known(config: pytest.Config) -> dict[str, float]:
+    """How long each file took last; nothing without pytest's cache (`-p no:cacheprovider`)."""
+    return dict(config.cache.get(SECONDS, {})) if hasattr(config, "cache") else {}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that all processes end together.
 
     Where that is not known yet, it is those that build the image, then those with packets.
     """
-    known: dict[str, float] = config.cache.get(SECONDS, {})
+    known = _known(config)
     weights: dict[str, float] = {}
     for item in items:
         file = _file_of(item.nodeid)
@@ -72,7 +77,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             if isinstance(report, pytest.TestReport):
                 file = _file_of(report.nodeid)
                 took[file] = round(took.get(file, 0.0) + report.duration, 2)
-    config.cache.set(SECONDS, config.cache.get(SECONDS, {}) | took)
+    if hasattr(config, "cache"):
+        config.cache.set(SECONDS, _known(config) | took)
 
 
 def _file_of(nodeid: str) -> str:

@@ -54,6 +54,13 @@ def complaints(log: str) -> list[str]:
     return [line for line in log.splitlines() if not re.match(r"\S+Z info ", line)]
 
 
+def complaint(process: Kproxy | Process) -> str:
+    """The one there is, or is soon: the rules are in force a moment before anything is told."""
+    until(lambda: bool(complaints(process.log())), PATIENCE, "a complaint")
+    (line,) = complaints(process.log())
+    return line
+
+
 @pytest.fixture(scope="module")
 def ended(lab: Lab, files: Path) -> dict[str, Process]:
     """All of them at once: most of their time is Python's start."""
@@ -139,7 +146,7 @@ def test_a_port_in_use_is_named_and_keeps_no_service_from_working(
     with taken(lab, port):
         kproxy = start(lab, files)
         until(lambda: answered(lab), PATIENCE, "the service to answer")
-        (line,) = complaints(kproxy.log())
+        line = complaint(kproxy)
         assert f"{lab.node.ip}:{port}" in line
         assert "in use" in line
         assert server in line
@@ -160,7 +167,7 @@ def test_an_unknown_field_is_named_and_does_not_matter(lab: Lab, files: Path) ->
     """As with kube-proxy: a ConfigMap written for a newer version must not bring a node down."""
     kproxy = start(lab, files, "--config", str(files / "unknown.conf"))
     kproxy.wait_ready(PATIENCE)
-    (line,) = complaints(kproxy.log())
+    line = complaint(kproxy)
     assert "unknown.conf:3: unknown field clusterCDIR; did you mean clusterCIDR?" in line
     assert kproxy.stop() == OK
 
@@ -229,7 +236,7 @@ def test_on_a_kernel_without_legacy_tables_the_nft_variant_serves(lab: Lab, file
 def test_one_family_is_served_where_the_kernel_has_no_other(lab: Lab, files: Path) -> None:
     process = start_without(lab, files, IPV6)
     until(lambda: answered(lab), PATIENCE, "the service to answer in IPv4")
-    (line,) = complaints(process.log())
+    line = complaint(process)
     assert "ipv6" in line
     assert "modprobe ip6_tables" in line
     assert process.stop(PATIENCE) == OK
