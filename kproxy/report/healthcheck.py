@@ -111,7 +111,7 @@ class HealthCheckServers:
         """Close what is no longer wanted, then open what is missing."""
         wanted = {BindAddress(address, port) for port in self._checks for address in self._addresses}
         for bind in self._listeners.keys() - wanted:
-            self._servers.close(self._listeners.pop(bind))
+            await self._servers.close(self._listeners.pop(bind))
             log.routine("closed a health-check node port", address=bind)
         missing = sorted(wanted - self._listeners.keys())
         spare = self._spare() if missing else 0

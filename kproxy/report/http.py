@@ -109,10 +109,15 @@ class HttpServers:
         self._listeners.add(listener)
         return listener
 
-    def close(self, listener: asyncio.Server) -> None:
-        """Stop listening. To be called on the loop."""
-        listener.close()
+    async def close(self, listener: asyncio.Server) -> None:
+        """Stop listening; whoever was taken up by then is answered. To be awaited on the loop."""
         self._listeners.discard(listener)
+        # asyncio forgets a connection, open as it is, that it took up just before its listener is closed (in
+        # `_accept_connection2`, since the listener is needed once more). So it takes up no more first.
+        for sock in listener.sockets:
+            self._loop.remove_reader(sock.fileno())
+        await asyncio.sleep(0)
+        listener.close()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """Run a coroutine on the loop."""
@@ -138,7 +143,7 @@ class HttpServers:
 
     async def _shut_down(self) -> None:
         for listener in list(self._listeners):
-            self.close(listener)
+            await self.close(listener)
         await asyncio.gather(*(protocol.shut_down(_STOP_SECONDS) for protocol in self._protocols))
         current = asyncio.current_task()
         others = [task for task in asyncio.all_tasks() if task is not current]

@@ -1,5 +1,6 @@
 """The one HTTP server: addresses, ports in use, pages that break or are slow, nonsense on the wire."""
 
+import asyncio
 import errno
 import socket
 import threading
@@ -13,6 +14,8 @@ from kproxy.report.http import HttpServers, Routes
 from kproxy.report.ports import BindError, open_socket
 from kproxy.report.protocol import Request, Response
 from tests.report.kit import BOTH, eventually, get, refused
+
+PATIENCE = 5.0
 
 
 def broken(_: Request) -> Response:
@@ -135,3 +138,25 @@ def test_stopping_closes_everything_at_once(port: int) -> None:
         assert idle.recv(10) == b""
     assert refused(port)
     servers.stop()
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_who_comes_just_before_the_end_hears_of_it(servers: HttpServers, port: int, steps: int) -> None:
+    """An answer, the end or a reset: not nothing at all, whichever step of the event loop the closing falls into."""
+    protocol = servers.protocol(PAGES["/a"], inline=True)
+
+    async def come_and_close() -> socket.socket:
+        listener = await servers.listen(protocol, BindAddress("127.0.0.1", port))
+        client = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        client.sendall(b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await servers.close(listener)
+        return client
+
+    with closing(servers.call(come_and_close())) as client:
+        try:
+            heard = client.recv(1000)
+        except ConnectionResetError:
+            heard = b""
+    assert heard == b"" or heard.startswith(b"HTTP/1.1 200")
