@@ -51,13 +51,15 @@ tell_times() {
     printf '\n== what took how long\n'
     printf '%s\n' "${parts[@]}" "$(printf '%4d s  in all' "$SECONDS")"
 }
-step() {
-    local began=$SECONDS
+timed() {  # run it, note how long it took, and say whether it went well
+    local began=$SECONDS outcome=''
     printf '\n== %s\n' "$*"
-    if "$@"; then
-        parts+=("$(printf '%4d s  %s' $((SECONDS - began)) "${*:1:3}")")
-    else
-        parts+=("$(printf '%4d s  %s  failed' $((SECONDS - began)) "${*:1:3}")")
+    "$@" || outcome='  failed'
+    parts+=("$(printf '%4d s  %s%s' $((SECONDS - began)) "${*:1:3}" "$outcome")")
+    [ -z "$outcome" ]
+}
+step() {
+    if ! timed "$@"; then
         tell_times >&2
         printf '\n== failed: %s\n' "$*" >&2
         exit 1
@@ -73,12 +75,10 @@ step lint-imports
 at_once=$(($(nproc) + 1))
 # Tests with real packets and real clocks share their machine with others. What failed is tried once more, by itself, and
 # named either way: a test that only passes then is to be mended. This goes when ten runs in a row need it no more.
-tried() {
-    step python -m pytest -n "$at_once" --dist loadfile --no-loadscope-reorder --durations 10 "$@"
-}
-if ! (tried "${options[@]}"); then
+if ! timed python -m pytest -n "$at_once" --dist loadfile --no-loadscope-reorder --durations 10 "${options[@]}"; then
     failed=$(python -c 'import json; print(len(json.load(open(".pytest_cache/v/cache/lastfailed"))))' 2>/dev/null || echo 0)
     if [ "$failed" = 0 ] || [ "$failed" -gt 20 ]; then
+        tell_times >&2
         exit 1
     fi
     printf '\n== %s failed, see above; once more:\n' "$failed"
