@@ -13,10 +13,11 @@ MAX_RETRY = 30.0
 class Budget:
     """Says how long to wait before the next look. All times are monotonic seconds."""
 
-    def __init__(self, share: float, now: float) -> None:
-        """Spend no more than ``share`` of one core (0 to 1] in the long run."""
+    def __init__(self, share: float, now: float, burst: float = BURST_SECONDS) -> None:
+        """Spend no more than ``share`` of one core (0 to 1] in the long run, and save up to ``burst`` seconds of it."""
         self._share = share
-        self._saved = BURST_SECONDS
+        self._burst = burst
+        self._saved = burst
         self._counted_at = now
         self._retry_at = now
         self._failures = 0
@@ -42,4 +43,4 @@ class Budget:
         self._counted_at = now
 
     def _saved_by(self, now: float) -> float:
-        return min(BURST_SECONDS, self._saved + (now - self._counted_at) * self._share)
+        return min(self._burst, self._saved + (now - self._counted_at) * self._share)

@@ -5,6 +5,8 @@ legacy table of 400,000 entries takes a third of a second of the kernel's, iptab
 keep to a share of a core, and who asks in between is shown the figures of the last one.
 """
 
+from kproxy.conntrack.budget import Budget
+
 SHARE = 0.003
 """Of one core, for readings that are dear."""
 CHEAP_SECONDS = 0.1
@@ -17,20 +19,15 @@ class Ration:
     """Says whether to read again."""
 
     def __init__(self, now: float) -> None:
-        self._saved = SAVED_SECONDS
-        self._counted_at = now
+        self._budget = Budget(SHARE, now, SAVED_SECONDS)
         self._cheap = True
 
     def allows(self, now: float) -> bool:
         """Tell whether a reading may begin."""
-        return self._cheap or self._saved_by(now) >= 0.0
+        return self._cheap or self._budget.delay(now) == 0.0
 
     def spent(self, now: float, cpu_seconds: float) -> None:
         """Note what a reading took."""
         self._cheap = cpu_seconds <= CHEAP_SECONDS
         if not self._cheap:
-            self._saved = self._saved_by(now) - cpu_seconds
-            self._counted_at = now
-
-    def _saved_by(self, now: float) -> float:
-        return min(SAVED_SECONDS, self._saved + (now - self._counted_at) * SHARE)
+            self._budget.spent(now, cpu_seconds)
