@@ -2,6 +2,10 @@
 
 An API server that comes back is met by the kproxy of every node at once. The figures are client-go's: from 0.8 s,
 doubling up to 30 s, each drawn out by a random share of up to 100 %.
+
+A watch that has lasted for a while and breaks off is another matter: it is a connection that ended, and mostly others
+are still to be had. client-go opens the next watch at once then (streamwatcher.go takes an unexpected EOF for an end in
+good order), and so does kproxy, but for a moment that keeps nodes out of step. If that fails, the delays begin.
 """
 
 import random
@@ -9,6 +13,8 @@ from collections.abc import Callable
 
 FIRST_SECONDS = 0.8
 LAST_SECONDS = 30.0
+AT_ONCE_SECONDS = 0.05
+"""What "at once" may take at most."""
 LONGEST_ASKED_SECONDS = 120.0
 """A server may ask for patience, but not for more than this."""
 
@@ -30,6 +36,10 @@ class Backoff:
     def reset(self) -> None:
         """Begin anew: something worked."""
         self.failures = 0
+
+    def at_once(self) -> float:
+        """Return how many seconds to wait where nothing says that the server could not be had right now."""
+        return min(AT_ONCE_SECONDS, self._first) * self._rand()
 
     def next(self, asked: float | None = None) -> float:
         """Return how many seconds to wait after one more failure; ``asked`` is what the server said (Retry-After)."""

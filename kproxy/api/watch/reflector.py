@@ -86,6 +86,8 @@ class Reflector:
         self._awake = threading.Event()
         self._answer: Answer | None = None
         self._opened = False
+        self._worked = False
+        """Whether the watch that has ended had lasted for a while."""
         self._broken_off = False
         """Whether it was us who broke the watch off."""
         self._bytes_before = 0
@@ -133,7 +135,7 @@ class Reflector:
         except ApiError as error:
             if self._place is not None:
                 self._suspicions.failed(error, opened=self._opened)
-            return self._refused(error) if isinstance(error, RefusedError) else self._failed(error)
+            return self._refused(error) if isinstance(error, RefusedError) else self._broken(error)
         except PlaceLostError as error:
             return self._lost(error, error.reason)
         except SilenceError as error:
@@ -145,7 +147,7 @@ class Reflector:
             return self._doubted(error)
 
     def _follow_once(self) -> float:
-        self._opened = False
+        self._opened = self._worked = False
         if self._place is not None:
             self._look_behind(self._place)
         if pause := self._suspicions.pause():
@@ -223,7 +225,8 @@ class Reflector:
             finally:
                 self._answer = None
                 lasted = time.monotonic() - opened
-                if self._progress > before or (self._place is not None and lasted >= self._timing.too_short):
+                self._worked = self._place is not None and lasted >= self._timing.too_short
+                if self._worked or self._progress > before:
                     self._backoff.reset()
                 if lasted >= self._timing.shortest_watch:
                     self._suspicions.must_ask = True
@@ -359,12 +362,17 @@ class Reflector:
             return self._failed(error, error.retry_after)
         return self._doubted(error, error.retry_after)
 
-    def _failed(self, error: Exception, retry_after: float | None = None) -> float:
+    def _broken(self, error: ApiError) -> float:
+        """Fail; where that ended a watch that had lasted for a while, the next one follows at once."""
+        return self._failed(error, pause=self._backoff.at_once() if self._worked else None)
+
+    def _failed(self, error: Exception, retry_after: float | None = None, *, pause: float | None = None) -> float:
         broken_off, self._broken_off = self._broken_off, False
         if self._stopping.is_set() or broken_off:
             return 0.0
         self.status.fails(str(error))
-        pause = self._backoff.next(retry_after)
+        if pause is None:
+            pause = self._backoff.next(retry_after)
         _log.warning("watch failed, trying again", kind=self._kind, error=error)
         _log.debug("waiting", kind=self._kind, seconds=pause)
         return pause

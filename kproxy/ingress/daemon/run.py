@@ -49,7 +49,7 @@ from kproxy.ingress.report.page import Answers, Sources, page_routes
 from kproxy.ingress.report.pages import health_routes, metrics_routes
 from kproxy.ingress.report.reporter import Reporter
 from kproxy.ingress.status.writer import StatusWriter
-from kproxy.node import interfaces
+from kproxy.node import interfaces, memory
 from kproxy.proxier.inbox import Inbox
 from kproxy.proxier.pacing import Pacer
 from kproxy.report.events import Event, EventRecorder
@@ -71,6 +71,7 @@ def run(settings: Settings, read: Callable[[], Settings], signals: Signals) -> i
 
     ``signals`` must be handled by now.
     """
+    memory.use_one_pool()
     watch_threads()
     while True:
         written = settings.written

@@ -2,8 +2,9 @@
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.transport.client import Answer
 from kproxy.api.transport.failures import RefusedError, UnreachableError
 from kproxy.api.types import ApiObject
+from kproxy.api.watch.backoff import AT_ONCE_SECONDS
 from kproxy.api.watch.listwatch import Timing
 from kproxy.api.watch.reflector import Reflector
 from kproxy.api.wire import Status as WireStatus
@@ -343,6 +345,50 @@ def test_delays_grow_and_are_spread() -> None:
         expected = min(30.0, 0.8 * 2**number)
         assert expected <= delay <= 2 * expected
     assert len({delay / 30.0 for delay in delays[6:]}) == 6
+
+
+class BreaksOff:
+    """A server whose watches break off, each as soon as it stands."""
+
+    server = "https://somewhere"
+    closed = False
+
+    def get(self, path: str, query: Mapping[str, str] | None = None, patience: float = 0.0) -> Any:
+        del path, query, patience
+        if self.closed:
+            raise UnreachableError("refused")
+        return self
+
+    def distrust(self, server: str) -> None:
+        raise AssertionError(server)
+
+    def set_patience(self, seconds: float) -> None:
+        pass
+
+    def chunks(self) -> Iterator[bytes]:
+        raise UnreachableError("broken off")
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("lasted", [True, False])
+def test_a_watch_that_breaks_off_is_opened_again_at_once_if_it_had_lasted(lasted: bool) -> None:
+    timing = Timing(too_short=0.0 if lasted else 60.0)
+    reflector = Reflector(Kind.SERVICE, BreaksOff(), RecordingSink(), NODE, timing)
+    reflector._place = "7"
+    pause = reflector._attempt()
+    assert 0.0 <= pause <= AT_ONCE_SECONDS if lasted else pause >= timing.first_retry
+    assert reflector.status.failures == 1
+
+
+def test_if_it_can_not_be_opened_again_the_row_of_delays_begins() -> None:
+    server = BreaksOff()
+    reflector = Reflector(Kind.SERVICE, server, RecordingSink(), NODE, Timing(too_short=0.0))
+    reflector._place = "7"
+    assert reflector._attempt() <= AT_ONCE_SECONDS
+    server.closed = True
+    assert [reflector._attempt() >= 0.8 * 2**number for number in range(3)] == [True] * 3
 
 
 def test_version_that_is_too_large_means_a_fresh_list() -> None:
