@@ -14,6 +14,7 @@ from hack.lab.waiting import until
 
 HEALTHZ_PORT = 10256
 METRICS_PORT = 10249
+ANSWER_TIMEOUT = 30.0  # seconds: where other things keep the machine busy, a start takes some
 
 
 def run_command(node: str, node_ip: str, source: Sequence[str], args: Sequence[str]) -> list[str]:
@@ -53,8 +54,11 @@ class Kproxy:
         self._node_ip = node_ip
 
     def get(self, path: str, port: int = HEALTHZ_PORT) -> tuple[int, str]:
-        """HTTP GET from the node itself: status and body. Raises OSError where nothing listens."""
-        connection = http.client.HTTPConnection(self._node_ip, port, timeout=5)
+        """HTTP GET from the node itself: status and body. Raises OSError where nothing listens.
+
+        The port is open before anybody serves there; who asks early waits for the answer.
+        """
+        connection = http.client.HTTPConnection(self._node_ip, port, timeout=ANSWER_TIMEOUT)
         try:
             with self._namespace.entered():
                 connection.connect()

@@ -69,6 +69,7 @@ def set_layout(world: World, layout: str) -> None:
     draft.rename(file)
     until(lambda: world.kproxy.log().count(" starting ") > starts, PATIENCE, "kproxy to take up its new configuration")
     world.settle()
+    world.kproxy.wait_ready(PATIENCE)  # its metrics are served a moment after its rules are in force
 
 
 def ask(world: World, family: str, times: int = SOME) -> dict[str, int]:
@@ -258,3 +259,4 @@ def relaunch(world: World, args: Sequence[str]) -> None:
     own = ["--config", str(folder / "config.json"), "--state-directory", str(folder / "state"), *args]
     world.kproxy = world.lab.node.start_kproxy(kubeconfig=world.server.kubeconfig, args=own)
     world.settle()
+    world.kproxy.wait_ready(PATIENCE)

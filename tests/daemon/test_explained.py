@@ -36,9 +36,9 @@ class Shop(NamedTuple):
         assert done.returncode == {"forward": 0, "reject": 3, "drop": 3, "none": 4}[answer["verdict"]]
         return answer
 
-    def meets(self, host: Host, ip: str, port: int) -> Outcome:
-        """What a real connection meets."""
-        return host.ask(ip, port, timeout=SILENCE).outcome
+    def meets(self, host: Host, ip: str, port: int, timeout: float = PATIENCE) -> Outcome:
+        """What a real connection meets; give ``timeout`` where that is to be silence."""
+        return host.ask(ip, port, timeout=timeout).outcome
 
 
 def state(lab: Lab) -> list[str]:
@@ -155,7 +155,7 @@ def test_policy_local_without_an_onlyhere(shop: Shop) -> None:
     assert (answer["verdict"], answer["kernel"]) == ("drop", "as planned")
     assert "externalTrafficPolicy Local" in answer["reason"]
     assert [one["reason"] for one in answer["endpoints"]] == ["on another node, and the traffic policy is Local"]
-    assert shop.meets(shop.lab.client, shop.lab.node.ip, 30083) is Outcome.DROPPED
+    assert shop.meets(shop.lab.client, shop.lab.node.ip, 30083, SILENCE) is Outcome.DROPPED
     assert shop.explain("shop/local")["verdict"] == "forward"
 
 
@@ -164,7 +164,7 @@ def test_a_source_range_that_the_client_is_not_in(shop: Shop) -> None:
     answer = shop.explain(f"{ELSEWHERE}:80", "--from", client)
     assert (answer["verdict"], answer["kernel"]) == ("drop", "as planned")
     assert f"only 198.51.100.0/24 may use this address, and {client} is not in it" in answer["reason"]
-    assert shop.meets(shop.lab.client, ELSEWHERE, 80) is Outcome.DROPPED
+    assert shop.meets(shop.lab.client, ELSEWHERE, 80, SILENCE) is Outcome.DROPPED
 
 
 def test_somebody_else_s_dnat_in_front(shop: Shop) -> None:
@@ -174,6 +174,6 @@ def test_somebody_else_s_dnat_in_front(shop: Shop) -> None:
         (added,) = (one for one in answer["differences"] if one["kind"] == "added")
         assert "10.244.1.99:80" in added["rule"]
         assert added["chain"] == ("PREROUTING" if shop.mode == "iptables" else "first")
-        assert shop.meets(shop.lab.pod("visitor"), "10.96.0.85", 80) is not Outcome.ANSWERED
+        assert shop.meets(shop.lab.pod("visitor"), "10.96.0.85", 80, SILENCE) is not Outcome.ANSWERED
     assert shop.explain("shop/hijacked")["kernel"] == "as planned"
     assert shop.meets(shop.lab.pod("visitor"), "10.96.0.85", 80) is Outcome.ANSWERED

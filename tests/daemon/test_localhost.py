@@ -69,8 +69,8 @@ def guarded(world: World) -> bool:
     return GUARD in world.lab.node.iptables_save()
 
 
-def gets_in(burglar: Pod) -> bool:
-    return burglar.ask("127.0.0.1", PORT, timeout=SILENCE).outcome is Outcome.ANSWERED
+def gets_in(burglar: Pod, timeout: float = SILENCE) -> bool:
+    return burglar.ask("127.0.0.1", PORT, timeout=timeout).outcome is Outcome.ANSWERED
 
 
 def opened(world: World, burglar: Pod) -> None:
@@ -86,7 +86,7 @@ def test_the_sysctl_alone_lets_neighbours_in(closed: World, burglar: Pod) -> Non
     assert closed.kproxy.stop() == 0
     assert not gets_in(burglar), "the guard stays while kproxy is away"
     closed.lab.node.run(["iptables-legacy", "-F", "KUBE-FIREWALL"])
-    assert gets_in(burglar), "so that what follows proves anything"
+    assert gets_in(burglar, PATIENCE), "so that what follows proves anything"
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -127,7 +127,7 @@ def test_it_goes_back_when_nothing_asks_for_it_any_more(closed: World, burglar: 
 
 def test_it_stays_where_it_was_up_before(closed: World, burglar: Pod) -> None:
     closed.lab.node.namespace.sysctl(ROUTE_LOCALNET, 1)
-    assert gets_in(burglar), "nobody guarded it"
+    assert gets_in(burglar, PATIENCE), "nobody guarded it"
     closed.start()
     opened(closed, burglar)
     assert closed.kproxy.stop() == 0

@@ -44,7 +44,8 @@ def test_a_change_waits_for_the_lock_and_is_applied_when_it_is_free(world: World
         with lock_held(world):
             world.control.put(*slices("moving", pods[1:2]), service("fresh", 22), *slices("fresh", pods[:1]))
             until(lambda: failures(world) > failed, PATIENCE, "a failed sync to be counted")
-            assert f"xtables.lock has been held by process {os.getpid()} (" in world.kproxy.log()
+            holder = f"xtables.lock has been held by process {os.getpid()} ("
+            until(lambda: holder in world.kproxy.log(), PATIENCE, "the holder to be named, just after that")
             assert world.kproxy.get("/healthz")[0] == HTTPStatus.OK
             # What was in force still is.
             assert asker.ask(moving.ip("ipv4"), PORT).server == "web-1"

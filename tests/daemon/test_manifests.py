@@ -62,14 +62,14 @@ def write(path: Path, *objects: Json) -> None:
     draft.rename(path)
 
 
-def server_of(lab: Lab, ip: str, port: int = PORT) -> str:
-    return lab.pod("asker").ask(ip, port, timeout=SILENCE).server
+def server_of(lab: Lab, ip: str, timeout: float = PATIENCE) -> str:
+    return lab.pod("asker").ask(ip, PORT, timeout=timeout).server
 
 
 def wait_for_server(lab: Lab, service: Exposed, server: str) -> None:
     """Wait for both families to lead to a server."""
     until(
-        lambda: all(server_of(lab, service.ip(family)) == server for family in FAMILIES),
+        lambda: all(server_of(lab, service.ip(family), SILENCE) == server for family in FAMILIES),
         PATIENCE,
         f"{service.name} to lead to {server}",
     )

@@ -35,7 +35,7 @@ def put_web(world: World, pod: str) -> Exposed:
 
 
 def server_of(world: World, service: Exposed) -> str:
-    return world.lab.pod("asker").ask(service.ip("ipv4"), PORT, timeout=SILENCE).server
+    return world.lab.pod("asker").ask(service.ip("ipv4"), PORT, timeout=PATIENCE).server
 
 
 def rules(world: World) -> list[str]:

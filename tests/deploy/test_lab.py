@@ -8,7 +8,7 @@ import pytest
 from hack.lab import until
 from tests.kit.apiserver.faults import Status
 from tests.kit.deploy import DEPLOY, find, render
-from tests.kit.packets import PORT, World, assert_all
+from tests.kit.packets import PATIENCE, PORT, World, assert_all
 
 pytestmark = pytest.mark.kernel
 
@@ -40,7 +40,7 @@ def test_kproxy_asks_for_nothing_that_it_has_no_right_to(world: World) -> None:
     world.control.set(streaming_lists="forbidden")  # as older servers have it: lists, then watches
     world.start("--layout", "large")
     world.control.set(streaming_lists="offered")
-    until(lambda: world.control.objects("events"), 10, "the Event of the start")
+    until(lambda: world.control.objects("events"), PATIENCE, "the Event of the start")
     asked = set()
     for request in world.control.state(with_requests=True).requests:
         if request.resource and request.user_agent.startswith("kproxy/"):
@@ -82,7 +82,7 @@ def test_before_the_way_back_all_rules_become_those_that_kube_proxy_knows(world:
         assert world.kproxy.stop() == 0
         world.start("--proxy-mode=iptables", "--layout=classic")  # as give-back.sh has it
         assert held.echo()
-        until(lambda: not foreign_to_kube_proxy(world), 20, "what kube-proxy does not know to go")
+        until(lambda: not foreign_to_kube_proxy(world), PATIENCE, "what kube-proxy does not know to go")
         assert world.kproxy.stop() == 0
         assert_all(asker.ask_many("10.96.0.21", PORT, times=20), servers=["web-1", "web-3"])
     assert not load.tally.failures

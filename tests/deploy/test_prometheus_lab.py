@@ -14,7 +14,7 @@ from hack.lab import until
 from hack.lab.kproxy import METRICS_PORT
 from tests.kit.apiserver.objects import make_service, service_port
 from tests.kit.deploy import DEPLOY, documents
-from tests.kit.packets import PORT, SILENCE, World, slices
+from tests.kit.packets import PATIENCE, PORT, SILENCE, World, slices
 from tests.kit.prometheus import Prometheus, dashboard_queries, with_variables
 
 pytestmark = pytest.mark.kernel
@@ -92,7 +92,7 @@ class Busy:
             self.stir()
             return [sample.value for sample in self.prometheus.query(expression) if not math.isnan(sample.value)]
 
-        return until(numbers, 40, f"a result of {expression}")
+        return until(numbers, 60, f"a result of {expression}")
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +102,7 @@ def busy(world: World, prometheus: Prometheus) -> Busy:
 
 def test_it_is_scraped(busy: Busy) -> None:
     assert busy.results('up{job="kube-proxy"} == 1') == [1.0]
-    (target,) = busy.prometheus.targets()
-    assert target["lastError"] == ""
+    until(lambda: [one["lastError"] for one in busy.prometheus.targets()] == [""], PATIENCE, "a scrape without error")
 
 
 QUERIES = [
@@ -129,11 +128,12 @@ def test_the_queries_of_the_kubernetes_mixin_work_unchanged(busy: Busy, query: s
 @pytest.mark.parametrize("expression", MIXIN_ALERTS)
 def test_the_alerts_of_the_kubernetes_mixin_are_silent(busy: Busy, expression: str) -> None:
     assert busy.results("up")
-    assert busy.prometheus.query(expression) == []
+    # A scrape has a second here; on a machine that is busy with other things, one may take longer.
+    until(lambda: busy.prometheus.query(expression) == [], PATIENCE, "silence")
 
 
 def test_connections_are_counted_by_service(busy: Busy) -> None:
-    assert max(busy.results('increase(kproxy_service_connections_total{service="shop"}[8s]) > 0')) >= 5
+    assert busy.results('increase(kproxy_service_connections_total{service="shop"}[8s]) >= 5')
     assert busy.results('kproxy_service_rejected_packets_total{service="empty"} > 0')
     assert busy.results('kproxy_service_dropped_packets_total{service="elsewhere"} > 0')
 
@@ -156,6 +156,6 @@ def test_the_rules_are_loaded_and_none_of_them_fires(busy: Busy) -> None:
 
 def test_a_kproxy_that_is_gone_is_noticed(busy: Busy) -> None:
     assert busy.world.kproxy.stop() == 0
-    until(lambda: busy.prometheus.alerts().get("KproxyInstanceUnreachable"), 20, "the alert")
+    until(lambda: busy.prometheus.alerts().get("KproxyInstanceUnreachable"), PATIENCE, "the alert")
     assert busy.prometheus.alerts()["KproxyDown"] == "pending"
     busy.world.start()

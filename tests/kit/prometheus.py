@@ -93,7 +93,7 @@ class Prometheus:
         return json.loads(self._request(path)[1])
 
     def _request(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(self._host.ip, PORT, timeout=10)
+        connection = http.client.HTTPConnection(self._host.ip, PORT, timeout=30)
         try:
             with self._host.namespace.entered():
                 connection.connect()

@@ -15,6 +15,8 @@ from hack.lab.processes import REPOSITORY
 
 pytestmark = pytest.mark.kernel
 
+PATIENCE = 30.0  # seconds for what ends the wait
+
 
 def traces(lab_id: str) -> list[str]:
     """What there is of a lab on the machine."""
@@ -38,7 +40,7 @@ def test_a_lab_leaves_nothing_behind() -> None:
         stray = int(lab.node.run(["sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!"]).stdout)
         assert len(traces(lab_id)) == 6  # router, client, two nodes, a pod, and the folder
     assert traces(lab_id) == []
-    until(lambda: not is_running(program.pid) and not is_running(stray), 5, "the programs of the lab to end")
+    until(lambda: not is_running(program.pid) and not is_running(stray), PATIENCE, "the programs of the lab to end")
 
 
 def test_a_lab_that_fails_halfway_leaves_nothing_behind() -> None:
@@ -84,10 +86,10 @@ def test_a_dead_lab_is_removed_by_the_next_and_a_living_one_is_not(doomed: "subp
         assert is_running(int(pid))
     doomed.stdin.write("\n")
     doomed.stdin.flush()
-    assert doomed.wait(10) == -signal.SIGKILL
+    assert doomed.wait(PATIENCE) == -signal.SIGKILL
     with Lab():
         assert traces(lab_id) == []
-        until(lambda: not is_running(int(pid)), 5, "the dead lab's program to end")
+        until(lambda: not is_running(int(pid)), PATIENCE, "the dead lab's program to end")
 
 
 def test_labs_side_by_side_do_not_meet() -> None:
@@ -130,11 +132,11 @@ def test_programs_run_on_a_host_see_its_interfaces_and_report_failure() -> None:
 def test_a_program_is_stopped_by_sigterm_and_if_need_be_killed() -> None:
     with Lab() as lab:
         polite = lab.node.start(["sh", "-c", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done"])
-        until(lambda: "up" in polite.log(), 5, "the program to start")
+        until(lambda: "up" in polite.log(), PATIENCE, "the program to start")
         assert polite.stop() == 3
         assert polite.log() == "up\nbye\n"
         deaf = lab.node.start(["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done"])
-        until(lambda: "up" in deaf.log(), 5, "the program to start")
+        until(lambda: "up" in deaf.log(), PATIENCE, "the program to start")
         with pytest.raises(LabError, match=r"sh \(process \d+\) still runs after 0.2 s"):
             deaf.stop(timeout=0.2)
         assert deaf.exit_code == -signal.SIGKILL

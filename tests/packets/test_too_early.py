@@ -8,6 +8,7 @@ what clients see of it, whichever engine writes the rules.
 import select
 import socket
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,14 +83,14 @@ class Stage(NamedTuple):
         write(self.folder, name, objects)
 
     def wait_for(self, exposed: Exposed, server: str, protocol: str = "TCP", *, source_port: int = 0) -> None:
-        """Wait until asker gets its answers from this server, in both families."""
+        """Wait until asker gets its answers from this server, in one family and then in the other.
 
-        def arrived() -> bool:
-            return all(
-                self.asks(exposed.ip(family), protocol, source_port=source_port) == server for family in FAMILIES
-            )
-
-        until(arrived, PATIENCE, f"{exposed.name} to be answered by {server or 'nobody'}")
+        Who has been answered is not asked again: a port from which a connection has just ended can begin no other to
+        the same place.
+        """
+        for family in FAMILIES:
+            ask = partial(self.asks, exposed.ip(family), protocol, source_port=source_port)
+            until(lambda ask=ask: ask() == server, PATIENCE, f"{exposed.name} to be answered by {server or 'nobody'}")  # type: ignore[misc]
 
     def asks(
         self,

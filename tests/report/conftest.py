@@ -5,12 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 from kproxy.report.http import HttpServers
-from tests.report.kit import free_port
+from tests.report.kit import free_ports
 
 
 @pytest.fixture
-def port() -> int:
-    return free_port()
+def port() -> Iterator[int]:
+    with free_ports() as (free,):
+        yield free
 
 
 @pytest.fixture

@@ -1,28 +1,40 @@
-"""What tests of HTTP servers share: a free port, a client, patience."""
+"""What tests of HTTP servers share: free ports, a client, patience."""
 
 import http.client
 import json
 import socket
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 BOTH = ["127.0.0.1", "::1"]
+PATIENCE = 30.0
+"""Seconds for what ends the wait; on a machine that does other things, it may take its time."""
 
 
-def free_port() -> int:
-    with closing(socket.socket(socket.AF_INET6)) as probe:
-        probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        probe.bind(("::", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def free_ports(count: int = 1) -> Iterator[list[int]]:
+    """Ports that nobody else takes while the block lasts, and at which nobody listens.
+
+    Who sets SO_REUSEADDR, as servers do, can listen there; who wants any port is given another one.
+    """
+    with ExitStack() as stack:
+        ports = []
+        for _ in range(count):
+            held = stack.enter_context(socket.socket(socket.AF_INET6))
+            held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind(("::", 0))
+            ports.append(int(held.getsockname()[1]))
+        yield ports
 
 
 class Answer:
     """What a server answers."""
 
     def __init__(self, port: int, path: str, host: str, method: str, **headers: str) -> None:
-        with closing(http.client.HTTPConnection(host, port, timeout=5)) as connection:
+        with closing(http.client.HTTPConnection(host, port, timeout=PATIENCE)) as connection:
             connection.request(method, path, headers=headers)
             response = connection.getresponse()
             self.status = response.status
@@ -39,7 +51,7 @@ def get(port: int, path: str = "/", host: str = "127.0.0.1", method: str = "GET"
     return Answer(port, path, host, method, **headers)
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not come true"
@@ -48,5 +60,5 @@ def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 
 def refused(port: int, host: str = "127.0.0.1") -> bool:
     with closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as probe:
-        probe.settimeout(5)
+        probe.settimeout(PATIENCE)
         return probe.connect_ex((host, port)) != 0

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from kproxy.api.types import ObjectKey
 from kproxy.report.healthcheck import HealthCheck, HealthCheckFailure, HealthCheckServers
 from kproxy.report.http import HttpServers
-from tests.report.kit import BOTH, eventually, free_port, get, refused
+from tests.report.kit import BOTH, eventually, free_ports, get, refused
 
 WEB = ObjectKey("shop", "web")
 
@@ -31,6 +32,13 @@ class Checks:
 
     def sync(self, checks: dict[int, HealthCheck], addresses: list[str] | None = None) -> None:
         self.servers.sync(checks, addresses).result(10)
+
+
+@pytest.fixture
+def other() -> Iterator[int]:
+    """Another free port."""
+    with free_ports() as (free,):
+        yield free
 
 
 @pytest.fixture
@@ -58,8 +66,7 @@ def test_a_health_check_node_port_answers_as_kube_proxys(
         )
 
 
-def test_health_check_node_ports_come_change_and_go(checks: Checks, port: int) -> None:
-    other = free_port()
+def test_health_check_node_ports_come_change_and_go(checks: Checks, port: int, other: int) -> None:
     checks.sync({port: HealthCheck(WEB, 1)})
     checks.sync({port: HealthCheck(WEB, 0), other: HealthCheck(ObjectKey("shop", "db"), 2)})
     assert get(port).status == 503
@@ -88,12 +95,11 @@ def test_they_answer_at_the_node_port_addresses_only(checks: Checks, port: int) 
     assert refused(port, "::1")
 
 
-def test_a_port_in_use_is_reported_once_and_opened_when_it_can_be(checks: Checks, port: int) -> None:
-    good = free_port()
+def test_a_port_in_use_is_reported_once_and_opened_when_it_can_be(checks: Checks, port: int, other: int) -> None:
     with closing(socket.create_server(("127.0.0.1", port))):
         for _ in range(3):
-            checks.sync({port: HealthCheck(WEB, 1), good: HealthCheck(WEB, 1)}, ["127.0.0.1"])
-        assert get(good).status == 200
+            checks.sync({port: HealthCheck(WEB, 1), other: HealthCheck(WEB, 1)}, ["127.0.0.1"])
+        assert get(other).status == 200
         eventually(lambda: len(checks.counts) > 5)
         (failure,) = checks.failures
         assert (failure.service, failure.port) == (WEB, port)
@@ -105,14 +111,12 @@ def test_a_port_in_use_is_reported_once_and_opened_when_it_can_be(checks: Checks
 
 def test_hundreds_of_ports_take_one_thread(checks: Checks) -> None:
     before = threading.active_count()
-    ports: set[int] = set()
-    while len(ports) < 300:
-        ports.add(free_port())
-    checks.sync({port: HealthCheck(ObjectKey("ns", f"s{port}"), port % 3) for port in ports}, ["127.0.0.1"])
-    assert threading.active_count() == before
-    for port in ports:
-        answer = get(port)
-        assert answer.json["service"]["name"] == f"s{port}"
-        assert answer.status == (200 if port % 3 else 503)
-    checks.sync({})
-    assert checks.counts[-1] == (0, 0)
+    with free_ports(300) as ports:
+        checks.sync({port: HealthCheck(ObjectKey("ns", f"s{port}"), port % 3) for port in ports}, ["127.0.0.1"])
+        assert threading.active_count() == before
+        for port in ports:
+            answer = get(port)
+            assert answer.json["service"]["name"] == f"s{port}"
+            assert answer.status == (200 if port % 3 else 503)
+        checks.sync({})
+        assert checks.counts[-1] == (0, 0)

@@ -13,9 +13,7 @@ from kproxy.config import BindAddress
 from kproxy.report.http import HttpServers, Routes
 from kproxy.report.ports import BindError, open_socket
 from kproxy.report.protocol import Request, Response
-from tests.report.kit import BOTH, eventually, get, refused
-
-PATIENCE = 5.0
+from tests.report.kit import BOTH, PATIENCE, eventually, get, refused
 
 
 def broken(_: Request) -> Response:
@@ -92,7 +90,7 @@ def test_a_slow_page_does_not_hold_up_the_others(servers: HttpServers, port: int
     release = threading.Event()
 
     def slow(_: Request) -> Response:
-        release.wait(10)
+        release.wait(PATIENCE)
         return Response(200, "slow")
 
     servers.serve("test", BindAddress("", port), {**PAGES, "/slow": slow})
@@ -102,7 +100,7 @@ def test_a_slow_page_does_not_hold_up_the_others(servers: HttpServers, port: int
     assert get(port, "/a").text == "hello"
     assert not answers
     release.set()
-    waiting.join(5)
+    waiting.join(PATIENCE)
     assert answers == ["slow"]
 
 

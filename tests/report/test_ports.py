@@ -12,13 +12,13 @@ from kproxy.report.ports import BindError, Ports
 from kproxy.report.protocol import Response
 
 
-def free() -> BindAddress:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return BindAddress("127.0.0.1", probe.getsockname()[1])
+@pytest.fixture
+def address(port: int) -> BindAddress:
+    return BindAddress("127.0.0.1", port)
 
 
-def test_who_asks_before_there_is_a_server_is_answered_when_there_is() -> None:
-    address, ports, answers = free(), Ports(), []
+def test_who_asks_before_there_is_a_server_is_answered_when_there_is(address: BindAddress) -> None:
+    ports, answers = Ports(), []
 
     def ask() -> None:
         with urllib.request.urlopen(f"http://{address}/hello", timeout=30) as answer:
@@ -37,8 +37,8 @@ def test_who_asks_before_there_is_a_server_is_answered_when_there_is() -> None:
         servers.stop()
 
 
-def test_a_port_that_is_taken_keeps_no_other_shut_and_is_told_of_by_whoever_serves() -> None:
-    ports, address = Ports(), free()
+def test_a_port_that_is_taken_keeps_no_other_shut_and_is_told_of_by_whoever_serves(address: BindAddress) -> None:
+    ports = Ports()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         held = BindAddress("127.0.0.1", taken.getsockname()[1])
         assert not ports.open([held, address])
@@ -48,8 +48,8 @@ def test_a_port_that_is_taken_keeps_no_other_shut_and_is_told_of_by_whoever_serv
     ports.close()
 
 
-def test_what_nobody_has_taken_is_shut_again() -> None:
-    ports, address = Ports(), free()
+def test_what_nobody_has_taken_is_shut_again(address: BindAddress) -> None:
+    ports = Ports()
     ports.open([address])
     ports.close()
     with pytest.raises(ConnectionRefusedError):

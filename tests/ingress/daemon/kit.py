@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kproxy.ingress.haproxy.engine import Engine
 from kproxy.ingress.haproxy.settings import EngineSettings
-from tests.ingress.haproxy.kit import eventually
+from tests.ingress.haproxy.kit import PATIENCE, eventually
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 HEALTH, METRICS = 10254, 10253
@@ -41,7 +41,7 @@ class Program:
 
     def get(self, path: str, port: int = HEALTH) -> tuple[int, str]:
         """Ask one of its own servers."""
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -66,7 +66,7 @@ class Program:
         """One sample, or the sum of all whose names begin so."""
         return sum(value for found, value in self.metrics().items() if found == name or found.startswith(f"{name}{{"))
 
-    def stop(self, timeout: float = 20.0) -> int:
+    def stop(self, timeout: float = PATIENCE) -> int:
         """Ask it to end, and return its exit code."""
         self.process.terminate()
         return self.process.wait(timeout)
@@ -88,7 +88,7 @@ def program(folder: Path, *args: str, ready: bool = True, end: bool = True) -> I
     running = Program(folder, args)
     try:
         if ready:
-            eventually(running.is_ready, 60)
+            eventually(running.is_ready)
         yield running
     finally:
         if running.process.poll() is None:

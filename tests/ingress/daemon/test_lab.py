@@ -109,7 +109,7 @@ def ingress(lab: Lab, servers: dict[str, Pod], folder: Path) -> Iterator[Process
     running = pod.start(command)
     try:
         kproxy.wait_ready(PATIENCE)
-        until(lambda: "HAProxy is in line" in running.log(), 60, "HAProxy to serve")
+        until(lambda: "HAProxy is in line" in running.log(), PATIENCE, "HAProxy to serve")
         yield running
         assert running.stop(60) == 0
         assert "Traceback" not in running.log()
@@ -121,9 +121,9 @@ def ingress(lab: Lab, servers: dict[str, Pod], folder: Path) -> Iterator[Process
 
 def ask(client: Host, host: str, path: str = "/", *, to: str = EXTERNAL, port: int = 80, tls: bool = False) -> Any:
     """Ask from a host; return the code, and what the pod says that it has seen."""
-    connection = http.client.HTTPConnection(to, port, timeout=10)
+    connection = http.client.HTTPConnection(to, port, timeout=PATIENCE)
     with client.namespace.entered():
-        sock: socket.socket = socket.create_connection((to, port), 10)
+        sock: socket.socket = socket.create_connection((to, port), PATIENCE)
     if tls:
         trust = ssl.create_default_context(cadata=key_and_certificate("shop.example.com")[1])
         sock = trust.wrap_socket(sock, server_hostname=host)

@@ -16,6 +16,9 @@ from kproxy.ingress.haproxy.engine import Engine
 from kproxy.ingress.haproxy.settings import EngineSettings
 from tests.kit.netns import need, network_namespace
 
+PATIENCE = 60.0
+"""Seconds for what ends the wait; on a machine that does other things, it may take its time."""
+
 
 class Answer(NamedTuple):
     """What a client got."""
@@ -131,7 +134,7 @@ def engine(folder: Path, said: list[str] | None = None, **settings: object) -> I
         yield made
     finally:
         made.close(stop=True, grace_s=0.2)
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 def slices(service: str, addresses: Sequence[str], draining: Sequence[str] = (), port: int = 8080) -> str:
@@ -181,7 +184,7 @@ def get(
     tls: ssl.SSLContext | None = None,
 ) -> Answer:
     """Make one request on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         if tls is not None:
             connection.connect()
@@ -217,7 +220,7 @@ class Load:
         """Let all clients end."""
         self._stop.set()
         for thread in self._threads:
-            thread.join(20)
+            thread.join(PATIENCE)
 
     @property
     def total(self) -> int:
@@ -234,7 +237,7 @@ class Load:
         while not self._stop.is_set():
             try:
                 if connection is None:
-                    connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=10)
+                    connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=PATIENCE)
                 connection.request("GET", "/", headers={"Host": self._host})
                 answer = connection.getresponse()
                 answer.read()
@@ -253,7 +256,7 @@ class Load:
             connection.close()
 
 
-def eventually(holds: Callable[[], object], timeout_s: float = 20.0) -> None:
+def eventually(holds: Callable[[], object], timeout_s: float = PATIENCE) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + timeout_s
     while not holds():

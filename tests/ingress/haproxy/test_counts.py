@@ -7,7 +7,7 @@ import pytest
 from kproxy.ingress.haproxy.engine import Engine
 from kproxy.ingress.haproxy.text.counts import BUCKETS, SAMPLE
 from kproxy.ingress.report.traffic import CODES, parse_latency, parse_stats
-from tests.ingress.haproxy.kit import Pod, engine, get, ingress, slices
+from tests.ingress.haproxy.kit import Pod, engine, eventually, get, ingress, slices
 from tests.ingress.kit import planned
 
 pytestmark = pytest.mark.kernel
@@ -32,13 +32,17 @@ def test_requests_are_counted_by_rule_code_and_time(tmp_path: Path, three: dict[
                 get("w.example.com")
             get("a.example.com")
             get("nobody.example.com")
-            readings, _ = parse_stats(made.ask("show stat -1 3 -1"))
-            times = parse_latency(made.ask("show table latency"))
             web, api = slot(made, "Ingress/default/web/0"), slot(made, "Ingress/default/api/0")
-            assert dict(zip(CODES, readings[web].codes, strict=True))["2xx"] == 5
-            assert dict(zip(CODES, readings["e404"].codes, strict=True))["4xx"] == 1
-            assert sum(readings[web].errors) > 0  # 10.1.0.77 refuses
-            assert sum(times[web]) == 5
+
+            def counted() -> list[int]:
+                readings, _ = parse_stats(made.ask("show stat -1 3 -1"))
+                times = parse_latency(made.ask("show table latency"))
+                codes = {name: dict(zip(CODES, readings[name].codes, strict=True)) for name in (web, api, "e404")}
+                assert sum(readings[web].errors) > 0  # 10.1.0.77 refuses
+                return [codes[web]["2xx"], codes[api]["2xx"], codes["e404"]["4xx"], sum(times[web]), sum(times[api])]
+
+            eventually(lambda: counted() == [5, 1, 1, 5, 1])  # HAProxy is through with a request after the client
+            times = parse_latency(made.ask("show table latency"))
             (slow,) = [number for number, count in enumerate(times[api]) if count]
             assert BUCKETS[slow - 1] >= 50
     finally:
