@@ -224,8 +224,8 @@ class Proxier:
         changes = [family.take(kind, key, obj) for family in self._families]
         if any(change.changed for change in changes):
             counts[kind] = counts.get(kind, 0) + 1
-        problems = dict.fromkeys(problem for change in changes for problem in change.problems)
-        if problems:
+        if any(change.problems for change in changes):
+            problems = dict.fromkeys(problem for change in changes for problem in change.problems)
             self._tell(self._observer.skipped, tuple(problems))
 
     def _set_node(self, node: Node | None) -> None:

@@ -115,8 +115,10 @@ def _load_balancer_vips(service: Service, family: IPFamily, findings: Findings) 
     So must one in a mode nobody knows: better a detour than to cut it out of the way.
     """
     balancer = service.status.load_balancer if service.status else None
+    if balancer is None or not balancer.ingress:
+        return ()
     found: dict[str | None, None] = {}
-    for index, entry in enumerate((balancer.ingress or ()) if balancer else ()):
+    for index, entry in enumerate(balancer.ingress):
         field = f"status.loadBalancer.ingress[{index}]"
         if entry.ip_mode not in (None, "", "VIP", "Proxy"):
             findings.add(f"{field}.ipMode", f"{quote(entry.ip_mode)} is not one of VIP, Proxy; taken as Proxy")
@@ -149,6 +151,8 @@ def _source_ranges(service: Service, family: IPFamily, findings: Findings) -> tu
     error must not open a service to the world. (kube-proxy opens it.)
     """
     texts = service.spec.load_balancer_source_ranges
+    if not texts:
+        return ()
     found = findings.addresses("spec.loadBalancerSourceRanges", texts, parse_cidr, family)
     bad = any(problem.field.startswith("spec.loadBalancerSourceRanges") for problem in findings.problems)
     if not found and bad:

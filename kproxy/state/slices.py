@@ -31,6 +31,8 @@ def owner_name(endpoint_slice: EndpointSlice) -> str | None:
 
 def why_ignored(endpoint_slice: EndpointSlice) -> tuple[Problem, ...]:
     """Return what is wrong with a slice that no family can use; nothing if it is as it should be."""
+    if slice_family(endpoint_slice) and owner_name(endpoint_slice):
+        return ()
     findings = Findings("EndpointSlice", endpoint_slice.metadata.key)
     kind = endpoint_slice.address_type
     if kind not in _ADDRESS_TYPES and kind != "FQDN":
@@ -63,20 +65,20 @@ def _sound_places(
     endpoint_slice: EndpointSlice, family: IPFamily, findings: Findings
 ) -> Iterator[tuple[str, SliceEndpoint]]:
     for index, place in enumerate(endpoint_slice.endpoints or ()):
-        field = f"endpoints[{index}].addresses"
         if not place.addresses:
-            findings.add(field, "empty; the endpoint is ignored")
+            findings.add(f"endpoints[{index}].addresses", "empty; the endpoint is ignored")
             continue
         text = place.addresses[0]
         try:
             its_family, ip = parse_unicast_ip(text)
         except NotAnAddress as error:
-            findings.add(f"{field}[0]", f"{quote(text)}: {error}; the endpoint is ignored")
+            findings.add(f"endpoints[{index}].addresses[0]", f"{quote(text)}: {error}; the endpoint is ignored")
             continue
-        if its_family is not family:
-            findings.add(f"{field}[0]", f"{ip} in a slice of type {endpoint_slice.address_type}; it is ignored")
-            continue
-        yield ip, place
+        if its_family is family:
+            yield ip, place
+        else:
+            reason = f"{ip} in a slice of type {endpoint_slice.address_type}; it is ignored"
+            findings.add(f"endpoints[{index}].addresses[0]", reason)
 
 
 def _slice_port(field: str, port: EndpointPort, findings: Findings) -> tuple[str, Protocol] | None:
@@ -88,16 +90,16 @@ def _slice_port(field: str, port: EndpointPort, findings: Findings) -> tuple[str
 
 
 def _endpoint(ip: str, port: int, place: SliceEndpoint, node_name: str) -> Endpoint:
-    conditions = place.conditions
-    hints = place.hints
+    its_node, conditions, hints = place.node_name, place.conditions, place.hints
+    is_local = its_node == node_name
     return Endpoint(
-        ip=ip,
-        port=port,
-        is_local=bool(place.node_name) and place.node_name == node_name,
+        ip,
+        port,
+        is_local=bool(its_node) and is_local,
         ready=conditions is None or conditions.ready is not False,
         serving=conditions is None or conditions.serving is not False,
         terminating=conditions is not None and conditions.terminating is True,
         zone_hints=tuple(zone.name for zone in (hints.for_zones or ())) if hints else (),
         node_hints=tuple(node.name for node in (hints.for_nodes or ())) if hints else (),
-        is_remote=bool(place.node_name) and place.node_name != node_name,
+        is_remote=bool(its_node) and not is_local,
     )

@@ -6,7 +6,7 @@ have changed pile up in `pending` until the owner says that they are in the kern
 nothing: what it was to do is still pending.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -54,7 +54,9 @@ class Tracker:
         self._unproxied.pop(key, None)
         return Change(self._set_ports(key, ()))
 
-    def _set_ports(self, key: ObjectKey, ports: Iterable[ServicePort]) -> bool:
+    def _set_ports(self, key: ObjectKey, ports: Sequence[ServicePort]) -> bool:
+        if not ports and key not in self._services:
+            return False  # as most Services are in one of the families
         before = {name: self._ports.pop(name) for name in self._services.pop(key, ())}
         after = {port.name: port for port in ports}
         if after:
