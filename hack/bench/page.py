@@ -27,6 +27,7 @@ from hack.lab.kproxy import METRICS_PORT
 from hack.lab.namespaces import Namespace
 
 DEFAULTS = common.Defaults(("1000x5", "10000x5"), ("iptables", "nftables"), 15, ("100x5",), 5)
+_FILES = ("/", "/base.css", "/base.js", "/page.css", "/page.js")
 _SECONDS = 60.0
 _SETTLE_SECONDS = 8.0
 _BLOCK = 5
@@ -56,7 +57,7 @@ class Looker:
         """Load it; return the seconds until all is there that the first picture takes, and its bytes."""
         began = time.perf_counter()
         with contextlib.closing(self._connect()) as connection:
-            size = sum(len(self._get(connection, path)) for path in ("/", "/page.css", "/page.js"))
+            size = sum(len(self._get(connection, path)) for path in _FILES)
             size += len(self._look(connection))
         return time.perf_counter() - began, size
 

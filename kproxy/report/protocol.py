@@ -33,6 +33,8 @@ _OWN_PATHS = frozenset(
         "/statusz",
         "/flagz",
         "/",
+        "/base.css",
+        "/base.js",
         "/page.css",
         "/page.js",
         "/page.json",

@@ -1,7 +1,5 @@
 "use strict";
-// What others wrote (names, reasons) becomes text of nodes or an attribute's value, and never markup.
-const $ = (id) => document.getElementById(id);
-const SVG = "http://www.w3.org/2000/svg";
+// The list of Services, and the picture of one; what base.js has is used here.
 const ROW = 34, SPARE = 8, POINTS = 60, FEW = 20, LATELY = 600, MOST_DRAWN = 40, MOST_LISTED = 500, POLL_OPEN = 2;
 const bad = { "refusing": "bad", "left out": "bad", "contested": "warn", "no local endpoints": "warn", "serving": "" };
 
@@ -9,19 +7,6 @@ const services = new Map();  // by id: {row, words, totals, rate, turned, points
 let shown = [], sort = { by: "id", down: false }, open = null, openTag = "", openSeen = null;
 let boot = "", number = 0, tag = "", offset = 0, counted = null, timer = 0, failures = 0, drawn = "";
 
-function make(name, attributes, ...children) {
-  const svg = ["svg", "path", "text", "rect", "g", "title"].includes(name);
-  const made = svg ? document.createElementNS(SVG, name) : document.createElement(name);
-  for (const [key, value] of Object.entries(attributes || {})) if (value !== null && value !== undefined && value !== false) made.setAttribute(key, SHOWN.has(key) ? plain(value) : value);
-  for (const child of children.flat()) if (child !== null && child !== undefined) made.append(typeof child === "string" ? plain(child) : child);
-  return made;
-}
-// What cannot be seen, or turns the direction of what is beside it, is shown by its number, as the command line does.
-const UNSEEN = /[\p{C}\p{Zl}\p{Zp}]/gu, SHOWN = new Set(["title", "aria-label"]);
-const plain = (text) => String(text).replace(UNSEEN, (one) => one === "\n" || one === "\t" ? one : `\\u${one.codePointAt(0).toString(16).padStart(4, "0")}`);
-const say = (node, text) => { const shown = plain(text); if (node.textContent !== shown) node.textContent = shown; };
-const rate = (value) => value === null || value === undefined ? "–" : value === 0 ? "0" : value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en");
-const percent = (share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 const now = () => Date.now() / 1000 + offset;
 function span(seconds) {
   if (seconds < 60) return `${Math.max(0, Math.round(seconds))} s`;
@@ -101,15 +86,11 @@ function count(news) {
 
 // --- the node -------------------------------------------------------------------------------------------------------
 
-function verdict(good, text) {
-  $("health").className = good ? "health good" : "health bad";
-  say($("verdict"), text);
-}
 function health(it) {
   const good = it.healthy && it.ready;
+  document.title = plain(`kproxy on ${it.node}`);
   verdict(good, good ? "well" : it.healthy ? "not ready" : "not well");
   say($("node"), `on ${it.node}`);
-  document.title = plain(`${good ? "" : "⚠ "}kproxy on ${it.node}`);
   const facts = [["mode", it.mode], ["up", span(now() - Date.parse(it.since) / 1000)], ["version", it.version]];
   for (const family of it.families) {
     const last = family.lastSync ? `${family.services} ports, ${family.endpoints} endpoints, ${family.rules} rules; synced ${span(now() - Date.parse(family.lastSync) / 1000)} ago in ${Math.max(1, Math.round(family.syncSeconds * 1000))} ms` : "never synced";
@@ -117,12 +98,10 @@ function health(it) {
   }
   const deaf = it.watches.filter((watch) => !watch.synced || watch.error);
   facts.push(["watches", `${it.watches.length - deaf.length} of ${it.watches.length} well`]);
-  $("facts").replaceChildren(...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+  listFacts(facts);
   const trouble = [...it.reasons, ...it.problems, ...deaf.map((watch) => `watching ${watch.kind}: ${watch.error || "no list yet"}`),
     ...it.refused.map((one) => `${one.service} is left out: ${one.reason}`), ...it.conflicts.map((one) => `${one.service}: ${one.reason}`)];
-  const told = [...new Set(trouble)];
-  $("trouble").hidden = !told.length;
-  $("trouble").replaceChildren(...told.slice(0, 8).map((text) => make("li", {}, text)), ...(told.length > 8 ? [make("li", {}, `and ${told.length - 8} more: kproxy status`)] : []));
+  listTrouble([...new Set(trouble)], 8, ": kproxy status");
 }
 
 // --- the list -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""What the browser loads: three files, from here and from nowhere else."""
+"""What the browser loads: five files, from here and from nowhere else.
+
+The page of ``kproxy ingress`` is made of the same: what both have in common is in base.css and base.js here.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -19,7 +22,11 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-_FILES = {
+_BASE = {
+    "/base.css": ("base.css", "text/css; charset=utf-8"),
+    "/base.js": ("base.js", "text/javascript; charset=utf-8"),
+}
+_OWN = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("style.css", "text/css; charset=utf-8"),
     "/page.js": ("app.js", "text/javascript; charset=utf-8"),
@@ -28,9 +35,13 @@ _FILES = {
 
 def page_routes(answers: "Callable[[], Answers]") -> Routes:
     """Return the pages that make the page; ``answers`` is called when somebody looks at it."""
-    pages: dict[str, Page] = {path: file_page(__package__, name, kind) for path, (name, kind) in _FILES.items()}
-    pages["/page.json"] = lambda request: headed(answers().answer(request))
-    return pages
+    return {**files_of(__package__), "/page.json": lambda request: headed(answers().answer(request))}
+
+
+def files_of(package: str) -> Routes:
+    """Return the files of a page: those in ``package``, and those that all pages have in common."""
+    common = {path: file_page(__package__, name, kind) for path, (name, kind) in _BASE.items()}
+    return common | {path: file_page(package, name, kind) for path, (name, kind) in _OWN.items()}
 
 
 def file_page(package: str, name: str, kind: str) -> Page:

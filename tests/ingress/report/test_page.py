@@ -9,23 +9,27 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from kproxy.config import BindAddress
-from kproxy.ingress.explain.reply import replier
+from kproxy.ingress.explain import model as explained
+from kproxy.ingress.explain.model import Answer, Choice, Endpoint
+from kproxy.ingress.explain.reply import Reply, replier
 from kproxy.ingress.haproxy.engine import Totals
 from kproxy.ingress.plan.model import Plan
 from kproxy.ingress.report.metrics import Scraped
 from kproxy.ingress.report.page import Answers, Sources, page_routes
-from kproxy.ingress.report.page.board import MOST_ROWS, count, rows
+from kproxy.ingress.report.page.answers import Overview
+from kproxy.ingress.report.page.board import MOST_ROWS, Row, Target, Total, count, rows
 from kproxy.ingress.report.traffic import Clients, Way, nothing
 from kproxy.report.health import Verdict
 from kproxy.report.http import HttpServers
 from tests.ingress.gateways import gateway, route, to
 from tests.ingress.kit import CLASSES, planned, service
+from tests.kit.browser import PATIENCE, chromium, looking, unseen
+from tests.kit.hostile import EVIL as WORST
 
 EVIL = "<img src=x onerror=document.title='owned'>\"'\u202egpj"
-PATIENCE = 30_000
 INGRESS = """
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -78,6 +82,46 @@ class World:
         reading = nothing()._replace(codes=(0, self.requests, 0, 0, 2), errors=(1, 2, 9, 9))
         ways = {Way("Ingress/default/shop/0", "default/web:80"): reading}
         return Scraped(ways, [Clients("f80", 3)], serving=True, totals=Totals(reloads=4), writes=True, failed_writes=0)
+
+
+def how_it_goes(text: str) -> Overview:
+    """What the page is told, each text of which is a stranger's."""
+    targets = (Target(service="", share=0.5), Target(service=text, share=0.5, ready=1))
+    row = Row(host=text, match=text, rule=text, ports=(text,), owners=(text,), state="partly", targets=targets)
+    return Overview(
+        boot="a",
+        counted=1.0,
+        interval=2.0,
+        version=text,
+        ready=False,
+        healthy=True,
+        reasons=(text,),
+        facts=(("routes", text),),
+        problems=(text,),
+        routes=(row,),
+        more=0,
+        totals=(Total(rule=text, backend=text, codes=(0, 1, 0, 0, 0), errors=1),),
+    )
+
+
+def reply(text: str) -> Reply:
+    """An answer to a question, alike."""
+    ends = (Endpoint(address=text, share=1.0),)
+    way = explained.Way(
+        binds=(text,),
+        protocol=text,
+        verdict=explained.Verdict.REDIRECT,
+        owners=(text,),
+        host=text,
+        match=text,
+        kind=text,
+        object=text,
+        rule=1,
+        location=text,
+        changes=(text,),
+        choices=(Choice(service=text, share=1.0, changes=(text,), endpoints=ends),),
+    )
+    return Reply(Answer(url=text, method=text, ways=(way,), notes=(text,)))
 
 
 @contextmanager
@@ -181,18 +225,11 @@ def test_more_routes_than_can_be_shown_are_counted() -> None:
 def test_people_see_routes_and_ask_and_nothing_of_strangers_becomes_markup() -> None:
     world = World()
     world.open()
-    flags = ["--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
-    with served(world) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", chromium_sandbox=False, args=flags)
-        page = browser.new_page()
-        faults: list[str] = []
-        page.on("console", lambda message: faults.append(message.text) if "Content Security" in message.text else None)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.set_default_timeout(PATIENCE)
+    with served(world) as address, chromium() as browser, looking(browser) as page:
         page.goto(address)
         expect(page.locator("#rows tr")).to_have_count(4, timeout=PATIENCE)
         expect(page.locator("#verdict")).to_have_text("well")
-        expect(page.locator("#trouble li")).to_have_text([f"Ingress default/bad: {EVIL}"])
+        expect(page.locator("#trouble li")).to_have_text(["Ingress default/bad: " + EVIL.replace("\u202e", "\\u202e")])
         page.get_by_label("Show").select_option("trouble")
         expect(page.locator("#rows tr")).to_have_count(2)
         page.get_by_label("Show").select_option("")
@@ -212,5 +249,21 @@ def test_people_see_routes_and_ask_and_nothing_of_strangers_becomes_markup() -> 
         assert page.title() == "kproxy ingress"
         world.now, world.ready = world.now + 4, False
         expect(page.locator("#verdict")).to_have_text("not ready", timeout=PATIENCE)
-        browser.close()
-        assert faults == []
+
+
+def test_the_worst_of_texts_everywhere() -> None:
+    """Whatever text the page is told, it shows what nobody can see in it by number, and is no wider than its window."""
+    with served(World()) as address, chromium() as browser, looking(browser) as page:
+        page.route("**/page.json?", lambda route: route.fulfill(body=msgspec.json.encode(how_it_goes(WORST))))
+        page.route("**/page.json?url=*", lambda route: route.fulfill(body=msgspec.json.encode(reply(WORST))))
+        page.goto(address)
+        expect(page.locator("#rows tr")).to_have_count(1, timeout=PATIENCE)
+        expect(page.locator("#trouble li").first).to_contain_text("a\\u001b[2J")
+        expect(page.locator("#rows td").first).to_contain_text("b\\u202egnp")
+        page.get_by_label("URL").fill("http://a/")
+        page.get_by_role("button", name="Explain").click()
+        expect(page.locator("#answer li").first).to_contain_text("onerror")
+        assert unseen(page) == []
+        assert page.locator("img").count() == 0
+        page.set_viewport_size({"width": 360, "height": 740})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.kit.browser import PATIENCE, chromium, looking, unseen
 from tests.kit.hostile import EVIL as EVIL_TEXT
 from tests.kit.hostile import answer, how_it_does
 from tests.report.page.kit import World, port, served, service, slice_of
@@ -13,9 +14,6 @@ from tests.report.page.kit import World, port, served, service, slice_of
 EVIL = "<img src=x onerror=document.title='owned'>\"'\u202egpj"
 HERE, THERE = "node-a", "node-b"
 PODS = (("10.244.0.11", HERE, True), ("10.244.1.12", THERE, True), ("10.244.1.13", THERE, False))
-FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
-PATIENCE = 30_000
 PLACE = {"addresses": ["10.244.0.11"], "conditions": {"ready": True}}
 HIDE = """(hidden) => {
     Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });
@@ -26,11 +24,8 @@ HIDE = """(hidden) => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        flags = {"executable_path": "/usr/bin/chromium", "chromium_sandbox": False, "args": FLAGS}
-        running = playwright.chromium.launch(**flags)  # type: ignore[arg-type]
+    with chromium() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture
@@ -57,18 +52,10 @@ def world() -> World:
 
 @pytest.fixture
 def page(browser: Browser, world: World) -> Iterator[Page]:
-    with served(world) as address:
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
-        page = context.new_page()
-        faults: list[str] = []
-        page.on("console", lambda message: faults.append(message.text) if "Content Security" in message.text else None)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.set_default_timeout(PATIENCE)
+    with served(world) as address, looking(browser) as page:
         page.goto(address)
         expect(page.locator("#rows [data-id]").first).to_be_visible(timeout=PATIENCE)
         yield page
-        context.close()
-    assert faults == []
 
 
 def ids(page: Page) -> list[str]:
@@ -142,25 +129,6 @@ def test_what_others_wrote_is_text(page: Page, world: World) -> None:
     expect(page.locator("#answer")).to_contain_text("onerror")
     assert page.locator("img").count() == 0
     assert page.title() == "kproxy on node-a"
-
-
-UNSEEN = r"/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u"
-
-
-def unseen(page: Page) -> list[str]:
-    """Return the texts and attributes on the page with characters that nobody sees, or that turn its direction."""
-    found: list[str] = page.evaluate(
-        f"""() => {{
-            const unseen = (text) => {UNSEEN}.test(text.replace(/[\\n\\t]/g, ""));
-            const shown = ["title", "aria-label", "placeholder"];
-            const all = [...document.querySelectorAll("body *")];
-            const attributes = all.flatMap((one) => shown.map((name) => one.getAttribute(name) || ""));
-            const nodes = all.flatMap((one) => [...one.childNodes]).filter((node) => node.nodeType === Node.TEXT_NODE);
-            const texts = nodes.map((node) => node.data);
-            return [...attributes, ...texts, document.title].filter(unseen);
-        }}"""
-    )
-    return found
 
 
 def test_the_worst_of_names_everywhere(page: Page, world: World) -> None:

@@ -1,18 +1,7 @@
 "use strict";
-// What others wrote (hosts, paths, names, reasons) becomes text of nodes, and never markup.
-const $ = (id) => document.getElementById(id);
+// The list of routes, and what becomes of a request; what base.js has is used here.
 const looks = { "invalid": "bad", "no endpoints": "bad", "partly": "warn" };
 let news = null, counted = null, before = new Map(), rates = new Map(), boot = "", failures = 0, timer = 0;
-
-function make(name, attributes, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) if (value) made.setAttribute(key, value);
-  for (const child of children.flat()) if (child !== null && child !== undefined) made.append(child);
-  return made;
-}
-const say = (node, text) => { if (node.textContent !== text) node.textContent = text; };
-const rate = (value) => value === undefined ? "–" : value === 0 ? "0" : value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en");
-const percent = (share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 
 // --- asking ---------------------------------------------------------------------------------------------------------
 
@@ -63,18 +52,11 @@ function take(body) {
 
 // --- the program ----------------------------------------------------------------------------------------------------
 
-function verdict(good, text) {
-  $("health").className = good ? "health good" : "health bad";
-  say($("verdict"), text);
-  document.title = `${good ? "" : "⚠ "}kproxy ingress`;
-}
 function health() {
-  verdict(news.ready && news.healthy, news.ready && news.healthy ? "well" : news.healthy ? "not ready" : "not well");
-  const facts = [...news.facts, ["version", news.version]];
-  $("facts").replaceChildren(...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
-  const told = [...news.reasons, ...news.problems];
-  $("trouble").replaceChildren(...told.slice(0, 50).map((text) => make("li", {}, text)), ...(told.length > 50 ? [make("li", {}, `and ${told.length - 50} more`)] : []));
-  $("trouble").hidden = told.length === 0;
+  const good = news.ready && news.healthy;
+  verdict(good, good ? "well" : news.healthy ? "not ready" : "not well");
+  listFacts([...news.facts, ["version", news.version]]);
+  listTrouble([...news.reasons, ...news.problems], 50);
 }
 
 // --- routes ---------------------------------------------------------------------------------------------------------
