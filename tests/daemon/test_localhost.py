@@ -140,8 +140,9 @@ def test_it_stays_where_it_was_up_before(closed: World, burglar: Pod) -> None:
 def test_it_stays_with_its_guard_where_others_need_it(closed: World, burglar: Pod, others: str) -> None:
     closed.start()
     opened(closed, burglar)
-    closed.lab.node.run(["iptables-legacy-restore", "--noflush"], others)
     assert closed.kproxy.stop() == 0
+    # Afterwards: half a second later, a running kproxy would take kube-proxy's chain for one that is left over.
+    closed.lab.node.run(["iptables-legacy-restore", "--noflush"], others)
     cleanup(closed)
     assert route_localnet(closed) == 1
     assert guarded(closed)
