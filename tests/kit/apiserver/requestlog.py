@@ -22,6 +22,7 @@ class Request(msgspec.Struct, frozen=True):
     user_agent: str
     user: str  # "" where the credentials were refused
     headers: tuple[tuple[str, str], ...] = ()  # as they came; a name may come several times
+    body: bytes = b""
 
     def header(self, name: str) -> list[str]:
         """All values of a header."""

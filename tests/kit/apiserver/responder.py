@@ -189,7 +189,8 @@ class Responder:
         resource = call.target.kind.plural if call.target is not None else ""
         agent = request.headers.get("User-Agent", "")
         headers = tuple((str(name), value) for name, value in request.headers.items())
-        self._requests.add(Request(call.method, call.path, resource, call.verb, call.query, agent, user, headers))
+        query, body = call.query, call.body
+        self._requests.add(Request(call.method, call.path, resource, call.verb, query, agent, user, headers, body))
 
 
 class _Writer:

@@ -1,8 +1,6 @@
-"""Clients that others wrote can talk to the test API server: the kubernetes package, and kubectl where there is one."""
+"""The kubernetes package can talk to the test API server."""
 
 import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,6 @@ from kubernetes import client, config, watch
 
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.objects import make_node, make_service, make_slice
-
-MANIFEST = """
-apiVersion: v1
-kind: Service
-metadata: {name: api, namespace: shop}
-spec:
-  ports: [{port: 80, targetPort: http}]
-"""
 
 
 @pytest.fixture
@@ -98,48 +88,3 @@ def test_kubernetes_package_reports_events(api_server: ApiServer, api_client: An
     assert [one["reason"] for one in api_server.events] == ["Starting"]
     found = core.list_namespaced_event("default", field_selector="involvedObject.name=node-a").items
     assert len(found) == 1
-
-
-@pytest.fixture
-def kubectl(kubeconfig: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """The command line to which a kubectl command is added."""
-    program = shutil.which("kubectl")
-    if program is None:
-        with capsys.disabled():
-            print("\nLEFT OUT: kubectl is not on PATH, so kubectl against the test API server was not tried")
-        pytest.skip("kubectl is not on PATH")
-    return [program, f"--kubeconfig={kubeconfig}", f"--cache-dir={tmp_path / 'cache'}"]
-
-
-def run(command: list[str], *arguments: str, given: str | None = None) -> str:
-    done = subprocess.run([*command, *arguments], input=given, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_kubectl_gets_and_applies(api_server: ApiServer, kubectl: list[str]) -> None:
-    api_server.put(make_service("web", "shop"))
-
-    assert run(kubectl, "get", "svc", "-A").splitlines()[1].split()[:2] == ["shop", "web"]
-    assert run(kubectl, "apply", "--validate=false", "-f", "-", given=MANIFEST) == "service/api created\n"
-    changed = MANIFEST.replace("port: 80", "port: 81")
-    assert run(kubectl, "apply", "--validate=false", "-f", "-", given=changed) == "service/api configured\n"
-    ports = run(kubectl, "get", "service", "api", "-n", "shop", "-o", "jsonpath={.spec.ports[*].port}")
-    assert ports == "81"
-    assert "Endpoints" in run(kubectl, "describe", "service", "api", "-n", "shop")
-    run(kubectl, "delete", "service", "api", "-n", "shop")
-    assert api_server.get("services", "shop", "api") is None
-
-
-def test_kubectl_watches(api_server: ApiServer, kubectl: list[str]) -> None:
-    api_server.put(make_slice("web", endpoints=["10.244.0.5"]))
-    command = [*kubectl, "get", "endpointslices", "--watch", "--output-watch-events", "-o", "name"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        api_server.requests.wait_open("endpointslices", timeout=60)
-        api_server.put(make_slice("web", endpoints=["10.244.0.6"]))
-        api_server.put(make_slice("api", endpoints=["10.244.0.7"]))
-        api_server.delete("endpointslices", "default", "web-1")
-        api_server.end_watches()
-        output, _ = process.communicate(timeout=60)
-
-    assert [line.split("/")[-1] for line in output.splitlines()] == ["web-1", "web-1", "api-1", "web-1"]
