@@ -23,14 +23,13 @@ from kproxy.faults.containment import contained
 from kproxy.node import limits
 from kproxy.node.door import socket_path
 from kproxy.plan.model import Destination
-from kproxy.proxier.loop import Proxier
 from kproxy.report.connections import ConnectionReader
 from kproxy.report.conntrack import ConntrackReporter
 from kproxy.report.events import EventRecorder
 from kproxy.report.health import HealthState
 from kproxy.report.healthcheck import HealthCheckServers
 from kproxy.report.http import HttpServers, Routes
-from kproxy.report.metrics import ConnectionCounters, Metrics, Store
+from kproxy.report.metrics import ConnectionCounters, Lasting, Metrics, Store
 from kproxy.report.node import NodeReporter
 from kproxy.report.page.files import page_routes
 from kproxy.report.pages import health_routes, metrics_routes
@@ -54,7 +53,8 @@ log = logs.get("engines")
 def joined(begun: Begun, ports: Ports) -> Iterator[None]:
     """Have them all be there while the block runs; some ports are open already. Raises BindError."""
     config, proxier, source = begun.config, begun.proxier, begun.source
-    metrics = Metrics(config.mode, since=begun.started)
+    totals = begun.life.totals = begun.life.totals or Lasting()
+    metrics = Metrics(config.mode, since=begun.since, lasting=totals)
     metrics.config_warnings(len(config.warnings))
     metrics.watch_statuses(lambda: source.statuses)
     begun.requests.pass_on(metrics)
@@ -69,6 +69,7 @@ def joined(begun: Begun, ports: Ports) -> Iterator[None]:
     node = NodeReporter(viewer, metrics, events, gone=begun.settings.retry)
     keeper = _keeper(config, begun.udp_frontends, metrics)
     with contextlib.ExitStack() as stack:
+        stack.callback(metrics.let_go)
         stack.enter_context(events.running())
         events.started(__version__)
         with contained("look at the node"):
@@ -84,10 +85,10 @@ def joined(begun: Begun, ports: Ports) -> Iterator[None]:
         )
         first = partial(_after_first_sync, config, begun.settings)
         reporter = Reporter(metrics, health, checks, keeper, after_first_sync=first, node=node)
-        reader = _connections(config, proxier, metrics)
+        reader = _connections(begun, metrics)
         stack.callback(reader.read, surely=True)  # and keep, for the next start
         questions = _Questions(begun, health, reporter, node, reader)
-        pages = metrics_routes(metrics, config, config.mode, begun.started, page_routes(questions.page))
+        pages = metrics_routes(metrics, config, config.mode, begun.life.started, page_routes(questions.page))
         _serve(servers, config, events, health_routes(health, metrics), pages)
         stack.enter_context(open_door(socket_path(config.kproxy.state_directory), questions.reply))
         stack.enter_context(keeper.running())
@@ -129,7 +130,7 @@ class _Questions:
             interface_of=flows.interface_of,
             flows=flows.flows_to,
         )
-        return inspect.Inspector(config, self._begun.started, sources)
+        return inspect.Inspector(config, self._begun.life.started, sources)
 
     def _make_page(self) -> "answers.Answers":
         page = answers.Answers()
@@ -161,11 +162,12 @@ def _serve(servers: HttpServers, config: Config, events: EventRecorder, health: 
     servers.serve("metrics", config.metrics_bind, metrics, hard_fail=hard_fail)
 
 
-def _connections(config: Config, proxier: Proxier, metrics: Metrics) -> ConnectionReader:
-    own = config.kproxy
-    counters = ConnectionCounters(own.max_service_series, own.max_endpoint_series if own.endpoint_metrics else 0)
+def _connections(begun: Begun, metrics: Metrics) -> ConnectionReader:
+    own = begun.config.kproxy
+    counters = begun.life.connections = begun.life.connections or ConnectionCounters()
+    counters.limit(own.max_service_series, own.max_endpoint_series if own.endpoint_metrics else 0)
     store = Store(own.state_directory) if own.state_directory else None
-    reader = ConnectionReader(proxier, counters, store)
+    reader = ConnectionReader(begun.proxier, counters, store)
     metrics.connection_counters(reader.read, endpoints=own.endpoint_metrics)
     return reader
 

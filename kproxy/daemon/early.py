@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Set
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kproxy.api.sink import Source
 from kproxy.api.transport.client import ApiClient
@@ -14,6 +15,9 @@ from kproxy.plan.settings import NodeFacts, ProxySettings
 from kproxy.proxier.loop import Proxier
 from kproxy.proxier.observer import Notes
 from kproxy.state.model import IPFamily
+
+if TYPE_CHECKING:
+    from kproxy.report.metrics import ConnectionCounters, Lasting
 
 
 class Counter(Protocol):
@@ -52,13 +56,24 @@ class Requests:
         counter.request_finished(method=verb, verb=verb, host=host, code=status, seconds=seconds)
 
 
+@dataclass
+class Life:
+    """What goes on for as long as the process lives, whatever configurations it takes up: all that is counted."""
+
+    started: float
+    """Unix time."""
+    totals: "Lasting | None" = None
+    connections: "ConnectionCounters | None" = None
+
+
 class Begun(NamedTuple):
     """A daemon that writes rules, and has nobody to tell yet."""
 
     config: Config
     """With the mode chosen."""
-    started: float
-    """Unix time."""
+    since: float
+    """When this configuration was taken up, in Unix time."""
+    life: Life
     client: ApiClient | None
     source: Source
     requests: Requests

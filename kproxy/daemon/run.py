@@ -27,7 +27,7 @@ from kproxy.backends.base import BackendError
 from kproxy.config import Config, ProxyMode, to_yaml
 from kproxy.config.watch import ConfigWatch
 from kproxy.daemon import engines
-from kproxy.daemon.early import Begun, Requests
+from kproxy.daemon.early import Begun, Life, Requests
 from kproxy.daemon.later import later
 from kproxy.daemon.settings import KernelSettings
 from kproxy.daemon.signals import Both, Signals
@@ -62,7 +62,7 @@ def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> 
 
     ``signals`` must be handled by now.
     """
-    started = time.time()
+    life = Life(started=time.time())
     memory.use_one_pool()
     sys.setswitchinterval(_SWITCH_SECONDS)
     watch_threads()
@@ -79,7 +79,7 @@ def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> 
             KernelSettings(config.with_mode(engines.choose_mode(config))).make_without_rules()
             return 0
         try:
-            new = _serve(config, read_config, signals, started)
+            new = _serve(config, read_config, signals, life)
         except (AccessError, BackendError, BindError, ManifestError) as error:
             log.error(str(error))
             return 1
@@ -110,7 +110,7 @@ def cleanup(config: Config) -> int:
     return 0
 
 
-def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, started: float) -> Config | None:
+def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, life: Life) -> Config | None:
     """Work until told to stop (None), or until there is a new configuration."""
     memory.begin()
     configured, config = config, config.with_mode(engines.choose_mode(config))
@@ -126,7 +126,7 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
         ports = Ports()
         stack.callback(ports.close)
         opened = ports.open([config.healthz_bind, config.metrics_bind])
-        begun = _begin(config, inbox, client, source, requests, started)
+        begun = _begin(config, inbox, client, source, requests, life)
         proxier = begun.proxier
         stack.callback(proxier.close)
         with signals.steering(Both(proxier, source)):
@@ -143,9 +143,10 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
 
 
 def _begin(
-    config: Config, inbox: Inbox, client: ApiClient | None, source: Source, requests: Requests, started: float
+    config: Config, inbox: Inbox, client: ApiClient | None, source: Source, requests: Requests, life: Life
 ) -> Begun:
     """Make the engine and the loop. Raises BackendError."""
+    since = time.time()
     backends = engines.open_backends(config)
     settings = KernelSettings(config)
     facts, planning = _facts(config), msgspec.structs.replace(proxy_settings(config), count_localhost=True)
@@ -153,7 +154,7 @@ def _begin(
     resync = config.kproxy.resync_period
     proxier = Proxier(backends, planning, facts, inbox, pacer, notes, resync_seconds=resync)
     udp = {backend.family: backend.udp_frontends() for backend in backends}
-    return Begun(config, started, client, source, requests, settings, facts, planning, proxier, notes, udp)
+    return Begun(config, since, life, client, source, requests, settings, facts, planning, proxier, notes, udp)
 
 
 def _client(config: Config, requests: Requests) -> ApiClient | None:

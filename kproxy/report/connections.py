@@ -39,6 +39,7 @@ class ConnectionReader:
         clock: Callable[[], float] = time.monotonic,
         cpu: Callable[[], float] = cpu_seconds,
     ) -> None:
+        """Go on from the totals in ``counters``, or where there are none yet from those in the ``store``."""
         self._proxier = proxier
         self._counters = counters
         self._store = store
@@ -47,7 +48,7 @@ class ConnectionReader:
         self._ration = Ration(clock())
         self._read_at: float | None = None
         self._lock = threading.Lock()
-        if store is not None:
+        if store is not None and counters.blank:
             try:
                 store.load(counters)
             except (OSError, ValueError) as error:

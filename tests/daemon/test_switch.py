@@ -1,17 +1,24 @@
 """From one engine to the other and back on a running node: nobody notices, and nothing is left behind."""
 
+import datetime
+import re
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from hack.lab import until
+from hack.lab.kproxy import METRICS_PORT
 from kproxy.backends.nftables.rules import names
-from tests.kit.packets import PATIENCE, PORT, World, each_family
+from tests.kit.apiserver.objects import endpoint, make_service, make_slice
+from tests.kit.packets import PATIENCE, PORT, World, cluster_ips, each_family
+from tests.kit.totals import fallen, totals_of
 from tests.packets.test_rollout import PROTOCOLS, crowd
 
 pytestmark = pytest.mark.kernel
 
+CONNECTIONS = "kproxy_service_connections_total{"
+PROGRAMMED = 'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv4"}'
 OTHER = {"iptables": "nftables", "nftables": "iptables"}
 
 
@@ -55,6 +62,49 @@ def test_another_mode_takes_over_and_nobody_notices(world: World, mode: str) -> 
         until(lambda: rules_of(world) == {mode}, PATIENCE, "the rules of this mode alone")
         clients.ask_on()
         assert [connection.echo() for connection in (inside, inside6, outside)] == [True] * 3
+
+
+def has_rules_of(mode: str, world: World) -> bool:
+    return rules_of(world) == {mode}
+
+
+def totals(world: World) -> dict[str, float]:
+    return totals_of(world.kproxy.get("/metrics", METRICS_PORT)[1])
+
+
+def test_totals_go_on_over_changes_of_mode(world: World) -> None:
+    """To Prometheus a counter that falls is one that has begun anew, and all of it is counted once more."""
+    world.configure(mode="nftables")
+    until(partial(has_rules_of, "nftables", world), PATIENCE, "the rules of mode nftables alone")
+    shop = world.expose("shop", 11, [world.lab.pod("web-1")])
+    before: dict[str, float] = {}
+    for mode in ("iptables", "nftables", "iptables"):
+        assert world.lab.pod("asker").ask(shop.ip("ipv4"), PORT).server == "web-1"
+        now = totals(world)
+        assert fallen(before, now) == {}
+        before |= now
+        world.configure(mode=mode)
+        until(partial(has_rules_of, mode, world), PATIENCE, "the rules of this mode alone")  # that count what is asked
+    now = totals(world)
+    assert fallen(before, now) == {}
+    of_a_mode_or_service = re.compile(r"kubeproxy_sync_proxy_rules_\w+_failures_total|kproxy_(service|endpoint)_")
+    assert [series for series in before.keys() - now.keys() if not of_a_mode_or_service.match(series)] == []
+    connections = [value for series, value in now.items() if series.startswith(CONNECTIONS) and '"shop"' in series]
+    assert connections == [3.0]
+
+
+def test_what_a_change_of_mode_finds_there_is_no_news(world: World) -> None:
+    """A slice bears the time of its last change; how long that is ago is not how long its rules took."""
+    world.configure(mode="nftables")
+    changed = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
+    ends = [endpoint(world.lab.pod("web-1").ip, node="node-a")]
+    annotations = {"endpoints.kubernetes.io/last-change-trigger-time": changed}
+    slice_ = make_slice("shop", endpoints=ends, annotations=annotations)
+    world.put(make_service("shop", cluster_ip=cluster_ips(12)), slice_)
+    before = totals(world)[PROGRAMMED]
+    assert before >= 1
+    world.configure(mode="iptables")
+    assert totals(world)[PROGRAMMED] == before
 
 
 def netlink_sockets(world: World) -> int:

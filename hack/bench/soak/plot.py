@@ -68,7 +68,7 @@ def _diagrams(record: Record, end: float) -> list[Diagram]:
         Diagram("processor time, % of a core", {"": [_cpu(life) for life in lives]}),
         Diagram("from a change to the first packet, ms", {name: [points] for name, points in latencies.items()}, True),
         Diagram(
-            "since the start, or the last change of mode",
+            "since the start",
             {
                 "repairs of rules": [[(one.at, one.repairs) for one in life] for life in counted],
                 "lists read again": [[(one.at, one.relists) for one in life] for life in counted],

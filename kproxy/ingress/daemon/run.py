@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -38,7 +39,7 @@ from kproxy.ingress.daemon.traffic import TrafficReader
 from kproxy.ingress.explain.reply import DOOR, replier
 from kproxy.ingress.haproxy.control.files import Generations
 from kproxy.ingress.haproxy.control.process import has_exporter
-from kproxy.ingress.haproxy.engine import Engine
+from kproxy.ingress.haproxy.engine import Engine, Totals
 from kproxy.ingress.haproxy.errors import EngineError
 from kproxy.ingress.plan.model import Plan
 from kproxy.ingress.plan.planner import HttpPlanner
@@ -48,12 +49,14 @@ from kproxy.ingress.report.metrics import IngressMetrics
 from kproxy.ingress.report.page import Answers, Sources, page_routes
 from kproxy.ingress.report.pages import health_routes, metrics_routes
 from kproxy.ingress.report.reporter import Reporter
+from kproxy.ingress.report.traffic import Traffic
 from kproxy.ingress.status.writer import StatusWriter
 from kproxy.node import interfaces, memory
 from kproxy.proxier.inbox import Inbox
 from kproxy.proxier.pacing import Pacer
 from kproxy.report.events import Event, EventRecorder
 from kproxy.report.http import HttpServers, Routes
+from kproxy.report.metrics import Lasting
 from kproxy.report.ports import BindError
 
 log = logs.get("ingress")
@@ -73,12 +76,16 @@ def run(settings: Settings, read: Callable[[], Settings], signals: Signals) -> i
     """
     memory.use_one_pool()
     watch_threads()
+    counted = Counted(Lasting(), Totals(), Traffic(), 0)
     while True:
         written = settings.written
         logs.setup(written.logging.format, written.logging.verbosity)
         signals.stop_seconds = written.timeouts.shutdown + written.timeouts.shutdown_delay + _ENDING_SECONDS
         try:
-            new = _Program(settings).serve(read, signals)
+            program = _Program(settings, counted)
+            new = program.serve(read, signals)
+            counted = program.counted
+            del program  # before there is another one
         except (AccessError, BindError, ConfigError, EngineError, ManifestError) as error:
             log.error(str(error))
             return 1
@@ -89,25 +96,41 @@ def run(settings: Settings, read: Callable[[], Settings], signals: Signals) -> i
         settings = new
 
 
+class Counted(NamedTuple):
+    """What the process has counted so far, whatever settings it had."""
+
+    lasting: Lasting
+    engine: Totals
+    traffic: Traffic
+    failed_writes: int
+
+
 class _Program:
     """One run with fixed settings."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, counted: Counted) -> None:
         self._settings = settings
         self._written = settings.written
-        self._metrics = IngressMetrics()
+        self._counted = counted
+        self._failed_writes = counted.failed_writes
+        self._metrics = IngressMetrics(counted.lasting)
         self._inbox = Inbox()
         self._files = Generations(Path(self._written.state_dir))
         self._files.prepare()  # whoever may not write there learns it at once
         engine = msgspec.structs.replace(
             settings.engine, ipv6=_has_ipv6(), exporter=has_exporter(self._written.haproxy)
         )
-        self._engine = Engine(engine, program=self._written.haproxy, say=haproxy_log.warning)
+        self._engine = Engine(engine, program=self._written.haproxy, say=haproxy_log.warning, totals=counted.engine)
         self._client = self._api_client()
         self._source = self._object_source()
         self._health = IngressHealth(self._engine.is_serving, lambda: self._source.statuses)
         self._loop: Loop | None = None
         self._stops = 0
+
+    @property
+    def counted(self) -> Counted:
+        """What has been counted, for the next."""
+        return self._counted._replace(failed_writes=self._failed_writes)
 
     # --- what signals are for --------------------------------------------------------------------------------------
 
@@ -136,11 +159,12 @@ class _Program:
             stack.callback(self._end, signals)
             self._source.start()
             stack.callback(self._source.stop)
+            stack.callback(self._metrics.let_go)
             writer = stack.enter_context(self._writing())
             event = stack.enter_context(self._events(writer))
             if self._written.logging.access:
                 stack.enter_context(access_log(self._files.log_pipe))
-            traffic = TrafficReader(self._engine, lambda: writer)
+            traffic = TrafficReader(self._engine, lambda: writer, self._counted.traffic, self._failed_writes)
             stack.enter_context(traffic.running())
             self._metrics.read_from(traffic.scrape, lambda: self._source.statuses)
             page = Answers()
@@ -231,11 +255,13 @@ class _Program:
             yield None
             return
         writer = status_writer(self._client, self._settings)
+        writer.failures = self._failed_writes
         writer.start()
         try:
             yield writer
         finally:
             writer.stop()
+            self._failed_writes = writer.failures
 
     @contextlib.contextmanager
     def _events(self, writer: StatusWriter | None) -> Iterator[Callable[[Event], None]]:

@@ -15,15 +15,25 @@ from kproxy.ingress.status.writer import StatusWriter
 log = logs.get("traffic")
 
 READ_SECONDS = 5.0
+_PATIENCE_SECONDS = 1.0
+"""How long to wait at the end for a reading that is under way."""
 
 
 class TrafficReader:
     """Keeps the totals of requests. May be asked from any thread."""
 
-    def __init__(self, engine: Engine, writer: Callable[[], StatusWriter | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        writer: Callable[[], StatusWriter | None] = lambda: None,
+        traffic: Traffic | None = None,
+        failed_writes: int = 0,
+    ) -> None:
+        """Go on from ``traffic``. Without a writer, there have been so many failed writes."""
         self._engine = engine
         self._writer = writer
-        self._traffic = Traffic()
+        self._traffic = Traffic() if traffic is None else traffic
+        self._failed_writes = failed_writes
         self._lock = threading.Lock()
         self._frontends: list[Clients] = []
         self._stopping = threading.Event()
@@ -37,6 +47,7 @@ class TrafficReader:
             yield
         finally:
             self._stopping.set()
+            self._thread.join(_PATIENCE_SECONDS)
 
     def scrape(self) -> Scraped:
         """Return everything as of now, or as of the last time that HAProxy answered."""
@@ -52,7 +63,7 @@ class TrafficReader:
             serving=serving,
             totals=self._engine.totals,
             writes=writer is not None and writer.writes,
-            failed_writes=writer.failures if writer is not None else 0,
+            failed_writes=writer.failures if writer is not None else self._failed_writes,
             slots=configuration.slots if configuration is not None else {},
         )
 

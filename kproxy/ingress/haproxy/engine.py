@@ -66,10 +66,11 @@ class Engine:
         *,
         program: str = "haproxy",
         say: Callable[[str], None] = lambda _: None,
+        totals: Totals | None = None,
     ) -> None:
-        """``say`` gets what HAProxy writes, line by line. Raises NoHAProxyError."""
+        """``say`` gets what HAProxy writes, line by line; ``totals`` are to go on from. Raises NoHAProxyError."""
         self.settings = settings
-        self.totals = Totals()
+        self.totals = Totals() if totals is None else totals
         self._files = Generations(Path(settings.state_dir))
         self._master = Master(self._files, program)
         self._say = say

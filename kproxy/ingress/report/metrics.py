@@ -24,7 +24,7 @@ from kproxy.ingress.plan.action import BackendKey
 from kproxy.ingress.plan.model import Backend, Frontend, Plan
 from kproxy.ingress.report.traffic import CODES, ERRORS, Clients, Reading, Way, cumulative
 from kproxy.report.metrics.faults import FaultCollector
-from kproxy.report.metrics.watches import WatchCollector
+from kproxy.report.metrics.lasting import Lasting
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SYNC_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -47,7 +47,9 @@ class Scraped(NamedTuple):
 class IngressMetrics:
     """All metrics of one ingress program."""
 
-    def __init__(self) -> None:
+    def __init__(self, lasting: Lasting | None = None) -> None:
+        """Begin at zero, or go on from what this process has counted before."""
+        self._lasting = lasting or Lasting()
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._collecting = threading.Lock()
@@ -69,27 +71,27 @@ class IngressMetrics:
         self._shown: Mapping[BackendKey, Backend] = {}
         self._frontends: tuple[Frontend, ...] = ()
         self._health = self._counter("health_answers", "Answers of the health server", "page", "code")
-        self._requests = Counter(
-            "rest_client_requests", "Requests to the API server", ("code", "method", "host"), registry=self._registry
+        self._requests = self._lasting.counter(
+            self._registry, "rest_client_requests", "Requests to the API server", ("code", "method", "host")
         )
-        self._request_seconds = Histogram(
+        self._request_seconds = self._lasting.histogram(
+            self._registry,
             "rest_client_request_duration_seconds",
             "How long the API server took to answer",
+            _REQUEST_BUCKETS,
             ("verb", "host"),
-            registry=self._registry,
-            buckets=_REQUEST_BUCKETS,
         )
         info = Gauge("kproxy_build_info", "What runs here", ("version", "python_version"), registry=self._registry)
         info.labels(__version__, platform.python_version()).set(1)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"kproxy_ingress_{name}", text, labels, registry=self._registry)
+        return self._lasting.counter(self._registry, f"kproxy_ingress_{name}", text, labels)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"kproxy_ingress_{name}", text, labels, registry=self._registry)
 
     def _histogram(self, name: str, text: str) -> Histogram:
-        return Histogram(f"kproxy_ingress_{name}", text, registry=self._registry, buckets=_SYNC_BUCKETS)
+        return self._lasting.histogram(self._registry, f"kproxy_ingress_{name}", text, _SYNC_BUCKETS)
 
     # --- what happens ----------------------------------------------------------------------------------------------
 
@@ -150,9 +152,14 @@ class IngressMetrics:
 
     def read_from(self, scrape: Callable[[], Scraped], watches: Callable[[], Collection[WatchStatus]]) -> None:
         """Ask these at each scrape. Neither should raise."""
-        self._registry.register(WatchCollector(watches))
+        self._lasting.watches.follow(watches)
+        self._registry.register(self._lasting.watches)
         self._registry.register(_Haproxy(scrape))
         self._registry.register(FaultCollector())
+
+    def let_go(self) -> None:
+        """Follow no watches any more; what they have counted is there for whoever goes on from here."""
+        self._lasting.watches.follow(lambda: ())
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format, which is `CONTENT_TYPE`."""

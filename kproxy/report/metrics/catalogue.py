@@ -4,6 +4,9 @@ The first kind (``kubeproxy_*``, ``rest_client_*``, ``process_*``) has the names
 kube-proxy v1.36, so that its dashboards and alerts work unchanged; that includes gauges with names that end in
 ``_total``, which promtool's linter frowns at. The second is ``kproxy_*``.
 
+Counters and histograms are those of the process: a catalogue that is made for another configuration has those of the
+one before, and Prometheus never sees one fall. Gauges are made anew.
+
 Two decisions. ``go_goroutines`` is exported although there are none: the kubernetes-mixin's dashboard has a panel for
 it, and Python's threads are what it is about. ``kubernetes_build_info`` is not: kproxy is no part of Kubernetes, and
 its version there would set off the mixin's alert about mixed versions; ``kproxy_build_info`` takes its place.
@@ -22,6 +25,7 @@ from kproxy import __version__
 from kproxy.config import ProxyMode
 from kproxy.node import problems
 from kproxy.report.metrics.faults import FaultCollector
+from kproxy.report.metrics.lasting import Lasting
 from kproxy.state.model import IPFamily
 
 SYNC_BUCKETS = tuple(0.001 * 2**power for power in range(15))
@@ -36,8 +40,9 @@ M = TypeVar("M", bound=MetricWrapperBase)
 class Catalogue:
     """All metrics of one kproxy that somebody sets; `registry` has these, and those that are read when asked for."""
 
-    def __init__(self, mode: ProxyMode, families: Sequence[IPFamily]) -> None:
-        """Begin at zero."""
+    def __init__(self, mode: ProxyMode, families: Sequence[IPFamily], lasting: Lasting) -> None:
+        """Go on from what has been counted so far."""
+        self._lasting = lasting
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._families = [family.metric_label for family in families]
@@ -49,13 +54,13 @@ class Catalogue:
         self._add_own_metrics()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return self._started(Counter(name, text, labels, registry=self.registry), labels)
+        return self._started(self._lasting.counter(self.registry, name, text, labels), labels)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-        return self._started(Histogram(name, text, labels, registry=self.registry, buckets=buckets), labels)
+        return self._started(self._lasting.histogram(self.registry, name, text, buckets, labels), labels)
 
     def _started(self, metric: M, labels: Sequence[str]) -> M:
         """Let series begin at zero, so that the first event of a kind shows up in a rate()."""

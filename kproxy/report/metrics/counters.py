@@ -145,6 +145,15 @@ class ConnectionCounters:
         self.age: float | None = None
         """Seconds since the last reading, as of when this was asked for; None before the first."""
 
+    def limit(self, max_services: int, max_endpoints: int) -> None:
+        """Show no more than so many from now on."""
+        self._max_services, self._max_endpoints = max_services, max_endpoints
+
+    @property
+    def blank(self) -> bool:
+        """Whether nothing has been taken in yet."""
+        return not any(family.accounts or family.packets for family in self.families.values())
+
     def fold(self, reading: Reading) -> None:
         """Take in a reading. Where a family could not be read, leave it out: nothing is lost but time."""
         self.families[reading.family].fold(reading.counts, 2 * self._max_endpoints)

@@ -19,7 +19,7 @@ from kproxy.plan.claims import Loss
 from kproxy.report.metrics.catalogue import Catalogue
 from kproxy.report.metrics.connections import connection_text
 from kproxy.report.metrics.counters import ConnectionCounters
-from kproxy.report.metrics.watches import WatchCollector
+from kproxy.report.metrics.lasting import Lasting
 from kproxy.state.model import IPFamily
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -37,9 +37,15 @@ class Metrics:
         families: Sequence[IPFamily] = tuple(IPFamily),
         clock: Callable[[], float] = time.time,
         since: float = 0.0,
+        lasting: Lasting | None = None,
     ) -> None:
-        """Begin at zero. ``since`` is when kproxy started, in Unix time; what was triggered before is not its delay."""
-        self._all = Catalogue(mode, families)
+        """Begin at zero, or go on from what this process has counted before.
+
+        ``since`` is when kproxy took up its configuration, in Unix time; what was triggered before is not its delay.
+        """
+        lasting = lasting or Lasting()
+        self._watches = lasting.watches
+        self._all = Catalogue(mode, families, lasting)
         self._families = [family.metric_label for family in families]
         self._clock = clock
         self._since = since
@@ -181,7 +187,8 @@ class Metrics:
 
     def watch_statuses(self, read: Callable[[], Collection[WatchStatus]]) -> None:
         """Show how the watches do, by asking ``read`` at each scrape."""
-        self._all.registry.register(WatchCollector(read))
+        self._watches.follow(read)
+        self._all.registry.register(self._watches)
 
     def connection_counters(self, read: Callable[[], ConnectionCounters], *, endpoints: bool = True) -> None:
         """Show connections per service (and endpoint), by asking ``read`` once at each scrape.
@@ -190,6 +197,11 @@ class Metrics:
         """
         self._read_connections = read
         self._endpoint_series = endpoints
+
+    def let_go(self) -> None:
+        """Ask nobody any more; what has been counted is there for whoever goes on from here."""
+        self._read_connections = None
+        self._watches.follow(lambda: ())
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format, which is `CONTENT_TYPE`.

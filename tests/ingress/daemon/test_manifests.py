@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from tests.ingress.daemon.kit import METRICS, REPOSITORY, Program, program, write
 from tests.ingress.haproxy.kit import Answer, Load, Pod, eventually, get, ingress, namespace, pods, slices
 from tests.ingress.kit import key_and_certificate, secret
+from tests.kit.totals import fallen, totals_of
 
 pytestmark = pytest.mark.kernel
 
@@ -220,6 +222,33 @@ def test_haproxy_may_be_left_running(tmp_path: Path, folder: Path, three: dict[s
         with program(tmp_path, "--manifests", str(folder), end=False) as second:
             assert get("web.example.com").pod == "a"
             assert second.metric("kproxy_ingress_reloads_total") == 0
+
+
+def test_totals_go_on_over_changes_of_the_configuration(tmp_path: Path, folder: Path) -> None:
+    config = tmp_path / "ingress.yaml"
+    head = "apiVersion: kproxy.dev/v1alpha1\nkind: IngressConfiguration\n"
+    write(config, f"{head}manifests: {folder}")
+    with program(tmp_path, "--config", str(config)) as running:
+        before: dict[str, float] = {}
+        for number in range(3):
+            assert get("web.example.com").pod == "a"
+            host, starts = f"more-{number}.example.com", running.log().count("starting")
+            write(folder / f"more-{number}.yaml", slices("more", []), ingress(host, "more"))
+            eventually(partial(has_status, host, 503))
+            after = totals_of(running.get("/metrics", METRICS)[1])
+            assert fallen(before, after) == {}
+            assert running.metric("kproxy_ingress_requests_total") > number
+            before = after
+            write(config, f"{head}manifests: {folder}\nlogging: {{verbosity: {3 + number}}}")
+            eventually(partial(has_started_again, running, starts))
+
+
+def has_status(host: str, status: int) -> bool:
+    return get(host).status == status
+
+
+def has_started_again(running: Program, starts: int) -> bool:
+    return running.log().count("starting") > starts and running.is_ready()
 
 
 def test_a_changed_configuration_is_taken_up(tmp_path: Path, folder: Path) -> None:

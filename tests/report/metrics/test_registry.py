@@ -14,8 +14,9 @@ from kproxy.backends.base import Counter, Counts, LocalhostCounts, Of
 from kproxy.config import ProxyMode
 from kproxy.plan.claims import Claim, Loss
 from kproxy.plan.model import FrontendKind
-from kproxy.report.metrics import ConnectionCounters, Metrics, Reading
+from kproxy.report.metrics import ConnectionCounters, Lasting, Metrics, Reading
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
+from tests.kit.totals import fallen, totals_of
 
 V4, V6 = IPFamily.IPV4, IPFamily.IPV6
 NAME = ServicePortName("shop", "web", "http", Protocol.TCP)
@@ -49,14 +50,19 @@ def value(metrics: Metrics, sample: str, **labels: str) -> float | None:
     return None
 
 
+def totals(metrics: Metrics) -> dict[str, float]:
+    found = totals_of(metrics.exposition().decode())
+    return {series: value for series, value in found.items() if not series.startswith("process_")}
+
+
 def given(name: ServicePortName, endpoint: str) -> Counts:
     """Seven connections."""
     return Counts(services=[name], endpoints={name: [Counter("e", Of.CONNECTIONS, 7, endpoint)]})
 
 
-def busy(mode: ProxyMode = ProxyMode.IPTABLES) -> Metrics:
+def busy(mode: ProxyMode = ProxyMode.IPTABLES, lasting: Lasting | None = None) -> Metrics:
     """Metrics to which everything has happened once."""
-    metrics = Metrics(mode, clock=Clock())
+    metrics = Metrics(mode, clock=Clock(), lasting=lasting)
     metrics.changes_seen(services=1, endpoints=2)
     metrics.changes_pending(services=1, endpoints=2)
     metrics.queued()
@@ -247,6 +253,33 @@ def test_requests() -> None:
     assert value(metrics, "rest_client_requests_total", code="200", method="GET", host=host) == 1
     assert value(metrics, "rest_client_requests_total", code="<error>", method="POST", host=host) == 1
     assert value(metrics, "rest_client_request_duration_seconds_bucket", verb="GET", host=host, le="0.1") == 1
+
+
+def test_totals_go_on_over_changes_of_mode() -> None:
+    lasting = Lasting()
+    metrics = busy(ProxyMode.IPTABLES, lasting)
+    held: dict[str, float] = {}
+    for times, mode in enumerate((ProxyMode.NFTABLES, ProxyMode.IPTABLES, ProxyMode.NFTABLES), 2):
+        held |= totals(metrics)
+        metrics.let_go()
+        idle = totals(Metrics(mode, lasting=lasting))
+        assert {series: value for series, value in idle.items() if value != held.get(series, 0.0)} == {}
+        metrics = busy(mode, lasting)
+        assert fallen(held, totals(metrics)) == {}
+        assert totals(metrics)["kubeproxy_sync_proxy_rules_service_changes_total"] == times
+        assert totals(metrics)['kproxy_watch_received_bytes_total{kind="Service"}'] == 99 * times
+    assert {series.partition("{")[0] for series in held.keys() - totals(metrics).keys()} == {
+        "kubeproxy_sync_proxy_rules_iptables_restore_failures_total",
+        "kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total",
+    }
+
+
+def test_what_is_so_now_is_told_anew_after_a_change_of_mode() -> None:
+    lasting = Lasting()
+    busy(lasting=lasting)
+    metrics = Metrics(lasting=lasting)
+    assert "kproxy_lost_frontend_info{" not in metrics.exposition().decode()
+    assert value(metrics, "kproxy_lost_frontends", ip_family="IPv4") == 0
 
 
 def test_watches_are_asked_at_each_scrape() -> None:
