@@ -1,8 +1,8 @@
 """Brings rulesets into the kernel: the one way in, for one address family.
 
 * A change is one transaction: all of it or nothing.
-* The whole table, if it is not there, is loaded in pieces, for libnftables takes 2 KiB of memory for an element and a
-  cluster may have 100,000; the hooks come last, so that no packet ever meets half a table.
+* The whole table, if it is not there, is loaded in pieces (see `loading`); the hooks come last, so that no packet ever
+  meets half a table.
 * A chain that is used no more is emptied at once and removed a second later at the earliest, in a transaction of its
   own: before Linux 6.2 the kernel may hold a chain for used by a map for a while (kubernetes/kubernetes#122296). No
   packet can be in it by then; and if it cannot be removed it stays till next time, and does no harm.
@@ -10,7 +10,9 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import closing
+from functools import partial
 from random import randrange
 from typing import NamedTuple
 from typing import Protocol as Interface
@@ -20,6 +22,7 @@ import msgspec
 from kproxy.backends.nftables.kernel.elements import ElementReader, split_message
 from kproxy.backends.nftables.kernel.errors import KernelRefusedError
 from kproxy.backends.nftables.kernel.library import Libnftables
+from kproxy.backends.nftables.kernel.loading import PIECE, Loader, is_plain
 from kproxy.backends.nftables.kernel.netlink import Reader
 from kproxy.backends.nftables.kernel.reconcile import compare
 from kproxy.backends.nftables.kernel.table import KernelTable
@@ -35,8 +38,6 @@ from kproxy.state.model import IPFamily, Protocol
 
 log = logging.getLogger(__name__)
 
-LOAD_PIECE = 4000
-"""Elements that are loaded in one transaction while the table has no hooks yet."""
 LARGE = 4000
 """A change of more elements than this says more than the kernel's notices can hold."""
 _KEEP_CHAINS_SECONDS = 1.0
@@ -123,7 +124,7 @@ class NftApplier:
         if change.empty:
             return ApplyResult(full=False)
         self._specs = {**change.after.sets, **change.sets_gone}
-        gone = self._run([self._render.change(change)], change)
+        gone = self._run([self._script(self._render.change(change))], change)
         self._retire(change.chains_gone)
         return ApplyResult(full=False, gone=gone)
 
@@ -147,7 +148,7 @@ class NftApplier:
 
     def _repair(self, change: Change) -> Sequence[tuple[str, Found]]:
         self._specs = change.after.sets
-        gone = self._run([self._render.change(change)], change)
+        gone = self._run([self._script(self._render.change(change))], change)
         self._retire(change.chains_gone)
         return gone
 
@@ -156,19 +157,32 @@ class NftApplier:
         everything = from_nothing(ruleset)
         table = self._render.table
         fresh = f"add table {table}\ndelete table {table}\nadd table {table}\n"
-        if replacing:
-            scripts = [fresh + self._render.change(everything)]
-        else:
-            hooks = {name: chain for name, chain in ruleset.chains.items() if chain.hook}
-            inner = {name: chain for name, chain in ruleset.chains.items() if not chain.hook}
-            frame = msgspec.structs.replace(everything, chains_come=inner)
-            scripts = [fresh + "\n".join((*self._render.frame(frame), ""))]
-            scripts += self._render.element_batches(ruleset.elements, LOAD_PIECE)
-            scripts.append("\n".join((*self._render.rewrite_chains(hooks), "")))
         self._specs = ruleset.sets
-        self._run(scripts, everything)
+        if replacing:
+            self._run([self._script(fresh + self._render.change(everything))], everything)
+        else:
+            with closing(Loader(self._family)) as loader:
+                self._run([*self._pieces(everything, fresh, loader)], everything)
         self._library.forget()
         memory.give_back()
+
+    def _pieces(self, everything: Change, fresh: str, loader: Loader) -> Iterator[Callable[[], object]]:
+        """Yield the transactions that bring in a whole table, after one that begins with ``fresh``."""
+        ruleset = everything.after
+        hooks = {name: chain for name, chain in ruleset.chains.items() if chain.hook}
+        inner = {name: chain for name, chain in ruleset.chains.items() if not chain.hook}
+        frame = msgspec.structs.replace(everything, chains_come=inner)
+        yield self._script(fresh + "\n".join((*self._render.frame(frame), "")))
+        for name, elements in sorted(ruleset.elements.items()):
+            spec = ruleset.sets[name]
+            if is_plain(spec):
+                yield from loader.transactions(name, spec, elements)
+            else:
+                yield from map(self._script, self._render.element_batches({name: elements}, PIECE))
+        yield self._script("\n".join((*self._render.rewrite_chains(hooks), "")))
+
+    def _script(self, text: str) -> Callable[[], object]:
+        return partial(self._library.run, text)
 
     def _retire(self, chains: Set[str]) -> None:
         now = time.monotonic()
@@ -181,7 +195,7 @@ class NftApplier:
             return
         script = "".join(f"delete chain {self._render.table} {name}\n" for name in due)
         try:
-            self._run([script], None)
+            self._run([self._script(script)], None)
         except KernelRefusedError as error:
             log.debug("unused chains stay for now: %s", error)
             self._retire(frozenset(due))
@@ -191,18 +205,18 @@ class NftApplier:
 
     # --- transactions ----------------------------------------------------------------------------------------------
 
-    def _run(self, scripts: Sequence[str], change: Change | None) -> Sequence[tuple[str, Found]]:
+    def _run(self, transactions: Sequence[Callable[[], object]], change: Change | None) -> Sequence[tuple[str, Found]]:
         """Carry out transactions; return the elements that are gone for it, with what they had counted."""
         self._hear()
-        if len(scripts) == 1 and (change is None or change.size <= LARGE):
-            self._library.run(scripts[0])
+        if len(transactions) == 1 and (change is None or change.size <= LARGE):
+            transactions[0]()
             return self._after_own(self._watch.hear())
         elements = list(self._counted_by(change)) if change is not None else []
         self._note(self._watch.look_away())
         done = 0
         try:
-            for script in scripts:
-                self._library.run(script)
+            for carry_out in transactions:
+                carry_out()
                 done += 1
         finally:
             self._drifted |= not self._watch.look_again(done)

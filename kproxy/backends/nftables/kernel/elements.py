@@ -5,20 +5,19 @@ straight from the bytes where these look as usual, and attribute by attribute wh
 """
 
 import ipaddress
-import re
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kproxy.backends.nftables.kernel.netlink import attributes, each_attribute, number, text
+from kproxy.backends.nftables.kernel.packing import PROTOCOL_NUMBERS, VERSIONS, layout
 from kproxy.backends.nftables.rules.ruleset import Column, Data, Found, Key, SetSpec
-from kproxy.state.model import IPFamily, Protocol
+from kproxy.state.model import IPFamily
 
 # Attributes (linux/netfilter/nf_tables.h).
-_LIST_SET, _LIST_ELEMENTS, _LIST_ELEMENT = 2, 3, 1
+_LIST_SET, _LIST_ELEMENTS = 2, 3
 _KEY, _DATA, _EXPRESSION, _KEY_END = 1, 2, 7, 10
 _VALUE, _VERDICT = 1, 2
 _VERDICT_CHAIN = 2
@@ -110,47 +109,6 @@ def packets_of_last(body: memoryview) -> int:
     return number(attributes(attributes(its[_EXPRESSION])[_EXPRESSION_DATA])[_COUNTER_PACKETS])
 
 
-def element_list(keys: Sequence[bytes]) -> bytes:
-    """Return the attribute that names elements by their keys, which are all of one length."""
-    length = len(keys[0])
-    like = _nested(_LIST_ELEMENT, _nested(_KEY, _attribute(_VALUE, bytes(length))))
-    head, tail = like[: 3 * _HEADER], like[3 * _HEADER + length :]
-    return _nested(_LIST_ELEMENTS, b"".join([head + key + tail for key in keys]))
-
-
-def _nested(kind: int, data: bytes) -> bytes:
-    return _attribute(kind | 0x8000, data)  # NLA_F_NESTED
-
-
-def _attribute(kind: int, data: bytes) -> bytes:
-    return struct.pack("=HH", len(data) + 4, kind) + data + bytes(-len(data) % 4)
-
-
-def key_packer(columns: tuple[Column, ...], family: IPFamily) -> Callable[[Key], bytes]:
-    """Return what packs keys as the kernel has them: each of several columns begins at a multiple of four bytes."""
-    code = _layout(columns, family)
-    layout = struct.Struct("=" + (code if len(columns) > 1 else re.sub(r"\dx", "", code)))
-    version = socket.AF_INET if family is IPFamily.IPV4 else socket.AF_INET6
-    packers: dict[Column, Callable[[Any], Any]] = {
-        Column.PROTOCOL: lambda protocol: _PROTOCOL_NUMBERS[Protocol(protocol)],
-        Column.PORT: _port_bytes,
-        Column.NUMBER: int,
-    }
-    pack_address = lru_cache(maxsize=64)(partial(socket.inet_pton, version))
-    convert: list[Callable[[Any], Any]] = [packers.get(column, pack_address) for column in columns]
-    return lambda key: layout.pack(*[to(value) for to, value in zip(convert, key, strict=True)])
-
-
-def _port_bytes(port: int) -> bytes:
-    return port.to_bytes(2, "big")
-
-
-def _layout(columns: tuple[Column, ...], family: IPFamily) -> str:
-    address = "4s" if family is IPFamily.IPV4 else "16s"
-    codes = {Column.PROTOCOL: "B3x", Column.PORT: "2s2x", Column.NUMBER: "I"}
-    return "".join(codes.get(column, address) for column in columns)
-
-
 def _prefix(first: str, last: str) -> str:
     """Return a range of addresses as a prefix, or as a range if it is none, which kproxy never makes."""
     one, other = ipaddress.ip_address(first), ipaddress.ip_address(last)
@@ -161,15 +119,15 @@ def _prefix(first: str, last: str) -> str:
 
 
 class _Values:
-    """The values of some columns, as the kernel packs them: each begins at a multiple of four."""
+    """The values of some columns, as the kernel packs them."""
 
     def __init__(self, columns: tuple[Column, ...], family: IPFamily) -> None:
-        self.layout = _layout(columns, family)
+        self.layout = layout(columns, family)
         self._struct = struct.Struct(f"={self.layout}")
-        version = socket.AF_INET if family is IPFamily.IPV4 else socket.AF_INET6
+        version = VERSIONS[family]
         converters: dict[Column, Callable[[Any], str | int]] = {
             Column.PROTOCOL: _protocol,
-            Column.PORT: _port,
+            Column.PORT: socket.ntohs,
             Column.NUMBER: int,
         }
         self._converters = [converters.get(column, lambda raw: socket.inet_ntop(version, raw)) for column in columns]
@@ -183,13 +141,8 @@ class _Values:
         return tuple([to(value) for to, value in zip(self._converters, raw, strict=True)])
 
 
-def _port(raw: bytes) -> int:
-    return raw[0] << 8 | raw[1]
-
-
 def _protocol(raw: int) -> str:
     return str(_PROTOCOLS.get(raw, raw))
 
 
-_PROTOCOLS = {socket.IPPROTO_TCP: Protocol.TCP, socket.IPPROTO_UDP: Protocol.UDP, socket.IPPROTO_SCTP: Protocol.SCTP}
-_PROTOCOL_NUMBERS = {protocol: number for number, protocol in _PROTOCOLS.items()}
+_PROTOCOLS = {number: protocol for protocol, number in PROTOCOL_NUMBERS.items()}

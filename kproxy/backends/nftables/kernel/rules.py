@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from kproxy.backends.nftables.kernel import netlink
-from kproxy.backends.nftables.kernel.elements import ElementReader, element_list, key_packer, split_message
+from kproxy.backends.nftables.kernel.elements import ElementReader, split_message
 from kproxy.backends.nftables.kernel.errors import NetlinkError
 from kproxy.backends.nftables.kernel.netlink import Reader, attribute, attributes, each_attribute, number, text
+from kproxy.backends.nftables.kernel.packing import Packer
 from kproxy.backends.nftables.kernel.table import HeldChain, SetShape, held_chains, held_sets
 from kproxy.backends.nftables.rules.decompile import decompile
 from kproxy.backends.nftables.rules.machine import RuleMachine
@@ -181,8 +182,8 @@ class HeldTable(RuleMachine):
 
     def _ask(self, name: str, key: Key) -> Found | None:
         spec = self._specs[name]
-        packed = key_packer(spec.columns, self.family)(key)
-        body = self._of_table + attribute(_LIST_SET, name) + element_list([packed])
+        wanted = Packer(spec, self.family, keys_only=True).element_list([key])
+        body = self._of_table + attribute(_LIST_SET, name) + wanted
         try:
             answers = self._reader.ask(netlink.GET_ELEMENT, self._number, body)
         except NetlinkError as error:

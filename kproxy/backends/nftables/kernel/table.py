@@ -11,19 +11,14 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from kproxy.backends.nftables.kernel import netlink
-from kproxy.backends.nftables.kernel.elements import (
-    ElementReader,
-    element_list,
-    key_packer,
-    packets_of_last,
-    split_message,
-)
+from kproxy.backends.nftables.kernel.elements import ElementReader, packets_of_last, split_message
 from kproxy.backends.nftables.kernel.errors import NetlinkError
 from kproxy.backends.nftables.kernel.netlink import Reader, attribute, attributes, number, text
 from kproxy.backends.nftables.kernel.notes import declared_by_expressions
+from kproxy.backends.nftables.kernel.packing import Packer, length
 from kproxy.backends.nftables.kernel.presence import all_tables
 from kproxy.backends.nftables.rules import names
-from kproxy.backends.nftables.rules.ruleset import Column, Found, Hook, Key, SetSpec
+from kproxy.backends.nftables.rules.ruleset import Found, Hook, Key, SetSpec
 from kproxy.state.model import IPFamily
 
 # Attributes, by kind of object (linux/netfilter/nf_tables.h).
@@ -106,17 +101,17 @@ class KernelTable:
         found: list[int] = []
         for name, group in groupby(elements, key=itemgetter(0)):
             keys = [key for _, key in group]
-            pack = key_packer(sets[name].columns, self._family)
+            packer = Packer(sets[name], self._family, keys_only=True)
             for start in range(0, len(keys), _KEYS_AT_ONCE):
-                packed = [pack(key) for key in keys[start : start + _KEYS_AT_ONCE]]
-                body = self._of_table + attribute(_LIST_SET, name) + element_list(packed)
+                some = keys[start : start + _KEYS_AT_ONCE]
+                body = self._of_table + attribute(_LIST_SET, name) + packer.element_list(some)
                 try:
                     messages = self._reader.ask(netlink.GET_ELEMENT, self._number, body)
                 except NetlinkError as error:
                     if error.code == errno.ENOENT:
                         return None
                     raise
-                if len(messages) != len(packed):
+                if len(messages) != len(some):
                     return None
                 found += [packets_of_last(message.body) for message in messages]
         return found
@@ -169,18 +164,7 @@ def shape_of(spec: SetSpec, family: IPFamily) -> SetShape:
     flags = _SET_MAP if spec.data or spec.verdicts else 0
     flags |= _SET_INTERVAL if spec.ranges else 0
     flags |= _SET_TIMEOUT | _SET_EVAL if spec.remembers else 0
-    return SetShape(flags, _length(spec.columns, family), _length(spec.data, family), spec.counted)
-
-
-def _length(columns: tuple[Column, ...], family: IPFamily) -> int:
-    """Return how many bytes values of the columns take up: each begins at a multiple of four."""
-    lengths = [_lengths(family)[column] for column in columns]
-    return sum(length + 3 & ~3 for length in lengths) if len(lengths) > 1 else sum(lengths)
-
-
-def _lengths(family: IPFamily) -> Mapping[Column, int]:
-    address = 4 if family is IPFamily.IPV4 else 16
-    return {Column.SOURCE: address, Column.DESTINATION: address, Column.PROTOCOL: 1, Column.PORT: 2, Column.NUMBER: 4}
+    return SetShape(flags, length(spec.columns, family), length(spec.data, family), spec.counted)
 
 
 def _hook(chain: Mapping[int, memoryview]) -> Hook | None:
