@@ -1,5 +1,6 @@
 """The lab put together: what is made in which order, and how all of it goes again."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,12 +9,16 @@ from typing import Self
 
 from hack.lab import leases, namespaces, topology
 from hack.lab.addresses import CLIENT_HOSTS, FIRST_POD_HOST, LAST_POD_HOST, OUTSIDE, UNDERLAY, Pair, pod_net
+from hack.lab.clients import Outcome
 from hack.lab.errors import LabError, run
 from hack.lab.hosts import IPTABLES, Host, Node, Pod, Seat
 from hack.lab.namespaces import Namespace
 from hack.lab.servers import ServerThread
+from hack.lab.waiting import until
 
 BRIDGE_SWITCHES = Path("/proc/sys/net/bridge")
+NOBODYS_PORT = 9  # "discard": no host listens there
+WAY_TIMEOUT = 30.0
 
 
 class Lab:
@@ -59,6 +64,8 @@ class Lab:
         for number, (name, space) in enumerate(zip(names, spaces, strict=True), start=1):
             self._build_node(name, number, space, range(1, len(names) + 1))
         self.node = self.nodes[names[0]]
+        for node in self.nodes.values():
+            _await_way(self.client, node)
 
     def _build_node(self, name: str, number: int, space: Namespace, all_numbers: Iterable[int]) -> None:
         space.ip(topology.node(number, others=[other for other in all_numbers if other != number]))
@@ -90,6 +97,7 @@ class Lab:
         on.namespace.ip(topology.pod_outside(host))
         pod = Pod(self._seat(f"pod-{name}", space, address), on, topology.pod_port(host))
         pod.name = name
+        _await_way(on, pod)
         self.pods[name] = pod
         return pod
 
@@ -129,6 +137,17 @@ class Lab:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _await_way(host: Host, other: Host) -> None:
+    """Wait until packets pass between two hosts, both ways and in both families.
+
+    The kernel takes a new interface into use when it comes to it: half a second later where the machine is busy. Till
+    then a bridge switches nothing to it, and the first datagram to a new pod, or the answer to it, would be lost.
+    """
+    for address in (other.ip, other.ip6):
+        ask = functools.partial(host.ask, address, NOBODYS_PORT, timeout=0.05)
+        until(lambda ask=ask: ask().outcome is Outcome.REFUSED, WAY_TIMEOUT, f"a way to {address}")  # type: ignore[misc]
 
 
 def _create(*spaces: Namespace) -> None:

@@ -19,6 +19,7 @@ from kproxy.report.healthcheck import HealthCheckFailure
 from tests.kit.apiserver.kinds import Json
 from tests.kit.apiserver.server import ApiServer
 from tests.kit.deploy import typed
+from tests.report.kit import PATIENCE
 
 FAILURE = HealthCheckFailure(ObjectKey("shop", "web"), 30999, "can't listen at [::]:30999: already in use")
 NOON = datetime.datetime(2026, 1, 2, 12, 0, 0, 250_000, datetime.UTC)
@@ -37,7 +38,7 @@ class Script:
         self.calls += 1
         word = self.words.pop(0) if self.words else "take"
         if word == "hang":
-            self.goes_on.wait(20)
+            self.goes_on.wait(PATIENCE)
         elif word == "unreachable":
             raise UnreachableError("API server https://10.0.0.1: nobody is there")
         elif word.isdigit():
@@ -57,7 +58,7 @@ def recorder(kubeconfig: Path) -> Iterator[EventRecorder]:
 
 def test_the_start_is_an_event_on_the_node(api_server: ApiServer, recorder: EventRecorder) -> None:
     recorder.started("0.1.0")
-    until(lambda: api_server.events, 10, "the Event")
+    until(lambda: api_server.events, PATIENCE, "the Event")
     (event,) = api_server.events
     assert event["metadata"]["namespace"] == "default"
     assert event["regarding"] == {"kind": "Node", "apiVersion": "v1", "name": "node-a", "uid": "node-a"}
@@ -71,7 +72,7 @@ def test_a_health_check_node_port_that_is_taken_is_an_event_on_the_service(
     api_server: ApiServer, recorder: EventRecorder
 ) -> None:
     recorder.health_check_failed(FAILURE)
-    until(lambda: api_server.events, 10, "the Event")
+    until(lambda: api_server.events, PATIENCE, "the Event")
     (event,) = api_server.events
     assert event["metadata"]["namespace"] == "shop"
     assert event["regarding"] == {"kind": "Service", "apiVersion": "v1", "namespace": "shop", "name": "web"}
@@ -83,7 +84,7 @@ def test_a_health_server_that_cannot_open_its_port_is_an_event_on_the_node(
     api_server: ApiServer, recorder: EventRecorder
 ) -> None:
     recorder.health_server_failed("can't listen")
-    until(lambda: api_server.events, 10, "the Event")
+    until(lambda: api_server.events, PATIENCE, "the Event")
     (event,) = api_server.events
     assert (event["reason"], event["type"]) == ("FailedToStartProxierHealthcheck", "Warning")
     assert event["note"] == "failed to start proxy healthz: can't listen"
@@ -106,7 +107,7 @@ def test_an_api_server_out_of_reach_is_tried_again(words: tuple[str, ...]) -> No
     recorder = EventRecorder(post, "node-a", retry_seconds=(0.01, 0.01))
     with recorder.running():
         recorder.started("1")
-        until(lambda: post.taken, 10, "the Event to be taken")
+        until(lambda: post.taken, PATIENCE, "the Event to be taken")
     assert post.calls == len(words) + 1
 
 
@@ -116,7 +117,7 @@ def test_in_the_end_an_event_is_given_up() -> None:
     with recorder.running():
         recorder.started("1")
         recorder.started("2")
-        until(lambda: post.taken, 10, "the next Event")
+        until(lambda: post.taken, PATIENCE, "the next Event")
     assert [event["note"] for event in post.taken] == ["Starting kproxy 2"]
 
 
@@ -127,7 +128,7 @@ def test_a_refusal_is_final_and_harms_nobody(code: str) -> None:
     with recorder.running():
         recorder.started("1")
         recorder.health_check_failed(FAILURE)
-        until(lambda: post.taken, 10, "the next Event")
+        until(lambda: post.taken, PATIENCE, "the next Event")
     assert post.calls == 2
 
 
@@ -136,11 +137,11 @@ def test_a_server_that_hangs_keeps_nobody_waiting() -> None:
     recorder = EventRecorder(post, "node-a", size=4)
     with recorder.running():
         recorder.started("1")
-        until(lambda: post.calls, 10, "the first try")
+        until(lambda: post.calls, PATIENCE, "the first try")
         for _ in range(1000):  # would not end if one of them waited
             recorder.health_check_failed(FAILURE)
     post.goes_on.set()
-    until(lambda: len(post.taken) == 5, 10, "those that fitted into the queue")
+    until(lambda: len(post.taken) == 5, PATIENCE, "those that fitted into the queue")
 
 
 def test_events_made_just_before_the_end_are_written() -> None:

@@ -1,4 +1,8 @@
-"""A source of objects stops within a second, whatever its server does meanwhile, and delivers nothing afterwards."""
+"""A source of objects stops at once, whatever its server does meanwhile, and delivers nothing afterwards.
+
+What it waits for in these states would take a minute. It is stopped within one second of its own time, and how much
+later that is on a machine that does other things is not known.
+"""
 
 import time
 from collections.abc import Callable
@@ -8,12 +12,15 @@ import pytest
 
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Status
-from tests.kit.watching_world import World, until
+from tests.kit.watching_world import FAST, World, until
+
+PATIENT = FAST._replace(idle=60.0, list_idle=60.0)
+WITHIN = 15.0
 
 
 @pytest.fixture
 def world(api_server: ApiServer, kubeconfig: Path) -> World:
-    world = World(api_server, kubeconfig)
+    world = World(api_server, kubeconfig, timing=PATIENT)
     world.put("a", "b")
     return world
 
@@ -44,12 +51,12 @@ def waiting_to_try_again(world: World) -> None:
 
 
 @pytest.mark.parametrize("state", [quiet, frozen, unanswered, waiting_to_try_again])
-def test_stopping_takes_less_than_a_second(world: World, state: Callable[[World], None]) -> None:
+def test_stopping_waits_for_nothing(world: World, state: Callable[[World], None]) -> None:
     world.source.start()
     state(world)
     began = time.monotonic()
     world.source.stop()
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < WITHIN
     delivered = len(world.sink.updates), world.sink.replaced
     world.put("late")
     assert (len(world.sink.updates), world.sink.replaced) == delivered
@@ -62,4 +69,4 @@ def test_stopping_before_anything_was_reached(tmp_path: Path) -> None:
     until(lambda: world.status.failures > 0, "a failure")
     began = time.monotonic()
     world.source.stop()
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < WITHIN
