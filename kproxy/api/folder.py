@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 from kproxy import logs
 from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.manifests import Combined, Manifest, ManifestError, combine, read_file
-from kproxy.api.sink import Sink
+from kproxy.api.sink import WholeSink
 from kproxy.api.status import WatchStatus
 from kproxy.api.types import ApiObject, ObjectKey
 from kproxy.faults.containment import contained
@@ -152,7 +152,7 @@ class ManifestSource:
     def __init__(
         self,
         path: Path,
-        sink: Sink,
+        sink: WholeSink,
         node_name: str,
         look_seconds: float = LOOK_SECONDS,
         kinds: Iterable[ObjectKind] = Kind,
@@ -216,6 +216,12 @@ class ManifestSource:
             status.error = "; ".join(errors) or None
 
     def _deliver(self, combined: Combined) -> None:
+        """Hand all of it over at once: a Service whose file holds its endpoints as well is never without them."""
+        with self._sink.together():
+            self._hand_over(combined)
+        self._combined = combined
+
+    def _hand_over(self, combined: Combined) -> None:
         problems = [problem for problem in combined.problems if problem not in self._combined.problems]
         if problems:
             self._sink.report(problems)
@@ -227,7 +233,6 @@ class ManifestSource:
             status.lists += 1
             self._sink.replace(kind, objects)
             status.synced = True
-        self._combined = combined
 
     def _fail(self, error: str) -> None:
         if all(status.error != error for status in self._statuses.values()):

@@ -6,6 +6,7 @@ itself: it may hand over a complete set at any time, and the receiver finds out 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from kproxy.api.kinds import ObjectKind
@@ -27,6 +28,13 @@ class Sink(Protocol):
 
     def report(self, problems: Sequence[Problem]) -> None:
         """Take note of parts of objects that made no sense and were left out. Called before the object itself comes."""
+
+
+class WholeSink(Sink, Protocol):
+    """A sink for sources that know what belongs together."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Take what this thread hands over while the block lasts all at once, or not yet."""
 
 
 class Source(Protocol):

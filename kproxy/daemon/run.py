@@ -16,7 +16,7 @@ import msgspec
 from kproxy import __version__, logs
 from kproxy.api.kinds import Kind
 from kproxy.api.manifests import ManifestError
-from kproxy.api.sink import Sink, Source
+from kproxy.api.sink import Source, WholeSink
 from kproxy.api.transport.access import AccessError, AccessOptions
 from kproxy.api.transport.client import ApiClient
 from kproxy.api.transport.credentials import Credentials
@@ -169,7 +169,7 @@ def _client(config: Config, requests: Requests) -> ApiClient | None:
     return ApiClient(Credentials(options), requests)
 
 
-def _source(config: Config, client: ApiClient | None, sink: Sink) -> Source:
+def _source(config: Config, client: ApiClient | None, sink: WholeSink) -> Source:
     """Return where objects come from. Raises ManifestError where waiting can't help."""
     if client is None:
         return folder.ManifestSource(Path(config.options.manifests), sink, config.node_name)

@@ -6,7 +6,8 @@ at, and what waits can never outgrow the number of objects there are.
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from kproxy.api.kinds import ObjectKind
@@ -31,7 +32,7 @@ class Batch(NamedTuple):
 
 
 class Inbox:
-    """A `kproxy.api.sink.Sink` that any number of threads may fill and one drains."""
+    """A `kproxy.api.sink.WholeSink` that any number of threads may fill and one drains."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -65,6 +66,12 @@ class Inbox:
         with self._condition:
             self._problems += problems
             self._note()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let nobody drain before all has come that this thread brings while the block lasts."""
+        with self._condition:
+            yield
 
     def poke(self) -> None:
         """Wake the thread that waits, without giving it anything."""

@@ -193,6 +193,16 @@ def running(path: Path, sink: RecordingSink) -> ManifestSource:
     return source
 
 
+def test_what_a_file_holds_is_handed_over_at_once(tmp_path: Path) -> None:
+    """Else a Service would be without its endpoints for a moment, and refuse who comes then."""
+    sink = RecordingSink()
+    (tmp_path / "a.yaml").write_text(service("a") + "---\nkind: Node\nmetadata: {name: n1}\n")
+    source = running(tmp_path, sink)
+    sink.wait(lambda: set(sink.state) == set(Kind), "all kinds synced")
+    source.stop()
+    assert sink.apart == []
+
+
 def test_source_follows(tmp_path: Path) -> None:
     sink = RecordingSink()
     (tmp_path / "a.yaml").write_text(service("a"))

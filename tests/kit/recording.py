@@ -20,13 +20,24 @@ class RecordingSink:
         self.replaced = 0
         self.updates: list[ApiObject] = []
         self.problems: list[Problem] = []
+        self.apart: list[ObjectKind] = []
+        """The kinds of complete sets that came by themselves."""
         self._changed = threading.Condition()
+        self._together = False
 
     def replace(self, kind: ObjectKind, objects: Mapping[ObjectKey, ApiObject]) -> None:
         with self._change():
             self.removed += [key for key in self.state.get(kind, {}) if key not in objects]
             self.state[kind] = dict(objects)
             self.replaced += 1
+            self.apart += [] if self._together else [kind]
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        with self._changed:
+            self._together = True
+            yield
+            self._together = False
 
     def update(self, kind: ObjectKind, obj: ApiObject) -> None:
         with self._change():

@@ -4,7 +4,7 @@ import threading
 
 from kproxy.api.kinds import Kind
 from kproxy.api.types import ObjectKey, ObjectMeta, Problem, Service, ServiceSpec
-from kproxy.proxier.inbox import Inbox
+from kproxy.proxier.inbox import Batch, Inbox
 
 
 def service(name: str, ip: str = "10.96.0.1") -> Service:
@@ -41,6 +41,23 @@ def test_a_complete_set_replaces_what_waits_of_its_kind_only() -> None:
     batch = inbox.drain()
     assert batch.complete == {Kind.SERVICE: {KEY: service("web")}}
     assert set(batch.changes) == {(Kind.ENDPOINT_SLICE, KEY), (Kind.SERVICE, ObjectKey("shop", "newer"))}
+
+
+def test_what_comes_together_is_drained_together() -> None:
+    inbox, drained = Inbox(), threading.Event()
+    batches: list[Batch] = []
+
+    def drain() -> None:
+        batches.append(inbox.drain())
+        drained.set()
+
+    with inbox.together():
+        inbox.replace(Kind.SERVICE, {KEY: service("web")})
+        threading.Thread(target=drain).start()
+        assert not drained.wait(0.1)
+        inbox.replace(Kind.ENDPOINT_SLICE, {})
+    assert drained.wait(30)
+    assert batches[0].complete.keys() == {Kind.SERVICE, Kind.ENDPOINT_SLICE}
 
 
 def test_a_drained_inbox_is_empty_and_knows_no_time() -> None:
