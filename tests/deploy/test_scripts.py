@@ -23,7 +23,7 @@ GIVE_BACK = DEPLOY / "overlays" / "kubeadm" / "give-back.sh"
 UP = DEPLOY / "overlays" / "kind" / "up.sh"
 KUBEADM_CONF = (TESTS / "config" / "samples" / "kubeadm.conf").read_text()
 
-STAND_IN = f"""#!{sys.executable}
+STAND_IN = f"""#!{sys.executable} -IS
 import json, os, re, sys
 words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
 line = " ".join(words)

@@ -12,8 +12,8 @@ from kproxy.backends.packet import DROPPED, REFUSED, UNTOUCHED, Outcome, PacketS
 from kproxy.explain.answer import Kernel, explain
 from kproxy.explain.model import EXIT_CODES, Answer, Verdict
 from kproxy.explain.question import ask
-from kproxy.state.model import endpoint_text
-from tests.explain.test_decision import MODES, view_for
+from kproxy.state.model import IPFamily, endpoint_text
+from tests.explain.test_decision import MODES, views
 from tests.flows.scenarios import Flow, Scenario, read_scenarios, scenarios
 
 _VERDICTS = {REFUSED: Verdict.REJECT, DROPPED: Verdict.DROP, UNTOUCHED: Verdict.NONE}
@@ -27,12 +27,7 @@ def scenario(folder: Path, **said: Any) -> Scenario:
 
 
 def answer(told: Scenario, text: str, *, mode: str = "iptables", **asked: str) -> Answer:
-    placeholder = Flow("", next(iter(_packets())), (), {}, None)
-    return explain([view_for(told, placeholder, mode)], ask(text, **asked))
-
-
-def _packets() -> Iterator[Any]:
-    yield next(flow.packet for one in scenarios() for flow in one.flows if ":" not in flow.packet.destination)
+    return explain([views(told, mode)(IPFamily.IPV4)], ask(text, **asked))
 
 
 WEB = {"clusterIP": "10.96.0.80", "ports": [{"name": "http", "port": 80}]}
@@ -71,10 +66,11 @@ def masquerade(flow: Flow, wanted: tuple[Outcome, ...]) -> bool | str:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("one", scenarios(), ids=str)
 def test_every_flow_of_the_table(one: Scenario, mode: str) -> None:
+    view_for = views(one, mode)
     for flow in explainable(one):
         packet = flow.packet
         text = endpoint_text(packet.destination, packet.port)
-        view = view_for(one, flow, mode)
+        view = view_for(flow.family)
         kernel = Kernel(interface_of=interface_of(flow))
         found = explain([view], ask(text, sender=packet.source, protocol=packet.protocol), kernel)
         wanted = flow.wanted(mode)

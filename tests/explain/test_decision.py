@@ -1,6 +1,7 @@
 """What the plan says of a connection is what the table of flows, the oracle and the rules of all engines say of it."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from random import Random
 
@@ -14,6 +15,7 @@ from kproxy.backends.packet import Outcome, PacketState
 from kproxy.explain.decision import decide
 from kproxy.explain.view import View
 from kproxy.node.facts import proxy_settings
+from kproxy.state.model import IPFamily
 from tests.backends.nftables.test_properties import in_this_mode, reaching
 from tests.flows.scenarios import Flow, Scenario, scenarios
 from tests.kit.examples import chances
@@ -33,10 +35,15 @@ def distance(one: Mapping[Outcome, Fraction], other: Mapping[Outcome, Fraction])
     return max(abs(one[outcome] - other[outcome]) for outcome in one)
 
 
-def view_for(scenario: Scenario, flow: Flow, mode: str) -> View:
-    settings = proxy_settings(scenario.config(mode))
-    facts = scenario.facts()
-    return view_of(scenario.objects(), flow.family, settings, facts, scenario.world().own_addresses, mode)
+def views(scenario: Scenario, mode: str) -> Callable[[IPFamily], View]:
+    """Return what makes the view of a family, once."""
+
+    @functools.cache
+    def view(family: IPFamily) -> View:
+        settings = proxy_settings(scenario.config(mode))
+        return view_of(scenario.objects(), family, settings, scenario.facts(), scenario.world().own_addresses, mode)
+
+    return view
 
 
 def returning(view: View, flow: Flow) -> str | None:
@@ -51,11 +58,12 @@ def returning(view: View, flow: Flow) -> str | None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("scenario", scenarios(), ids=str)
 def test_every_flow_of_the_table(scenario: Scenario, mode: str) -> None:
+    view_for, world = views(scenario, mode), scenario.world()
     for flow in scenario.flows:
         if flow.packet.state is not PacketState.NEW:
             continue  # what is explained are new connections
-        view = view_for(scenario, flow, mode)
-        found = decide(view, flow.packet, scenario.world(), returning=returning(view, flow)).outcomes()
+        view = view_for(flow.family)
+        found = decide(view, flow.packet, world, returning=returning(view, flow)).outcomes()
         share = Fraction(1, len(flow.wanted(mode)))
         assert found == dict.fromkeys(flow.wanted(mode), share), flow.text
 

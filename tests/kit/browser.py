@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import ConsoleMessage, Error, Page, sync_playwright
 
 PATIENCE = 30_000
 """Milliseconds to wait for what is to be seen."""
@@ -13,26 +13,46 @@ _UNSEEN = r"/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u"
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Run Debian's."""
+def chromium() -> Iterator[Page]:
+    """Run Debian's, with one tab for all tests; one for each would take as long as a second browser."""
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path="/usr/bin/chromium", chromium_sandbox=False, args=_FLAGS)
-        yield running
+        tab = running.new_page()
+        tab.set_default_timeout(PATIENCE)
+        tab.clock.install()
+        yield tab
         running.close()
 
 
 @contextmanager
-def looking(browser: Browser) -> Iterator[Page]:
-    """Have a page of one's own; no script on it may fail, or be refused by the content security policy."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
+def looking(tab: Page) -> Iterator[Page]:
+    """Look at a page or more in the tab; no script may fail, or be refused by the content security policy."""
     faults: list[str] = []
-    page.on("console", lambda message: faults.append(message.text) if "Content Security" in message.text else None)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.set_default_timeout(PATIENCE)
-    yield page
-    context.close()
+
+    def said(message: ConsoleMessage) -> None:
+        if "Content Security" in message.text:
+            faults.append(message.text)
+
+    def failed(error: Error) -> None:
+        faults.append(str(error))
+
+    tab.on("console", said)
+    tab.on("pageerror", failed)
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    try:
+        yield tab
+        tab.goto("about:blank")
+    finally:
+        tab.unroute_all()
+        tab.remove_listener("console", said)
+        tab.remove_listener("pageerror", failed)
     assert faults == []
+
+
+def later(page: Page) -> None:
+    """Let seconds pass for the page, which asks for what is new."""
+    with page.expect_response("**/page.json*"):
+        page.clock.run_for(5_000)
 
 
 def unseen(page: Page) -> list[str]:

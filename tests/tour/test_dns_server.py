@@ -38,15 +38,18 @@ def running(*arguments: str) -> Iterator[int]:
             process.terminate()
 
 
-@pytest.fixture(name="shop")
-def copy_of_the_shop(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(SHOP, tmp_path / "shop"))
-
-
-@pytest.fixture(name="port")
-def port_of_a_server(shop: Path) -> Iterator[int]:
+@pytest.fixture(scope="module")
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+    """A server that knows of every change in its folder, and so serves all tests."""
+    shop = tmp_path_factory.mktemp("dns") / "shop"
+    shutil.copytree(SHOP, shop)
     with running("--manifests", str(shop)) as port:
-        yield port
+        yield shop, port
+
+
+@pytest.fixture
+def port(one_server: tuple[Path, int]) -> int:
+    return one_server[1]
 
 
 Way = Callable[..., Message]
@@ -58,6 +61,17 @@ def asked(way: Way, name: str, kind: str, port: int) -> Message:
 
 def addresses(response: Message) -> list[str]:
     return sorted(str(data) for rrset in response.answer for data in rrset)
+
+
+@pytest.fixture
+def shop(one_server: tuple[Path, int]) -> Iterator[Path]:
+    """Its folder; once the test is over it is as it was, and the server has seen that."""
+    folder, port = one_server
+    yield folder
+    for file in folder.iterdir():
+        file.unlink()
+    shutil.copytree(SHOP, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    assert addresses(asked(dns.query.udp, ITEM, "A", port)) == ["10.96.0.80"]
 
 
 @pytest.mark.parametrize("way", [dns.query.udp, dns.query.tcp])

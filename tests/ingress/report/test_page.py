@@ -9,7 +9,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from kproxy.config import BindAddress
 from kproxy.ingress.explain import model as explained
@@ -26,7 +26,7 @@ from kproxy.report.health import Verdict
 from kproxy.report.http import HttpServers
 from tests.ingress.gateways import gateway, route, to
 from tests.ingress.kit import CLASSES, planned, service
-from tests.kit.browser import PATIENCE, chromium, looking, unseen
+from tests.kit.browser import PATIENCE, chromium, later, looking, unseen
 from tests.kit.hostile import EVIL as WORST
 
 EVIL = "<img src=x onerror=document.title='owned'>\"'\u202egpj"
@@ -222,10 +222,16 @@ def test_more_routes_than_can_be_shown_are_counted() -> None:
     assert (len(rows(plan)), count(plan)) == (MOST_ROWS, (MOST_ROWS + 5) * len(host.routes))
 
 
-def test_people_see_routes_and_ask_and_nothing_of_strangers_becomes_markup() -> None:
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Page]:
+    with chromium() as tab:
+        yield tab
+
+
+def test_people_see_routes_and_ask_and_nothing_of_strangers_becomes_markup(tab: Page) -> None:
     world = World()
     world.open()
-    with served(world) as address, chromium() as browser, looking(browser) as page:
+    with served(world) as address, looking(tab) as page:
         page.goto(address)
         expect(page.locator("#rows tr")).to_have_count(4, timeout=PATIENCE)
         expect(page.locator("#verdict")).to_have_text("well")
@@ -243,17 +249,19 @@ def test_people_see_routes_and_ask_and_nothing_of_strangers_becomes_markup() -> 
         expect(page.locator("#answer strong")).to_have_text("is answered 404: no rule is met")
         expect(page.locator("#answer li").first).to_contain_text("<img src=x")
         world.now += 4
+        later(page)
         served_row = page.locator("#rows tr", has_text="every path")
         expect(served_row.locator("td.number").first).not_to_have_text("\u2013", timeout=PATIENCE)
         assert page.locator("img").count() == 0
         assert page.title() == "kproxy ingress"
         world.now, world.ready = world.now + 4, False
+        later(page)
         expect(page.locator("#verdict")).to_have_text("not ready", timeout=PATIENCE)
 
 
-def test_the_worst_of_texts_everywhere() -> None:
+def test_the_worst_of_texts_everywhere(tab: Page) -> None:
     """Whatever text the page is told, it shows what nobody can see in it by number, and is no wider than its window."""
-    with served(World()) as address, chromium() as browser, looking(browser) as page:
+    with served(World()) as address, looking(tab) as page:
         page.route("**/page.json?", lambda route: route.fulfill(body=msgspec.json.encode(how_it_goes(WORST))))
         page.route("**/page.json?url=*", lambda route: route.fulfill(body=msgspec.json.encode(reply(WORST))))
         page.goto(address)

@@ -194,7 +194,7 @@ def serve_control(server: ApiServer, path: Path) -> Iterator[None]:
     path.unlink(missing_ok=True)
     with socketserver.ThreadingUnixStreamServer(str(path), Handler) as listener:
         listener.daemon_threads = True
-        threading.Thread(target=listener.serve_forever, name="apiserver-control", daemon=True).start()
+        threading.Thread(target=listener.serve_forever, args=(0.01,), name="apiserver-control", daemon=True).start()
         yield
         listener.shutdown()
     path.unlink(missing_ok=True)

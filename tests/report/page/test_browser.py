@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, Request, expect
 
-from tests.kit.browser import PATIENCE, chromium, looking, unseen
+from tests.kit.browser import PATIENCE, chromium, later, looking, unseen
 from tests.kit.hostile import EVIL as EVIL_TEXT
 from tests.kit.hostile import answer, how_it_does
 from tests.report.page.kit import World, port, served, service, slice_of
@@ -23,9 +23,9 @@ HIDE = """(hidden) => {
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
+def tab() -> Iterator[Page]:
+    with chromium() as tab:
+        yield tab
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def world() -> World:
 
 
 @pytest.fixture
-def page(browser: Browser, world: World) -> Iterator[Page]:
-    with served(world) as address, looking(browser) as page:
+def page(tab: Page, world: World) -> Iterator[Page]:
+    with served(world) as address, looking(tab) as page:
         page.goto(address)
         expect(page.locator("#rows [data-id]").first).to_be_visible(timeout=PATIENCE)
         yield page
@@ -83,6 +83,7 @@ def test_the_list_and_its_filters(page: Page) -> None:
 def test_a_change_is_seen_and_counted_as_lately(page: Page, world: World) -> None:
     page.get_by_label("Show").select_option("changed")
     world.show([service("web", 80), service("new", 85)], [slice_of("web", PODS[0])])
+    later(page)
     expect(page.locator("#rows [data-id='shop/new']")).to_be_visible(timeout=PATIENCE)
     expect(page.locator("#rows [data-id='shop/web'] td").nth(1)).to_have_text("1")
     expect(page.locator("#count")).to_have_text("2 Services")
@@ -95,6 +96,8 @@ def test_the_picture_of_a_service(page: Page, world: World) -> None:
     assert widths == [8.0] * 4
     expect(page.locator(".end.unused text")).to_have_text(["10.244.1.13:8080" * 2, "not ready" * 2])  # and its title
     world.growing = port("web"), "10.244.0.11:8080"
+    for _ in range(2):  # a rate is the difference of two counts
+        later(page)
     expect(page.locator(".end", has_text="10.244.0.11").locator("[text-anchor]")).to_have_text(
         re.compile(r"[1-9]"), timeout=PATIENCE
     )
@@ -122,6 +125,7 @@ def test_explain(page: Page) -> None:
 
 def test_what_others_wrote_is_text(page: Page, world: World) -> None:
     world.problems = (EVIL,)
+    later(page)
     expect(page.locator("#trouble li")).to_have_text(EVIL.replace("\u202e", "\\u202e"), timeout=PATIENCE)
     world.show([service("web", 80)], [slice_of("web", PODS[0], port="http")])
     page.locator("#to").fill(EVIL)
@@ -140,6 +144,7 @@ def test_the_worst_of_names_everywhere(page: Page, world: World) -> None:
         [service("misnamed", 82, externalIPs=[EVIL_TEXT], annotations={EVIL_TEXT: EVIL_TEXT}), service("web", 80)],
         [hostile, {**slice_of("web", PODS[0]), "endpoints": places}],
     )
+    later(page)
     expect(page.locator("#trouble li").first).to_contain_text("onerror", timeout=PATIENCE)
     page.get_by_role("button", name="shop/misnamed").click()
     expect(page.locator(".end.unused .small title")).to_contain_text("onerror", timeout=PATIENCE)
@@ -156,12 +161,12 @@ def test_the_worst_of_names_everywhere(page: Page, world: World) -> None:
 
 def test_a_tab_that_nobody_sees_asks_nothing(page: Page) -> None:
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.clock.install()
-    page.reload()
-    expect(page.locator("#rows [data-id]").first).to_be_visible(timeout=PATIENCE)
-    with page.expect_response("**/page.json*"):
-        page.clock.run_for(5_000)
+
+    def note(request: Request) -> None:
+        asked.append(request.url)
+
+    page.on("request", note)
+    later(page)
     page.evaluate(HIDE, True)
     page.evaluate("fetch('page.css')")  # what was under way is done by then
     asked.clear()
@@ -169,6 +174,7 @@ def test_a_tab_that_nobody_sees_asks_nothing(page: Page) -> None:
     assert asked == []
     with page.expect_response("**/page.json*"):
         page.evaluate(HIDE, False)
+    page.remove_listener("request", note)
 
 
 def test_by_keyboard(page: Page) -> None:
@@ -221,6 +227,7 @@ def test_a_narrow_screen_needs_no_scrolling_sideways(page: Page, width: int) -> 
 
 def test_ten_thousand_services_are_a_handful_of_rows(page: Page, world: World) -> None:
     world.show([service(f"s-{number}", number) for number in range(10_000)])
+    later(page)
     expect(page.locator("#count")).to_have_text("10,000 Services", timeout=PATIENCE)
     assert len(ids(page)) < 60
     page.locator("#services").evaluate("list => { list.scrollTop = list.scrollHeight }")
