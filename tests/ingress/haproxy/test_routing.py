@@ -212,6 +212,30 @@ def test_one_expression_may_be_asked_for_by_many_hosts(running: Engine) -> None:
         assert get(f"h{number}.org", port=PORT, headers={"X-One": "c"}).status == 404
 
 
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("q+p=a+b", 302),
+        ("q%2Bp=a%20b", 302),
+        ("o=1&%71%2b%70=x%26y%3Dz&q+p=no", 302),
+        ("q+p", 302),
+        ("q+p=&o", 302),
+        ("q+p=no&q+p=a+b", 404),
+        ("q+p=x&y=z", 404),
+        ("a+b", 404),
+        ("=a+b", 404),
+        ("q+pp=a+b", 404),
+        ("o=q+p", 404),
+    ],
+)
+def test_an_expression_is_for_the_first_parameter_of_its_name_however_that_is_spelt(
+    running: Engine, query: str, code: int
+) -> None:
+    match = Match(query=(ValueMatch("q+p", ValueKind.REGEX, "^(?:a b|x&y=z|)$"),))
+    running.apply(plan_of([(ANY_HOST, [(ANY_HOST, [match])])]))
+    assert get("x.org", f"/?{query}", port=PORT).status == code
+
+
 @pytest.mark.parametrize("regex", ["/(?:a|a)*b", "/(?:a|aa)*b", "/.*a.*a.*a.*a.*a.*b"])
 def test_an_expression_that_could_take_forever_is_cut_off(running: Engine, regex: str) -> None:
     match = Match(path=PathMatch(PathKind.REGEX, whole(regex)))

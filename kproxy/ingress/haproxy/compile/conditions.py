@@ -32,6 +32,8 @@ class Expression(msgspec.Struct, frozen=True, order=True):
 
     sample: str
     regex: str
+    only_if: str = ""
+    """A condition without which the sample means nothing."""
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ class Expression(msgspec.Struct, frozen=True, order=True):
             yield (
                 f'http-request set-var-fmt(txn.expressions) "%[var(txn.expressions)]:{self.name}:"'
                 f" if {{ var(txn.to) -m str {' '.join(groups[start : start + _MOST_WORDS])} }}"
-                f" {{ {self.sample} -m reg -- {quoted(_LIMIT + self.regex)} }}"
+                f"{self.only_if} {{ {self.sample} -m reg -- {quoted(_LIMIT + self.regex)} }}"
             )
 
 
@@ -62,7 +64,17 @@ def expressions(match: Match) -> Iterator[Expression]:
             yield Expression(quoted(f"req.fhdr({_argument(header.name)},1)"), header.value)
     for parameter in match.query:
         if parameter.kind is ValueKind.REGEX:
-            yield Expression(quoted(f"url_param({_argument(parameter.name)}),url_dec(1)"), parameter.value)
+            yield _of_parameter(parameter)
+
+
+def _of_parameter(parameter: ValueMatch) -> Expression:
+    """Return the expression that the first parameter of a name has to match, however the name is percent-encoded.
+
+    HAProxy's own url_param knows a name by one spelling only.
+    """
+    whole = rf"^{_before(in_query_pattern(parameter.name))}(?:\x3d([^&]*))?(?:&.*)?$"
+    value = rf"query,regsub('{whole}','\1'),url_dec(1)"
+    return Expression(quoted(value), parameter.value, f" {{ query -m reg -- {quoted(whole)} }}")
 
 
 def pattern(group: str, match: Match) -> str:
@@ -89,7 +101,12 @@ def _header(header: ValueMatch) -> str:
 def _parameter(parameter: ValueMatch) -> str:
     name = in_query_pattern(parameter.name)
     value = rf"\x3d{in_query_pattern(parameter.value)}" if parameter.value else r"\x3d?"
-    return rf"(?=(?>(?:(?!{name}(?:[\x3d&]|\z))[^&]*&)*){name}{value}(?:&|\z))"
+    return rf"(?={_before(name)}{value}(?:&|\z))"
+
+
+def _before(name: str) -> str:
+    """Return what matches a query up to the end of a name, where that comes first."""
+    return rf"(?>(?:(?!{name}(?:[\x3d&]|\z))[^&]*&)*){name}"
 
 
 def _argument(text: str) -> str:
