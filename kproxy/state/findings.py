@@ -38,12 +38,12 @@ class Findings:
 
     def __init__(self, kind: str, key: ObjectKey) -> None:
         self._kind = kind
-        self._key = key
+        self.key = key
         self.problems: list[Problem] = []
 
     def add(self, field: str, reason: str) -> None:
         """Note that ``field`` was skipped."""
-        self.problems.append(Problem(self._kind, self._key, field, reason))
+        self.problems.append(Problem(self._kind, self.key, field, reason))
 
     def address(self, field: str, text: str, parse: Parse, family: IPFamily) -> str | None:
         """Return an address in canonical form; None if it is unsound, which is noted, or of the other family."""

@@ -77,7 +77,7 @@ def _template(service: Service, family: IPFamily, cluster_ip: str, findings: Fin
     external = _choice("spec.externalTrafficPolicy", spec.external_traffic_policy, _POLICIES, "Cluster", findings)
     # As the API server does: the policy means nothing for a Service that nobody outside can reach.
     external_local = external == "Local" and (kind != "ClusterIP" or bool(spec.external_ips))
-    key = service.metadata.key
+    key = findings.key
     return ServicePort(
         name=ServicePortName(key.namespace, key.name, "", Protocol.TCP),
         cluster_ip=cluster_ip,
@@ -187,7 +187,7 @@ def _sound_ports(service: Service, findings: Findings) -> Iterator[tuple[Service
     names: set[tuple[str, Protocol]] = set()
     numbers: set[tuple[int, Protocol]] = set()
     node_ports: set[tuple[int, Protocol]] = set()
-    key = service.metadata.key
+    key = findings.key
     for index, spec in enumerate(service.spec.ports or ()):
         field = f"spec.ports[{index}]"
         protocol = _port_protocol(field, spec, findings)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from kproxy.api.types import EndpointSlice, ObjectKey, Problem, Service
-from kproxy.state.model import Endpoint, IPFamily, ServicePort, ServicePortName
+from kproxy.state.model import Endpoint, IPFamily, ServicePort, ServicePortName, endpoint_text
 from kproxy.state.services import service_ports, why_not_proxied
 from kproxy.state.slices import SlicePorts, owner_name, slice_endpoints, slice_family, why_ignored
 
@@ -47,7 +47,8 @@ class Tracker:
             self._unproxied.pop(key, None)
         else:
             self._unproxied[key] = why
-        return Change(self._set_ports(key, ports), problems)
+        changed = self._set_ports(key, ports)
+        return Change(changed, problems) if problems else _CHANGES[changed]
 
     def delete_service(self, key: ObjectKey) -> Change:
         """Forget a Service."""
@@ -78,7 +79,8 @@ class Tracker:
         moved = self._slice_owner.get(key, owner) != owner and self.delete_slice(key).changed
         ports, problems = slice_endpoints(endpoint_slice, self.family, self._node_name)
         self._slice_owner[key] = owner
-        return Change(self._set_slice(owner, key.name, ports) or moved, problems)
+        changed = self._set_slice(owner, key.name, ports) or moved
+        return Change(changed, problems) if problems else _CHANGES[changed]
 
     def delete_slice(self, key: ObjectKey) -> Change:
         """Forget an EndpointSlice."""
@@ -126,7 +128,7 @@ class Tracker:
         slices = self._slices.get(name.service, {})
         for slice_name in sorted(slices):
             for endpoint in slices[slice_name].get((name.port, name.protocol), ()):
-                text = str(endpoint)
+                text = endpoint_text(endpoint.ip, endpoint.port)
                 other = merged.get(text)
                 if other is None or _usefulness(endpoint) > _usefulness(other):
                     merged[text] = endpoint
@@ -148,6 +150,10 @@ class Tracker:
     def applied(self, names: Iterable[ServicePortName]) -> None:
         """Note that ``names`` are in the kernel as they are held here."""
         self.pending.difference_update(names)
+
+
+_CHANGES = {changed: Change(changed) for changed in (False, True)}
+"""Where there was nothing to skip."""
 
 
 def _usefulness(endpoint: Endpoint) -> tuple[bool, bool, bool, bool]:

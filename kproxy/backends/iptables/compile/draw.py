@@ -13,8 +13,7 @@ left, and so on. Groups must be of the same size for that; what would be left ov
 import functools
 import zlib
 from collections.abc import Callable, Sequence
-
-import msgspec
+from typing import TypeAlias
 
 from kproxy.backends.iptables.rules import names
 from kproxy.backends.iptables.rules.ruleset import Chain, Jump, Match, Random, Rule, Turn
@@ -36,37 +35,39 @@ def chance(part: int, whole: int) -> tuple[Match, ...]:
     return (Random((part * Random.ONE + whole // 2) // whole),)
 
 
-def flat_draw(endpoints: Sequence[Endpoint], rule: Callable[[Endpoint], Rule]) -> Chain:
-    """Return rules that send to each endpoint, as ``rule`` does unconditionally, with the same chance."""
+SendTo: TypeAlias = Callable[[Endpoint, tuple[Match, ...]], Rule]
+"""Makes the rule that sends to an endpoint what some further matches are true of."""
+
+
+def flat_draw(endpoints: Sequence[Endpoint], rule: SendTo) -> Chain:
+    """Return rules that send to each endpoint with the same chance."""
     left = len(endpoints)
-    return tuple(_by_chance(rule(endpoint), 1, left - index) for index, endpoint in enumerate(endpoints))
+    return tuple([rule(endpoint, chance(1, left - index)) for index, endpoint in enumerate(endpoints)])
 
 
-def flat_turn(endpoints: Sequence[Endpoint], rule: Callable[[Endpoint], Rule]) -> Chain:
-    """Return rules that send to each endpoint, as ``rule`` does unconditionally, in turn."""
+def flat_turn(endpoints: Sequence[Endpoint], rule: SendTo) -> Chain:
+    """Return rules that send to each endpoint in turn."""
     left = len(endpoints)
-    return tuple(_by_turn(rule(endpoint), left - index) for index, endpoint in enumerate(endpoints))
+    return tuple([rule(endpoint, _turn(left - index)) for index, endpoint in enumerate(endpoints)])
 
 
-def split_turn(chain: str, endpoints: Sequence[Endpoint], rule: Callable[[Endpoint], Rule]) -> dict[str, Chain]:
+def split_turn(chain: str, endpoints: Sequence[Endpoint], rule: SendTo) -> dict[str, Chain]:
     """Return ``chain`` and the chains below it, which send to each endpoint in turn, and in which no walk is long."""
     count = len(endpoints)
     if count <= GROUP:
         return {chain: flat_turn(endpoints, rule)}
     size, alone = divmod(count, GROUP)
-    rules = [_by_turn(rule(endpoint), count - index) for index, endpoint in enumerate(endpoints[:alone])]
+    rules = [rule(endpoint, _turn(count - index)) for index, endpoint in enumerate(endpoints[:alone])]
     chains: dict[str, Chain] = {}
     for digit in range(GROUP):
         below = f"KUBE-SPL-{names.short_hash(f'{chain}/{digit:x}')}"
-        rules.append(_by_turn(Rule(target=Jump(below)), GROUP - digit))
+        rules.append(Rule(target=Jump(below), matches=_turn(GROUP - digit)))
         first = alone + digit * size
         chains |= split_turn(below, endpoints[first : first + size], rule)
     return {chain: tuple(rules)} | chains
 
 
-def split_draw(
-    chain: str, endpoints: Sequence[Endpoint], rule: Callable[[Endpoint], Rule], drawn_bits: int = 0
-) -> dict[str, Chain]:
+def split_draw(chain: str, endpoints: Sequence[Endpoint], rule: SendTo, drawn_bits: int = 0) -> dict[str, Chain]:
     """Return ``chain`` and the chains below it, in which no walk is long.
 
     Endpoints are grouped by a hash of their text, not by their position, so that one that comes or goes changes its
@@ -92,10 +93,5 @@ def split_draw(
     return {chain: tuple(rules)} | chains
 
 
-def _by_turn(rule: Rule, every: int) -> Rule:
-    return msgspec.structs.replace(rule, matches=(*rule.matches, Turn(every))) if every > 1 else rule
-
-
-def _by_chance(rule: Rule, part: int, whole: int) -> Rule:
-    matches = chance(part, whole)
-    return msgspec.structs.replace(rule, matches=(*rule.matches, *matches)) if matches else rule
+def _turn(every: int) -> tuple[Match, ...]:
+    return (Turn(every),) if every > 1 else ()

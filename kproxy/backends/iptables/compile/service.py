@@ -73,10 +73,12 @@ class _ServiceCompiler:
         self.node = node
         self.layout = layout
         self.name = plan.name
+        self.text = str(plan.name)
         self.protocol: Protocol = plan.name.protocol
         self.cluster_chain = names.cluster_chain(plan.name)
         self.local_chain = names.local_chain(plan.name)
         self.external_chain = names.external_chain(plan.name)
+        self._all_need_chains = layout is Layout.CLASSIC or bool(plan.affinity_seconds)
 
     # --- entries in the shared lists -------------------------------------------------------------------------------
 
@@ -86,7 +88,7 @@ class _ServiceCompiler:
             yield from self._frontend_entries(frontend, self.plan.route(frontend))
         if self.plan.health_check_node_port:
             # The health checker of a load balancer must get through whatever else the filter table blocks.
-            matches = self._comment(f"{self.name} health check node port")
+            matches = self._comment(f"{self.text} health check node port")
             port = self.plan.health_check_node_port
             matches += (DestinationPort(Protocol.TCP, port, port),)
             rule = Rule(target=Accept(), protocol=Protocol.TCP, matches=matches)
@@ -96,17 +98,17 @@ class _ServiceCompiler:
         internal = frontend.kind is FrontendKind.CLUSTER_IP
         node_port = frontend.kind is FrontendKind.NODE_PORT
         if route.forwards:
-            comment = str(self.name) if node_port else f"{self.name} {frontend.kind.value}"
+            comment = self.text if node_port else f"{self.text} {frontend.kind.value}"
             chain = self._policy_chain(route) if internal else self._way_in(frontend)
             rule = self._to_frontend(frontend, comment, Jump(chain))
             yield Entry(SharedList.NAT_NODE_PORTS if node_port else SharedList.NAT_SERVICES, rule)
         if route.forwards and frontend.sources:
             # What the firewall chain in nat let pass has another destination by now; the rest ends here.
-            comment = f"{self.name} traffic not accepted by {names.firewall_chain(self.name)}"
+            comment = f"{self.text} traffic not accepted by {names.firewall_chain(self.name)}"
             yield Entry(SharedList.FILTER_FIREWALL, self._to_frontend(frontend, comment, Drop()))
         if route.to in _REFUSALS:
             target, comment = _REFUSALS[route.to]
-            rule = self._to_frontend(frontend, f"{self.name} {comment}", target)
+            rule = self._to_frontend(frontend, f"{self.text} {comment}", target)
             if node_port:
                 local = (LocalAddress(Side.DESTINATION),)
                 rule = msgspec.structs.replace(rule, matches=(*rule.matches[:-1], *local, *rule.matches[-1:]))
@@ -159,7 +161,7 @@ class _ServiceCompiler:
         return drawn | {chain: head + drawn[chain]}
 
     def _masquerade_internal(self, frontend: Frontend, masquerade: Masquerade) -> Rule:
-        rule = self._to_frontend(frontend, f"{self.name} {frontend.kind.value}", MASQUERADE)
+        rule = self._to_frontend(frontend, f"{self.text} {frontend.kind.value}", MASQUERADE)
         if masquerade is Masquerade.ALWAYS or self.node.local_traffic is None:
             return rule
         source, interface = from_local_pod(self.node.local_traffic, inverted=True)
@@ -168,24 +170,25 @@ class _ServiceCompiler:
     def _affinity_rule(self, endpoint: Endpoint) -> Rule:
         """Send a client back to the endpoint that it was sent to before, if that was not too long ago."""
         chain = names.endpoint_chain(self.name, endpoint)
-        matches = self._comment(f"{self.name} -> {endpoint}")
+        matches = self._comment(f"{self.text} -> {endpoint}")
         return Rule(target=Jump(chain), matches=(*matches, RecentCheck(chain, self.plan.affinity_seconds)))
 
-    def _to_endpoint(self, endpoint: Endpoint) -> Rule:
+    def _to_endpoint(self, endpoint: Endpoint, matches: tuple[Match, ...]) -> Rule:
         if not self._needs_chain(endpoint):
-            return Rule(target=DestinationNat(endpoint.ip, endpoint.port), protocol=self.protocol)
+            target = DestinationNat(endpoint.ip, endpoint.port)
+            return Rule(target=target, protocol=self.protocol, matches=matches)
         chain = names.endpoint_chain(self.name, endpoint)
-        return Rule(target=Jump(chain), matches=self._comment(f"{self.name} -> {endpoint}"))
+        return Rule(target=Jump(chain), matches=(*self._comment(f"{self.text} -> {endpoint}"), *matches))
 
     def _needs_chain(self, endpoint: Endpoint) -> bool:
         """Tell whether an endpoint gets a chain of its own.
 
         It is there for pods that connect to themselves and for affinity; the large layout does without for all others.
         """
-        return self.layout is Layout.CLASSIC or bool(self.plan.affinity_seconds) or self.plan.may_hairpin(endpoint)
+        return self._all_need_chains or self.plan.may_hairpin(endpoint)
 
     def _endpoint_rules(self, endpoint: Endpoint) -> Chain:
-        comment = self._comment(str(self.name))
+        comment = self._comment(self.text)
         # A pod that is sent to itself must not see its own address as the client's: it would answer itself directly,
         # without the way back through this node that turns the addresses round again ("hairpin").
         hairpin = Rule(target=MASQUERADE, source=_host(endpoint.ip), matches=comment)
@@ -198,7 +201,7 @@ class _ServiceCompiler:
         return hairpin, Rule(target=target, protocol=self.protocol, matches=matches)
 
     def _external_rules(self, route: Route) -> Iterator[Rule]:
-        what = f"{self.name} external destinations"
+        what = f"{self.text} external destinations"
         if route.masquerade is Masquerade.ALWAYS:
             yield Rule(target=MASQUERADE, matches=self._comment(f"masquerade traffic for {what}"))
         if route.short_cut:
@@ -215,12 +218,12 @@ class _ServiceCompiler:
             yield Rule(target=Jump(self._policy_chain(route)))
 
     def _firewall_rules(self, frontend: Frontend) -> Iterator[Rule]:
-        comment = self._comment(f"{self.name} {frontend.kind.value}")
+        comment = self._comment(f"{self.text} {frontend.kind.value}")
         for cidr in frontend.sources:
             yield Rule(target=Jump(self.external_chain), source=Prefix(cidr), matches=comment)
         if self.layout is Layout.CLASSIC:
             # Does nothing: tells the reader where the rest of the story is.
-            told = f"other traffic to {self.name} will be dropped by {names.PROXY_FIREWALL}"
+            told = f"other traffic to {self.text} will be dropped by {names.PROXY_FIREWALL}"
             yield Rule(target=None, matches=self._comment(told))
 
     # --- parts -----------------------------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ def firewall_chain(name: ServicePortName) -> str:
     return f"KUBE-FW-{_service_hash(name)}"
 
 
+@functools.lru_cache(maxsize=1024)
 def endpoint_chain(name: ServicePortName, endpoint: Endpoint) -> str:
     """Sends to one endpoint."""
     return f"KUBE-SEP-{short_hash(f'{name}{name.protocol}{endpoint}')}"

@@ -206,9 +206,10 @@ def _some(place: Place | None) -> tuple[Place, ...]:
 
 def _count(counter: Counter[H], old: Iterable[H], new: Iterable[H]) -> None:
     """Count uses; what is used no more is forgotten."""
-    counter.update(new)
-    counter.subtract(old)
+    for used in new:  # one by one: they are few, and the counter's own ways are made for many
+        counter[used] += 1
     for used in old:
+        counter[used] -= 1
         if not counter[used]:
             del counter[used]
 

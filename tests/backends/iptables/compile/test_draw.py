@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy.backends.iptables.compile.draw import GROUP, chance, flat_draw, split_draw
-from kproxy.backends.iptables.rules.ruleset import Chain, DestinationNat, Jump, Random, Rule
+from kproxy.backends.iptables.rules.ruleset import Chain, DestinationNat, Jump, Match, Random, Rule
 from kproxy.state.model import Endpoint, Protocol
 from tests.kit.semantics import examples
 
@@ -19,8 +19,8 @@ def endpoints(count: int) -> list[Endpoint]:
     return [Endpoint(f"10.244.{number // 250}.{number % 250}", 8080) for number in range(count)]
 
 
-def to_endpoint(endpoint: Endpoint) -> Rule:
-    return Rule(target=DestinationNat(endpoint.ip, endpoint.port), protocol=Protocol.TCP)
+def to_endpoint(endpoint: Endpoint, matches: tuple[Match, ...] = ()) -> Rule:
+    return Rule(target=DestinationNat(endpoint.ip, endpoint.port), protocol=Protocol.TCP, matches=matches)
 
 
 def odds(rule: Rule) -> Fraction:

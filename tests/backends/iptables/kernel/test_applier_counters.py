@@ -16,7 +16,7 @@ from kproxy.backends.iptables.compile.draw import flat_draw
 from kproxy.backends.iptables.kernel.edit import heirs
 from kproxy.backends.iptables.kernel.variant import Variant
 from kproxy.backends.iptables.rules.diff import Hunk, diff
-from kproxy.backends.iptables.rules.ruleset import DestinationNat, Random, Rule, RuleSet, TableName
+from kproxy.backends.iptables.rules.ruleset import DestinationNat, Match, Random, Rule, RuleSet, TableName
 from kproxy.state.model import Endpoint, IPFamily, Protocol
 from tests.kit.applier import Node, node
 from tests.kit.iptables_tools import saved
@@ -31,8 +31,8 @@ ENOUGH = 60
 def drawing(family: IPFamily, pods: Sequence[int]) -> RuleSet:
     """A ruleset with one service whose draw itself sends to its pods."""
 
-    def send(endpoint: Endpoint) -> Rule:
-        return Rule(protocol=Protocol.TCP, target=DestinationNat(endpoint.ip, endpoint.port))
+    def send(endpoint: Endpoint, matches: tuple[Match, ...]) -> Rule:
+        return Rule(protocol=Protocol.TCP, target=DestinationNat(endpoint.ip, endpoint.port), matches=matches)
 
     ruleset = sample(family, {1: [11]})
     endpoints = [Endpoint(pod_address(family, pod), 8080) for pod in pods]
