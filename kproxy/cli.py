@@ -169,6 +169,9 @@ def _cleanup(config: Config) -> int:
 
 
 def _run(options: argparse.Namespace, config: Config) -> int:
+    from kproxy.node import memory
+
+    memory.begin()
     signals = Signals()
     with signals.handled():  # from before that while
         from kproxy.daemon import run as daemon

@@ -1,8 +1,8 @@
 """How kproxy's memory is looked after: what Python collects and when, and what is given back to the system.
 
 Python counts references, and besides looks for objects that hang together in circles; by its own measure ever again
-while a cluster is loaded, of which nothing is garbage. That took a sixth of the start. Afterwards what is there is
-there to stay: it is not looked through again.
+while modules and a cluster are loaded, of which nothing is garbage. That took a fifth of the start. Afterwards what is
+there is there to stay: it is not looked through again.
 
 libiptc's copies of tables and libnftables' parsed scripts come and go with each change, as many small pieces, and the C
 library keeps what is freed in case it is wanted again: a fifth of the process' size in a large cluster.
@@ -12,20 +12,20 @@ import ctypes
 import gc
 
 _M_ARENA_MAX = -8  # malloc.h
-_STARTING = (100_000, 50, 100)
 _WORKING = (10_000, 10, 10)
 """After how many new objects Python looks through the young ones, and how many such looks make one for the older."""
 
 
 def begin() -> None:
-    """Hardly look for garbage: a daemon starts, or takes up another configuration."""
-    gc.set_threshold(*_STARTING)
+    """Look for no garbage till all is settled: a daemon starts, or takes up another configuration."""
+    gc.disable()
 
 
 def settle() -> None:
     """What is there now is there to stay; look for garbage in what comes."""
     gc.freeze()
     gc.set_threshold(*_WORKING)
+    gc.enable()
 
 
 def let_go() -> None:

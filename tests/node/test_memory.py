@@ -1,4 +1,4 @@
-"""What a process keeps for itself; tried in processes of their own, as there is no way back."""
+"""What a process keeps for itself, and when it looks for garbage; in processes of their own: there is no way back."""
 
 import subprocess
 import sys
@@ -31,3 +31,25 @@ def spread(before: str) -> int:
 
 def test_all_threads_share_one_pool() -> None:
     assert spread("") > 1 << 25 > spread("memory.use_one_pool()")
+
+
+GARBAGE = """
+import gc
+from kproxy.node import memory
+looks = []
+gc.callbacks.append(lambda phase, _: looks.append(phase))
+def objects():
+    kept = [[] for _ in range(100_000)]
+memory.begin()
+objects()
+print(len(looks))
+memory.settle()
+objects()
+print(len(looks) > 0, gc.get_freeze_count() > 0)
+"""
+
+
+def test_no_garbage_is_looked_for_till_all_is_settled() -> None:
+    command = [sys.executable, "-c", GARBAGE]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["0", "True", "True"]
