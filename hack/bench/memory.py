@@ -79,15 +79,17 @@ def changed(it: Bench, mode: str, options: argparse.Namespace, report: Report) -
         config = it.lab.folder / "memory.json"
         config.write_text(_config(_OTHERS[mode]))
         it.cold_start(["--config", str(config)])
+        it.kproxy.metrics()
         time.sleep(_REST_SECONDS)
         draft = config.with_suffix(".draft")
         draft.write_text(_config(mode))
         draft.rename(config)
         until(lambda: it.kproxy.log().count(" starting ") > 1, 30, "the change of mode")
         it.move()
+        it.kproxy.metrics()
         time.sleep(_REST_SECONDS)
         after.append(it.rss_mib())
-        _end(it)
+        it.end()
     report.row(mode, mib(min(fresh), 1), mib(min(after), 1), mib(min(after) - min(fresh), 1))
 
 
@@ -100,9 +102,10 @@ def _config(mode: str) -> str:
 def _fresh(it: Bench, mode: str) -> tuple[float, Mapping[str, float]]:
     """Return what is resident after a start, and what of it belongs to whose files; no file's under no name."""
     it.cold_start(["--proxy-mode", mode])
+    it.kproxy.metrics()  # as Prometheus does, on every node
     time.sleep(_REST_SECONDS)
     found = it.rss_mib(), by_file(Path(f"/proc/{it.kproxy.process.pid}/smaps").read_text())
-    _end(it)
+    it.end()
     return found
 
 
@@ -132,17 +135,8 @@ def _traced(it: Bench, mode: str) -> Mapping[str, float]:
     os.kill(process.pid, signal.SIGUSR1)
     until(file.exists, 30, "what was traced")
     process.stop()
-    _clean_up(it)
-    return {package: size / 1024**2 for package, size in json.loads(file.read_text()).items()}
-
-
-def _end(it: Bench) -> None:
-    it.kproxy.stop()
-    _clean_up(it)
-
-
-def _clean_up(it: Bench) -> None:
     it.lab.node.run([sys.executable, "-m", "kproxy", "cleanup"])
+    return {package: size / 1024**2 for package, size in json.loads(file.read_text()).items()}
 
 
 if __name__ == "__main__":

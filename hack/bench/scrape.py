@@ -4,24 +4,26 @@
     python -m hack.bench.scrape --sizes 5000x50 --modes nftables --repeats 8
 
 Needs root: it builds a lab of network namespaces. All of the daemon's processor time counts, less what it takes when
-nobody asks; that of iptables-nft-save, which it runs, too. There are four figures:
+nobody asks; that of iptables-nft-save, which it runs, too. The figures:
 
 * the first scrape, which reads every counter there is, and finds out where they stand;
-* one of many, 15 seconds apart as Prometheus asks, with traffic to the probe in between. Where readings are dear, what
-  is saved up for them is used up before, so that the figure is that of a scrape without one; those that read come to
-  three thousandths of a core in the long run, 45 ms for 15 seconds;
-* how soon a change takes effect by itself, which is the yardstick, and with a scrape that began as the change was made;
-* how old the figures were that were shown, at most.
+* one that reads the counters, and one that does not, as where that is dear; with traffic to the probe in between;
+* one of those that Prometheus makes every 15 seconds, as they come to in the long run: a dear reading is made as seldom
+  as its share of a core allows (`kproxy.report.ration`), which is told, too;
+* how soon a change takes effect by itself, which is the yardstick, and with a scrape that began as the change was made,
+  in turn.
 """
 
 import statistics
 import threading
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from hack.bench.cluster import Bench, bench
-from hack.bench.options import Defaults, Size, parse, parser
+from hack.bench.options import Defaults, parse, parser
 from hack.bench.report import Report, mib, ms, ratio, seconds
+from kproxy.report.ration import CHEAP_SECONDS, SHARE
 
 MODES = {
     "iptables": ["--proxy-mode", "iptables", "--iptables-variant", "legacy"],
@@ -31,20 +33,20 @@ MODES = {
 DEFAULTS = Defaults(
     sizes=("1000x5", "10000x5", "30000x5", "5000x50"),
     modes=("iptables", "nftables"),
-    repeats=8,
+    repeats=4,
     quick_sizes=("100x3",),
 )
 _INTERVAL = 15.0
-"""Seconds between two scrapes."""
-_UNTIL_RATIONED = 6
+"""Seconds between two scrapes of Prometheus'."""
+_MOST_READINGS = 8
 """Scrapes, one right after the other, after which a reading that is dear is rationed."""
 _FRESH_SECONDS = 0.1
-_PAUSE = 1.2
-"""Seconds between two changes."""
+_PAUSE, _REST = 1.2, 2.5
+"""Between two changes: seconds, and how often what the last one took; kproxy spares the processor for as long."""
 _AGE = "kproxy_connection_counters_age_seconds"
 _COLUMNS = (
-    *("services x endpoints", "mode", "first scrape, CPU", "a scrape, CPU", "/metrics", "age at most"),
-    *("a change p50 / max", "with a scrape p50 / max", "ratio", "RSS / peak"),
+    *("services x endpoints", "mode", "first scrape", "one that reads", "one that does not", "one, on average"),
+    *("reads every", "/metrics", "a change p50 / max", "with a scrape p50 / max", "ratio", "RSS / peak"),
 )
 
 
@@ -54,60 +56,91 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made.set_defaults(defaults=DEFAULTS)
     options = parse(made, arguments)
     report = Report("scrape", options.output)
-    report.table("A scrape", *_COLUMNS)
+    report.table("A scrape (processor time)", *_COLUMNS)
     for size in options.sizes:
-        for mode in options.modes:
-            measure(report, size, mode, options.repeats, 1.0 if options.quick else _INTERVAL)
+        with bench(size) as it:
+            for mode in options.modes:
+                measure(report, it, mode, options.repeats)
+                it.end()
 
 
-def measure(report: Report, size: Size, mode: str, repeats: int, interval: float) -> None:
-    """Measure one size in one mode."""
-    with bench(size) as it:
-        it.cold_start(MODES[mode])
-        time.sleep(3)
-        idle = _idle(it)
-        before = _used(it)
-        it.kproxy.metrics()
-        first = _used(it) - before
-        cpu, age = _scrapes(it, max(1, repeats // 2), interval, idle)
-        alone, beside = _moves(it, repeats, scrape=False), _moves(it, repeats, scrape=True)
-        report.row(
-            str(size),
-            mode,
-            seconds(first, 2),
-            seconds(cpu, 3),
-            f"{len(it.kproxy.get('/metrics', 10249)[1]) / 1e6:.1f} MB",
-            seconds(age, 0),
-            f"{ms(statistics.median(alone))} / {ms(max(alone))}",
-            f"{ms(statistics.median(beside))} / {ms(max(beside))}",
-            ratio(statistics.median(beside), statistics.median(alone)),
-            f"{mib(it.rss_mib())} / {mib(it.rss_mib('VmHWM'))}",
-        )
-        it.kproxy.stop()
+class Scrapes(NamedTuple):
+    """Processor time in seconds."""
+
+    reading: float
+    other: float
+    """That of one that reads nothing; the same where all read."""
+
+    @property
+    def is_dear(self) -> bool:
+        """Whether readings are rationed."""
+        return self.reading > CHEAP_SECONDS
+
+    @property
+    def average(self) -> float:
+        """Of one of many."""
+        return self.other + min(self.reading, SHARE * _INTERVAL) if self.is_dear else self.reading
+
+    @property
+    def every(self) -> float:
+        """Seconds between two readings."""
+        return max(_INTERVAL, self.reading / SHARE) if self.is_dear else _INTERVAL
 
 
-def _scrapes(it: Bench, number: int, interval: float, idle: float) -> tuple[float, float]:
-    """Return the processor time of one scrape, and how old figures were at most."""
-    for _ in range(_UNTIL_RATIONED):
-        if it.kproxy.metrics().get(_AGE, 0.0) > _FRESH_SECONDS:
-            break
-    began, before, age = time.monotonic(), _used(it), 0.0
-    for _ in range(number):
-        time.sleep(interval)
+def measure(report: Report, it: Bench, mode: str, repeats: int) -> None:
+    """Measure one mode."""
+    it.cold_start(MODES[mode])
+    time.sleep(3)
+    idle = _idle(it)
+    first = _scrape(it, idle)[0]
+    scrapes = _scrapes(it, repeats, idle)
+    alone, beside = _moves(it, repeats)
+    report.row(
+        str(it.size),
+        mode,
+        seconds(first, 2),
+        seconds(scrapes.reading, 3),
+        seconds(scrapes.other, 3),
+        seconds(scrapes.average, 3),
+        seconds(scrapes.every, 0),
+        f"{len(it.kproxy.get('/metrics', 10249)[1]) / 1e6:.1f} MB",
+        f"{ms(statistics.median(alone))} / {ms(max(alone))}",
+        f"{ms(statistics.median(beside))} / {ms(max(beside))}",
+        ratio(statistics.median(beside), statistics.median(alone)),
+        f"{mib(it.rss_mib())} / {mib(it.rss_mib('VmHWM'))}",
+    )
+
+
+def _scrapes(it: Bench, number: int, idle: float) -> Scrapes:
+    reading: list[float] = []
+    other: list[float] = []
+    while len(reading) < _MOST_READINGS and len(other) < number:
         it.ask()
-        age = max(age, it.kproxy.metrics().get(_AGE, 0.0))
-    return max(0.0, _used(it) - before - idle * (time.monotonic() - began)) / number, age
+        cpu, age = _scrape(it, idle)
+        (reading if age < _FRESH_SECONDS else other).append(cpu)
+    read = statistics.median(reading) if reading else 0.0
+    return Scrapes(read, statistics.median(other) if other else read)
 
 
-def _moves(it: Bench, number: int, *, scrape: bool) -> list[float]:
-    found = []
-    for _ in range(number):
-        time.sleep(_PAUSE)
-        scraping = threading.Thread(target=it.kproxy.metrics)
-        if scrape:
+def _scrape(it: Bench, idle: float) -> tuple[float, float]:
+    """Scrape once; return the processor time of it, and how old the figures were."""
+    began, before = time.monotonic(), _used(it)
+    age = it.kproxy.metrics().get(_AGE, 0.0)
+    return max(0.0, _used(it) - before - idle * (time.monotonic() - began)), age
+
+
+def _moves(it: Bench, number: int) -> tuple[list[float], list[float]]:
+    """Return how long changes took by themselves, and beside a scrape, in turn."""
+    found: tuple[list[float], list[float]] = [], []
+    last = 0.0
+    for turn in range(2 * number):
+        time.sleep(_PAUSE + _REST * last)
+        scraping = threading.Thread(target=it.kproxy.metrics) if turn % 2 else None
+        if scraping is not None:
             scraping.start()
-        found.append(it.move())
-        if scrape:
+        last = it.move()
+        found[turn % 2].append(last)
+        if scraping is not None:
             scraping.join()
     return found
 
@@ -115,8 +148,8 @@ def _moves(it: Bench, number: int, *, scrape: bool) -> list[float]:
 def _idle(it: Bench) -> float:
     """Return the processor time that the daemon takes in a second when nobody asks."""
     before = _used(it)
-    time.sleep(4)
-    return (_used(it) - before) / 4
+    time.sleep(3)
+    return (_used(it) - before) / 3
 
 
 def _used(it: Bench) -> float:

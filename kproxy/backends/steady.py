@@ -32,6 +32,10 @@ class Steady:
         finally:
             self._writing.release()
 
+    def moved(self, number: int) -> bool:
+        """Tell, without any lock, whether others are being written, or have been, than those of that number."""
+        return self._number != number
+
     @contextmanager
     def still(self, number: int) -> Iterator[bool]:
         """Yield whether the rules are still those of that number; within, which is to be short, they remain so."""

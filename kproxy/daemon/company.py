@@ -165,7 +165,7 @@ def _serve(servers: HttpServers, config: Config, events: EventRecorder, health: 
 def _connections(begun: Begun, metrics: Metrics) -> ConnectionReader:
     own = begun.config.kproxy
     counters = begun.life.connections = begun.life.connections or ConnectionCounters()
-    counters.limit(own.max_service_series, own.max_endpoint_series if own.endpoint_metrics else 0)
+    counters.go_on(own.max_service_series, own.max_endpoint_series if own.endpoint_metrics else 0)
     store = Store(own.state_directory) if own.state_directory else None
     reader = ConnectionReader(begun.proxier, counters, store)
     metrics.connection_counters(reader.read, endpoints=own.endpoint_metrics)

@@ -5,6 +5,8 @@ place first, then the old one's go. For that moment both are there, and the firs
 that exist already go on as conntrack remembers them.
 """
 
+import gc
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from kproxy import logs
 from kproxy.backends.base import Backend, BackendError, MissingError
 from kproxy.config import Config, IPTablesVariant, ProxyMode
-from kproxy.daemon.later import later
+from kproxy.daemon.later import forget, later
 from kproxy.plan.model import Plan
 from kproxy.state.model import IPFamily
 
@@ -33,15 +35,34 @@ else:  # each as soon as it has something to do, and none before
         later("kproxy.backends.iptables.compile.compiler"),
         later("kproxy.backends.iptables.compile.lists"),
     )
-    chains, variant = later("kproxy.backends.iptables.kernel.chains"), later("kproxy.backends.iptables.kernel.variant")
+    chains, variant = (
+        later("kproxy.backends.iptables.kernel.chains"),
+        later("kproxy.backends.iptables.kernel.variant"),
+    )
     nftables = later("kproxy.backends.nftables.backend")
     names = later("kproxy.backends.nftables.rules.names")
-    presence, probe = later("kproxy.backends.nftables.kernel.presence"), later("kproxy.backends.nftables.kernel.probe")
+    presence, probe = (
+        later("kproxy.backends.nftables.kernel.presence"),
+        later("kproxy.backends.nftables.kernel.probe"),
+    )
     diff, read = later("kproxy.held.diff"), later("kproxy.held.read")
 
 log = logs.get("engines")
 
+MODULES = {
+    ProxyMode.IPTABLES: ("kproxy.backends.iptables",),
+    ProxyMode.NFTABLES: ("kproxy.backends.nftables",),
+}
+"""Those of each engine."""
+WHO_KNOW_BOTH = ("kproxy.held", "kproxy.daemon.inspect", "kproxy.daemon.look")
+"""Who answers questions. All others come to them by `later`."""
+
 B = TypeVar("B")
+
+
+def forget_all() -> None:
+    """Let go of the modules of all engines: another mode may not need them, and a small cluster takes no more."""
+    forget(*WHO_KNOW_BOTH, *(name for names in MODULES.values() for name in names))
 
 
 def choose_mode(config: Config) -> ProxyMode:
@@ -111,15 +132,24 @@ def retire_others(config: Config, *, keep_guard: bool) -> None:
     """
     used = None if config.mode is ProxyMode.NFTABLES else _variant(config)
     try:
-        for left in chains.Variant:
+        for left in list(chains.Variant):
             if used is None and list(chains.rules_left_in(left)):
                 _sweep_iptables(left, keep_guard=keep_guard)
                 log.info("removed the rules of mode iptables", variant=left)
+                _forget_engine(ProxyMode.IPTABLES)
         if used is not None and _has_nftables(names.TABLE):
             _sweep_nftables()
             log.info("removed the rules of mode nftables")
+            _forget_engine(ProxyMode.NFTABLES)
     except BackendError as error:
         log.warning("the rules of another mode could not be removed; they may win over kproxy's", problem=error)
+
+
+def _forget_engine(mode: ProxyMode) -> None:
+    """Let go of an engine that was there to remove its rules."""
+    if not any(name in sys.modules for name in WHO_KNOW_BOTH):  # else somebody has asked already, and is being answered
+        forget(*MODULES[mode])
+        gc.collect()
 
 
 def cleanup(config: Config, *, keep_guard: bool) -> Sequence[BackendError]:

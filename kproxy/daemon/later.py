@@ -12,7 +12,9 @@ importlib.util.LazyLoader would do, if it were safe in more than one thread befo
 """
 
 import importlib
+import sys
 import threading
+import typing
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -28,6 +30,22 @@ class _Later(ModuleType):
 def later(name: str) -> Any:
     """Return what stands for a module, and imports it when something of it is first asked for. From any thread."""
     return _Later(name)
+
+
+def forget(*names: str) -> None:
+    """Let go of packages, or modules, that are imported by `later` alone; they are loaded anew when asked for again.
+
+    Whatever else has imported something of them, in the usual way, is to be forgotten with them: it would go on with
+    what was.
+    """
+    for name in list(sys.modules):
+        if any(name == one or name.startswith(f"{one}.") for one in names):
+            del sys.modules[name]
+            package, _, last = name.rpartition(".")
+            if package in sys.modules:
+                vars(sys.modules[package]).pop(last, None)
+    for clear in getattr(typing, "_cleanups", ()):  # what it remembers of generic classes, and so their modules
+        clear()
 
 
 class Once(Generic[T]):

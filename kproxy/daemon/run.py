@@ -91,6 +91,7 @@ def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> 
             return 0
         log.info("the configuration has changed; taking it up")
         config = new
+        engines.forget_all()
         memory.let_go()
 
 

@@ -1,11 +1,13 @@
 """What is loaded or made when it is first asked for: once, whoever asks, and as the real thing would behave."""
 
+import importlib
+import subprocess
 import sys
 import threading
 
 import pytest
 
-from kproxy.daemon.later import Once, later
+from kproxy.daemon.later import Once, forget, later
 
 MODULE = "wsgiref.validate"  # one that nothing else here needs
 
@@ -63,3 +65,41 @@ def test_what_could_not_be_made_is_tried_again() -> None:
     with pytest.raises(OSError, match="no"):
         value()
     assert value() == 7
+
+
+HELD_ON_TO = """
+import pkgutil, importlib, sys, types
+import kproxy.daemon
+from kproxy.daemon import engines
+for room in ("kproxy.daemon", "kproxy.held", "kproxy.report", "kproxy.explain", "kproxy.conntrack", "kproxy.node"):
+    package = importlib.import_module(room)
+    for found in pkgutil.walk_packages(package.__path__, room + "."):
+        importlib.import_module(found.name)
+from kproxy.backends.iptables import backend
+from kproxy.backends.nftables import backend
+forgotten = tuple(name + "." for names in (*engines.MODULES.values(), engines.WHO_KNOW_BOTH) for name in names)
+def origin(value):
+    return value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None) or ""
+for name, module in list(sys.modules.items()):
+    if name.startswith("kproxy.") and not (name + ".").startswith(forgotten):
+        for attribute, value in vars(module).items():
+            if (origin(value) + ".").startswith(forgotten) and type(value).__name__ != "_Later":
+                if not isinstance(value, types.ModuleType) or value.__name__ != f"{name}.{attribute}":
+                    print(f"{name}.{attribute}")
+"""
+
+
+def test_nobody_holds_on_to_what_is_forgotten_with_a_mode() -> None:
+    """Who did would have two engines in memory, and take the exceptions of one for strangers to the other."""
+    command = [sys.executable, "-c", HELD_ON_TO]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
+
+
+def test_what_is_forgotten_is_loaded_anew() -> None:
+    module = later(MODULE)
+    before = module.validator
+    forget("wsgiref")
+    assert MODULE not in sys.modules
+    assert module.validator is not before
+    forget("wsgiref")
+    assert not hasattr(importlib.import_module("wsgiref"), "validate")

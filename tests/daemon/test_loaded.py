@@ -46,9 +46,9 @@ sys.exit(kproxy.cli.main())
 SERVING = {"asyncio", "h11", "prometheus_client", "kproxy.report.http", "kproxy.report.metrics", "kproxy.conntrack"}
 ASKED = {"kproxy.explain", "kproxy.held", "kproxy.daemon.inspect", "kproxy.report.page.answers", "kproxy.tools"}
 """What answers questions."""
-SELDOM = {"aiohttp", "kubernetes", "pyroute2", "socks", "tabulate", "termcolor", "kproxy.ingress"}
+SELDOM = {"aiohttp", "iptc", "kubernetes", "pyroute2", "socks", "tabulate", "termcolor", "kproxy.ingress"}
 ENGINES = {
-    "iptables": {"iptc", "kproxy.backends.iptables.backend", "kproxy.backends.iptables.kernel.variant"},
+    "iptables": {"kproxy.backends.iptables.backend", "kproxy.backends.iptables.kernel.variant"},
     "nftables": {"kproxy.backends.nftables.backend", "kproxy.backends.nftables.kernel.table"},
 }
 OTHER = {"iptables": "nftables", "nftables": "iptables"}

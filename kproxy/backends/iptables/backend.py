@@ -7,6 +7,7 @@ the service at fault when the kernel refuses a step, so that one service can nev
 import errno
 import logging
 from collections.abc import Sequence, Set
+from functools import partial
 
 from kproxy.backends.base import BackendError, Counts, Refused, SyncReport
 from kproxy.backends.iptables.compile.compiler import Compiler, choose_layout
@@ -112,7 +113,8 @@ class IptablesBackend:
             if places is None:
                 return None
             try:
-                numbers = self._applier.counted({table: places.of(table) for table in TableName}, number)
+                wanted = {table: places.of(table) for table in TableName}
+                numbers = self._applier.counted(wanted, number, partial(self._steady.moved, number))
             except InterruptedReadingError:
                 continue
             with self._steady.still(number) as still:

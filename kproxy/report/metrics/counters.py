@@ -7,9 +7,9 @@ those that stay would be counted once more.
 A reading tells only of service ports where something may have moved, so that the cost is that of what has. Pure.
 """
 
-import heapq
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from operator import attrgetter, itemgetter
+from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from kproxy.backends.base import Counter, Counts
@@ -53,6 +53,8 @@ class FamilyCounters:
         self.number_of_endpoints = 0
         self.waiting = 0
         """Service ports whose endpoints' counters may have moved and are yet to be read."""
+        self.read_anew = False
+        """Whether the Services have been read anew since."""
 
     def fold(self, counts: Counts, most_endpoints: int) -> None:
         """Take in a reading. ``most_endpoints`` is how many may be held that have no counter, or never counted."""
@@ -82,6 +84,9 @@ class FamilyCounters:
     def _keep(self, services: Collection[ServicePortName]) -> None:
         """Have an account for each of the services, and none for others."""
         wanted = services if isinstance(services, (set, frozenset, Mapping)) else frozenset(services)
+        if self.read_anew:  # names are held once, by whoever has the Services
+            self.read_anew = False
+            self.accounts = {name: self.accounts[name] for name in wanted if name in self.accounts} | self.accounts
         for name in [name for name in self.accounts if name not in wanted]:
             account = self.accounts.pop(name)
             self.held -= len(account.endpoints)
@@ -145,9 +150,11 @@ class ConnectionCounters:
         self.age: float | None = None
         """Seconds since the last reading, as of when this was asked for; None before the first."""
 
-    def limit(self, max_services: int, max_endpoints: int) -> None:
-        """Show no more than so many from now on."""
+    def go_on(self, max_services: int, max_endpoints: int) -> None:
+        """Show no more than so many from now on, of Services that are read anew."""
         self._max_services, self._max_endpoints = max_services, max_endpoints
+        for family in self.families.values():
+            family.read_anew = True
 
     @property
     def blank(self) -> bool:
@@ -242,4 +249,9 @@ def _busiest(totals: Mapping[K, int], limit: int) -> Mapping[K, int]:
     """Return no more than ``limit``, those with the most."""
     if len(totals) <= limit:
         return totals
-    return dict(heapq.nlargest(limit, totals.items(), key=itemgetter(1)))
+    if not limit:
+        return {}
+    least = sorted(totals.values())[-limit]  # mostly zeros, which takes no time
+    found = {key: total for key, total in totals.items() if total > least}
+    as_busy = (key for key, total in totals.items() if total == least)
+    return found | dict.fromkeys(islice(as_busy, limit - len(found)), least)

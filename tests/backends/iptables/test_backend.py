@@ -111,8 +111,11 @@ class FakeKernel:
             for name in TableName
         }
 
-    def counted(self, places: Mapping[TableName, Iterable[Place]], version: int) -> "Mapping[TableName, array[int]]":
+    def counted(
+        self, places: Mapping[TableName, Iterable[Place]], version: int, hurry: Callable[[], bool] = lambda: False
+    ) -> "Mapping[TableName, array[int]]":
         assert version >= self.version
+        assert not hurry()
         self.version = version
         return {name: packets_at(its, self.counters()[name]) for name, its in places.items()}
 

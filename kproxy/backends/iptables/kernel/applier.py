@@ -1,7 +1,7 @@
 """What brings a ruleset into the kernel, whichever variant of iptables the node uses."""
 
 from array import array
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Protocol
 
 import msgspec
@@ -56,11 +56,14 @@ class Applier(Protocol):
     def counters(self) -> Mapping[TableName, ChainCounters]:
         """Read the counters of all rules in kproxy's own chains."""
 
-    def counted(self, places: Mapping[TableName, Iterable[Place]], version: int) -> "Mapping[TableName, array[int]]":
+    def counted(
+        self, places: Mapping[TableName, Iterable[Place]], version: int, hurry: Callable[[], bool] = lambda: False
+    ) -> "Mapping[TableName, array[int]]":
         """Read how many packets the rules at these places have met, one after the other; ABSENT where there are none.
 
         May be called from another thread than everything else, at any time. ``version`` is another one whenever the
-        rules may be. Raises InterruptedReadingError if told to `make_way`.
+        rules may be. ``hurry`` tells, from before `make_way` is called, whether the rules are about to be written.
+        Raises InterruptedReadingError then.
         """
 
     def make_way(self) -> None:

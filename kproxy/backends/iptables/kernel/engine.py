@@ -102,9 +102,11 @@ class Engine(ABC, Generic[T]):
         """Read the counters of all rules in kproxy's own chains."""
         return {name: self._read_counters(name) for name in TableName}
 
-    def counted(self, places: Mapping[TableName, Iterable[Place]], version: int) -> "Mapping[TableName, array[int]]":
+    def counted(
+        self, places: Mapping[TableName, Iterable[Place]], version: int, hurry: Callable[[], bool] = lambda: False
+    ) -> "Mapping[TableName, array[int]]":
         """Read how many packets the rules at these places have met. See `Applier`."""
-        del version
+        del version, hurry
         return {name: packets_at(its, self._read_counters(name)) for name, its in places.items()}
 
     def make_way(self) -> None:

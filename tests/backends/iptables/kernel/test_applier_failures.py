@@ -21,6 +21,7 @@ from kproxy.backends.iptables.kernel.errors import (
     UnencodableRuleError,
 )
 from kproxy.backends.iptables.kernel.legacy import applier as legacy
+from kproxy.backends.iptables.kernel.legacy import libiptc
 from kproxy.backends.iptables.kernel.legacy.applier import LegacyApplier
 from kproxy.backends.iptables.kernel.legacy.libiptc import LibIPTC, TableHandle
 from kproxy.backends.iptables.kernel.legacy.lock import XtablesLock
@@ -232,6 +233,7 @@ def test_without_privilege_it_says_which_is_needed(
 
 
 def test_without_libiptc_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libiptc, "_addresses", libiptc._addresses.__wrapped__)
     for family, module in ((IPFamily.IPV4, "iptc.ip4tc"), (IPFamily.IPV6, "iptc.ip6tc")):
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(NoIptablesError, match="which the package iptables brings"):

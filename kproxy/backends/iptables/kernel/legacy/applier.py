@@ -81,13 +81,17 @@ class LegacyApplier(Engine[bytes]):
         lists = [chain for chain in image.chains if is_list(chain)]
         return {found for chain in lists for found in destinations_in_entries(self._layout, image.entries(chain))}
 
-    def counted(self, places: Mapping[TableName, Iterable[Place]], version: int) -> "Mapping[TableName, array[int]]":
+    def counted(
+        self, places: Mapping[TableName, Iterable[Place]], version: int, hurry: Callable[[], bool] = lambda: False
+    ) -> "Mapping[TableName, array[int]]":
         """Read how many packets the rules at these places have met. See `Applier`."""
-        return {name: self._counted(name, its, version) for name, its in places.items()}
+        return {name: self._counted(name, its, version, hurry) for name, its in places.items()}
 
-    def _counted(self, name: TableName, places: Iterable[Place], version: int) -> "array[int]":
+    def _counted(
+        self, name: TableName, places: Iterable[Place], version: int, hurry: Callable[[], bool]
+    ) -> "array[int]":
         try:
-            info, table = self._reader.view(name)
+            info, table = self._reader.view(name, hurry)
         except KernelRefusedError as err:
             if err.code == errno.EFAULT:
                 raise InterruptedReadingError(f"table {name} was about to be written") from None
@@ -95,7 +99,7 @@ class LegacyApplier(Engine[bytes]):
         known = self._indexes.get(name)
         if known is None or known[:2] != (version, info):
             builtins = {HOOK_CHAINS[hook]: info.hook_entries[hook] for hook in info.hooks}
-            known = self._indexes[name] = version, info, locate(self._layout, builtins, table, places)
+            known = self._indexes[name] = version, info, locate(self._layout, builtins, table, places, hurry)
         return known[2].packets(table)
 
     def make_way(self) -> None:
@@ -158,6 +162,7 @@ class LegacyApplier(Engine[bytes]):
             with TableHandle(self._library, name) as handle:
                 if self._reader.info(name) != self._outlines[name]:
                     raise _changed_by_others(name, check=check)
+                handle.drop_entries(self._outlines[name].size)
                 _edit(handle, self._layout, edit, check=check)
                 if name is TableName.NAT:
                     self._in_turn = {chain for chain in self._in_turn if handle.begin_turns(chain, randrange)}

@@ -5,9 +5,10 @@ is found out once for as long as the table stays as it is; after that a reading 
 """
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from kproxy.backends.iptables.kernel.errors import InterruptedReadingError
 from kproxy.backends.iptables.kernel.legacy.entry import ERROR_TARGET_SIZE, MODULE_HEADER, EntryLayout
 from kproxy.backends.iptables.rules.counted import ABSENT, Place
 
@@ -29,9 +30,18 @@ class Index(NamedTuple):
         return array("Q", [words[at] if at != _NOWHERE else ABSENT for at in self.words])
 
 
-def locate(layout: EntryLayout, builtins: Mapping[str, int], table: memoryview, places: Iterable[Place]) -> Index:
-    """Find the counters of the rules at these places; ``builtins`` says where built-in chains begin."""
-    words, chains = _counters(layout, builtins, table)
+def locate(
+    layout: EntryLayout,
+    builtins: Mapping[str, int],
+    table: memoryview,
+    places: Iterable[Place],
+    hurry: Callable[[], bool] = lambda: False,
+) -> Index:
+    """Find the counters of the rules at these places; ``builtins`` says where built-in chains begin.
+
+    Raises InterruptedReadingError as soon as ``hurry`` says that somebody is waiting for the processor or the memory.
+    """
+    words, chains = _counters(layout, builtins, table, hurry)
     found, complete = array("I"), True
     for chain, length, positions in places:
         first, last = chains.get(chain, (0, -1))
@@ -44,7 +54,7 @@ def locate(layout: EntryLayout, builtins: Mapping[str, int], table: memoryview, 
 
 
 def _counters(
-    layout: EntryLayout, builtins: Mapping[str, int], table: memoryview
+    layout: EntryLayout, builtins: Mapping[str, int], table: memoryview, hurry: Callable[[], bool]
 ) -> "tuple[array[int], dict[str, tuple[int, int]]]":
     """Return where the counters of all entries stand, and which of them, from and to, are of each chain's rules."""
     # Written out, with everything at hand: it runs for every rule on the node.
@@ -62,6 +72,8 @@ def _counters(
             # A chain's last entry, just before, is its policy.
             chains[chain] = first, len(words) - 1
             chain, first = _name(table, at + size), len(words)
+            if hurry():
+                raise InterruptedReadingError("the table is about to be written")
         else:
             if at in starts:
                 chains[chain] = first, len(words) - 1

@@ -3,24 +3,26 @@
 The only module that imports ``iptc``. python-iptables finds and loads libiptc; of its binding the addresses of the
 functions are used, with declarations of our own: its own lack argument types, lose errno, and give up the interpreter
 lock at every call, which for a hundred thousand small calls means as many chances to wait for other threads. Here only
-reading and committing a table, which take the kernel's time, give it up.
+reading and committing a table, which take the kernel's time, give it up. The rest of it is let go of.
 
 Its `Rule`, `Match` and `Target` are not used: too slow, and broken with libxtables of iptables 1.8.11.
 """
 
 import ctypes
 import ctypes.util
+import gc
 import os
 import sys
-import sysconfig
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from kproxy.backends.iptables.kernel.errors import KernelRefusedError, NoIptablesError
+from kproxy.backends.iptables.kernel.legacy.drop import drop_entries
 from kproxy.backends.iptables.kernel.legacy.entry import COUNTERS, OFFSETS, entry_layout
 from kproxy.backends.iptables.kernel.legacy.image import normal_form
 from kproxy.backends.iptables.kernel.legacy.terms import BEGINNING, beginning
@@ -45,14 +47,19 @@ class LibIPTC:
 
     def __init__(self, family: IPFamily) -> None:
         """Load it. Raises NoIptablesError where python-iptables does not find the libraries."""
-        binding = _binding(family)
+        addresses = _addresses()[family]
+        if isinstance(addresses, Exception):
+            raise NoIptablesError(
+                "python-iptables does not load: it needs libip4tc, libip6tc and libxtables, "
+                f"which the package iptables brings ({addresses})"
+            ) from addresses
 
         def slow(name: str, result: Any, *arguments: Any) -> Any:
-            return ctypes.CFUNCTYPE(result, *arguments, use_errno=True)(_address(binding, name))
+            return ctypes.CFUNCTYPE(result, *arguments, use_errno=True)(addresses[name])
 
         def quick(name: str, result: Any, *arguments: Any) -> Any:
             # Keeps the interpreter lock; nothing runs before errno is looked at.
-            return ctypes.PYFUNCTYPE(result, *arguments)(_address(binding, name))
+            return ctypes.PYFUNCTYPE(result, *arguments)(addresses[name])
 
         self.layout = entry_layout(family)
         self.init = slow("init", _HANDLE, _NAME)
@@ -71,25 +78,55 @@ class LibIPTC:
         self.strerror = quick("strerror", ctypes.c_char_p, ctypes.c_int)
 
 
+_FUNCTIONS = (
+    *("init", "commit", "free", "create_chain", "delete_chain", "get_references", "append_entry", "insert_entry"),
+    *("delete_num_entry", "read_counter", "get_policy", "set_policy", "get_target", "strerror"),
+)
+
+
+@cache
+def _addresses() -> Mapping[IPFamily, Mapping[str, int] | Exception]:
+    """Return where each family's functions are, or why python-iptables does not load."""
+    with _quiet_and_light(), _without_a_trace():
+        return {family: _addresses_of(family) for family in IPFamily}
+
+
+def _addresses_of(family: IPFamily) -> Mapping[str, int] | Exception:
+    try:
+        if family is IPFamily.IPV4:
+            from iptc.ip4tc import iptc as binding
+        else:
+            from iptc.ip6tc import ip6tc as binding
+        return {name: _address(binding, name) for name in _FUNCTIONS}
+    except Exception as error:  # without the libraries it fails in whatever line first needs them
+        return error.with_traceback(None)
+
+
 def _address(binding: Any, name: str) -> int:
     address = ctypes.cast(getattr(binding, f"iptc_{name}"), ctypes.c_void_p).value
     assert address is not None  # noqa: S101 - a function that was found has an address
     return address
 
 
-def _binding(family: IPFamily) -> Any:
+@contextmanager
+def _without_a_trace() -> Iterator[None]:
+    """Let go of what is imported meanwhile, with all that ctypes remembers of its declarations: 1.5 MiB.
+
+    The libraries stay: ctypes never unloads one.
+    """
+    modules = set(sys.modules)
+    caches = [getattr(ctypes, name, {}) for name in ("_pointer_type_cache", "_c_functype_cache")]
+    known = [set(cache) for cache in caches]
     try:
-        with _quiet_and_light():
-            if family is IPFamily.IPV4:
-                from iptc.ip4tc import iptc as binding
-            else:
-                from iptc.ip6tc import ip6tc as binding
-    except Exception as err:  # without the libraries it fails in whatever line first needs them
-        raise NoIptablesError(
-            "python-iptables does not load: it needs libip4tc, libip6tc and libxtables, "
-            f"which the package iptables brings ({err})"
-        ) from err
-    return binding
+        yield
+    finally:
+        for name in sys.modules.keys() - modules:
+            if name.partition(".")[0] in ("iptc", "sysconfig") or name.startswith("_sysconfigdata"):
+                del sys.modules[name]
+        for cache, before in zip(caches, known, strict=True):
+            for key in cache.keys() - before:
+                del cache[key]
+        gc.collect(0)  # it hangs together in circles, and has just come
 
 
 _PLACE = "XTABLES_LIBDIR"
@@ -117,7 +154,7 @@ def _find_library(name: str) -> str | None:
 
 def _extensions() -> Path | None:
     """Return where iptables' extensions lie, as Debian, Fedora and Alpine have it; None where it is none of those."""
-    multiarch = sysconfig.get_config_var("MULTIARCH") or ""
+    multiarch = getattr(sys.implementation, "_multiarch", "")
     places = (Path("/usr/lib") / multiarch / "xtables", Path("/usr/lib64/xtables"), Path("/usr/lib/xtables"))
     return next((place for place in places if place.is_dir()), None)
 
@@ -171,6 +208,10 @@ class TableHandle:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._library.free(self._handle)
+
+    def drop_entries(self, size: int) -> None:
+        """Give back what the table was read into, ``size`` bytes of it: libiptc has its own copy of each rule."""
+        drop_entries(self._handle, self._table, size)
 
     def create_chain(self, chain: str) -> None:
         """Add an empty chain."""

@@ -13,7 +13,7 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -27,10 +27,10 @@ _GET_ENTRIES = 65
 _GET_TARGET_REVISION = {IPFamily.IPV4: 67, IPFamily.IPV6: 69}
 _TARGET_REVISION = struct.Struct("=29sB")  # struct xt_get_revision
 _MODULES = {IPFamily.IPV4: "ip_tables", IPFamily.IPV6: "ip6_tables"}
-_NAME_SIZE = 32  # XT_TABLE_MAXNAMELEN
+NAME_SIZE = 32  # XT_TABLE_MAXNAMELEN
 _HOOKS = 5  # NF_INET_NUMHOOKS
-_INFO = struct.Struct(f"={_NAME_SIZE}sI{_HOOKS}I{_HOOKS}III")  # struct ipt_getinfo
-_ENTRIES_HEADER = 40  # struct ipt_get_entries: name, size, padding
+_INFO = struct.Struct(f"={NAME_SIZE}sI{_HOOKS}I{_HOOKS}III")  # struct ipt_getinfo
+ENTRIES_HEADER = 40  # struct ipt_get_entries: name, size, padding
 _READ_ATTEMPTS = 5
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -134,27 +134,29 @@ class TableReader:
         info, view = self.view(table)
         return info, view.tobytes()
 
-    def view(self, table: str) -> tuple[TableInfo, memoryview]:
+    def view(self, table: str, hurry: Callable[[], bool] = lambda: False) -> tuple[TableInfo, memoryview]:
         """Return a table's outline and its entries as the kernel has written them.
 
         The interpreter lock is free while the kernel copies. The memory is mapped for this alone, so that all of it
         goes back as soon as nobody looks at it any more.
 
-        Raises KernelRefusedError; with EFAULT, if somebody told it to `make_way`.
+        Raises KernelRefusedError; with EFAULT, if somebody told it to `make_way`, or is about to, as ``hurry`` says.
         """
         for _ in range(_READ_ATTEMPTS):
             info = self.info(table)
-            mapped = mmap.mmap(-1, _ENTRIES_HEADER + info.size)
-            mapped[: _NAME_SIZE + 4] = struct.pack(f"={_NAME_SIZE}sI", table.encode(), info.size)
+            mapped = mmap.mmap(-1, ENTRIES_HEADER + info.size)
+            mapped[: NAME_SIZE + 4] = struct.pack(f"={NAME_SIZE}sI", table.encode(), info.size)
             buffer = (ctypes.c_char * len(mapped)).from_buffer(mapped)
             try:
                 with self._copying_to(table, ctypes.addressof(buffer), len(mapped)):
+                    if hurry():  # whoever is to hurry only from here on finds this memory, and takes it away
+                        raise KernelRefusedError(table, errno.EFAULT, os.strerror(errno.EFAULT), "reading it")
                     self._ask(table, _GET_ENTRIES, buffer)
             except KernelRefusedError as err:
                 if err.code != errno.EAGAIN:  # its size changed since it was asked for
                     raise
             else:
-                return info, memoryview(mapped)[_ENTRIES_HEADER:]
+                return info, memoryview(mapped)[ENTRIES_HEADER:]
         raise KernelRefusedError(table, errno.EAGAIN, os.strerror(errno.EAGAIN), "reading it")
 
     def make_way(self) -> None:

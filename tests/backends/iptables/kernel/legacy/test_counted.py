@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy.backends.iptables.kernel.engine import packets_at
-from kproxy.backends.iptables.kernel.errors import KernelRefusedError
+from kproxy.backends.iptables.kernel.errors import InterruptedReadingError, KernelRefusedError
 from kproxy.backends.iptables.kernel.legacy.counted import locate
 from kproxy.backends.iptables.kernel.legacy.entry import entry_layout
 from kproxy.backends.iptables.kernel.legacy.image import HOOK_CHAINS, TableImage
@@ -121,3 +121,20 @@ def test_a_reading_makes_way_for_who_wants_to_write(
         assert refusal.value.code == errno.EFAULT
         assert len(reader.view("nat")[1]) == reader.info("nat").size
         reader.close()
+
+
+def test_whoever_is_waited_for_stops_looking(tmp_path: Path) -> None:
+    layout = entry_layout(IPFamily.IPV4)
+    with network_namespace(tmp_path):
+        restore(IPFamily.IPV4, Variant.LEGACY, text_of({"KUBE-A": [("", "RETURN", 1)], "KUBE-B": []}))
+        info, blob = read(IPFamily.IPV4)
+        reader = TableReader(layout)
+        try:
+            with pytest.raises(KernelRefusedError) as caught:
+                reader.view("nat", hurry=lambda: True)
+        finally:
+            reader.close()
+    assert caught.value.code == errno.EFAULT
+    builtins = {HOOK_CHAINS[hook]: info.hook_entries[hook] for hook in info.hooks}
+    with pytest.raises(InterruptedReadingError):
+        locate(layout, builtins, memoryview(blob), [Place("KUBE-A", 1, (0,))], hurry=lambda: True)
