@@ -1,9 +1,13 @@
 """When to sync: at once after quiet, and under churn never more than a share of one core.
 
+What else has its cost and is asked for again and again keeps to the same; `longest` is for that.
+
 kube-proxy waits a fixed second between syncs, whether the last took a millisecond or three seconds. Here the wait is
 proportional to what the last sync cost, so that a small cluster is never kept waiting and a large one never starves
 the node. Pure arithmetic on times that are handed in (monotonic seconds).
 """
+
+from math import inf
 
 FIRST_RETRY = 0.2
 MAX_RETRY = 30.0
@@ -12,13 +16,15 @@ MAX_RETRY = 30.0
 class Pacer:
     """Says how long to wait before the next sync."""
 
-    def __init__(self, cpu_share: float, min_period: float = 0.0, credit: float = 0.0) -> None:
+    def __init__(self, cpu_share: float, min_period: float = 0.0, credit: float = 0.0, longest: float = inf) -> None:
         """Make a pacer that spends at most ``cpu_share`` of one core (0 to 1].
 
         ``min_period`` are the seconds there shall be at least between the starts of two syncs. ``credit`` are seconds
-        of waiting that may be owed for a while: a change right behind an expensive sync need not wait then.
+        of waiting that may be owed for a while: a change right behind an expensive sync need not wait then. ``longest``
+        are the seconds that nothing is to wait longer than, whatever was spent.
         """
         self._credit = credit
+        self._longest = longest
         self._paid_at = float("-inf")
         """When everything spent so far has been waited for."""
         self._idle_factor = 1 / cpu_share - 1
@@ -33,7 +39,7 @@ class Pacer:
     def succeeded(self, started: float, now: float, cpu_seconds: float) -> None:
         """Note a sync that went well and how much processor time it took."""
         self._failures = 0
-        self._paid_at = max(self._paid_at, now) + cpu_seconds * self._idle_factor
+        self._paid_at = min(max(self._paid_at, now) + cpu_seconds * self._idle_factor, now + self._longest)
         self._not_before = max(self._paid_at - self._credit, started + self._min_period)
 
     def failed(self, now: float) -> None:

@@ -59,3 +59,11 @@ def test_a_credit_lets_a_change_follow_an_expensive_sync_at_once_but_not_for_eve
     pacer.succeeded(started=3.0, now=3.5, cpu_seconds=2.0)
     assert pacer.delay(now=3.5) == 1.5  # 2.5 s are owed: half a second of the sync before, and this one's
     assert pacer.delay(now=9.0) == 0
+
+
+def test_there_is_a_longest_wait_where_one_is_given() -> None:
+    pacer = Pacer(cpu_share=0.01, longest=300.0)
+    pacer.succeeded(started=0.0, now=10.0, cpu_seconds=10.0)
+    assert pacer.delay(now=10.0) == 300.0
+    pacer.succeeded(started=310.0, now=310.0, cpu_seconds=0.01)
+    assert pacer.delay(now=310.0) == pytest.approx(0.99)

@@ -18,6 +18,7 @@ from kproxy.backends.base import BackendError
 from kproxy.explain.model import Answer
 from kproxy.explain.question import Question, QuestionError, ask
 from kproxy.explain.view import View
+from kproxy.proxier.pacing import Pacer
 from kproxy.report.page.board import Board, Counted, Family, News, Row, Totals
 from kproxy.report.page.picture import EndpointTotals, Picture, names_of, picture
 from kproxy.report.protocol import Request, Response
@@ -84,27 +85,6 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True):
     service: Picture
 
 
-class _Pace:
-    """Says when to do something again that has its cost."""
-
-    def __init__(self, share: float, soonest: float, clock: Callable[[], float]) -> None:
-        self._share = share
-        self._soonest = soonest
-        self._clock = clock
-        self._due = float("-inf")
-        self.interval = soonest
-
-    @property
-    def is_due(self) -> bool:
-        """Whether it may be done."""
-        return self._clock() >= self._due
-
-    def done(self, cost: float) -> None:
-        """Note that it was done just now, and what processor time that took."""
-        self.interval = min(_LATEST, max(self._soonest, cost / self._share))
-        self._due = self._clock() + self.interval
-
-
 class Answers:
     """Answers requests for ``/page.json``. May be asked from any thread."""
 
@@ -120,9 +100,11 @@ class Answers:
         self._from: Sources | None = None
         self._lock = threading.Lock()
         self._explaining = threading.Lock()
-        self._explain_pace = _Pace(_EXPLAINING_SHARE, 0.0, clock)
-        self._look_pace = _Pace(_LOOKING_SHARE, _SOONEST, clock)
-        self._count_pace = _Pace(_COUNTING_SHARE, _SOONEST, clock)
+        self._explaining_pacer = Pacer(_EXPLAINING_SHARE, longest=_LATEST)
+        self._look_pacer = Pacer(_LOOKING_SHARE, _SOONEST, longest=_LATEST)
+        self._count_pacer = Pacer(_COUNTING_SHARE, _SOONEST, longest=_LATEST)
+        self._look_seconds = self._count_seconds = _SOONEST
+        """From one to the next, as it is told."""
         self._boot = secrets.token_hex(6)
         self._board = Board()
         self._status: Status | None = None
@@ -159,7 +141,7 @@ class Answers:
     def _look(self, sources: Sources) -> None:
         """See what is new, where it is time to."""
         first = self._status is None
-        if self._look_pace.is_due:
+        if self._is_due(self._look_pacer):
             began = self._cpu()
             before = self._board.number
             self._board.look(_families(sources), sources.changed(), self._wall_clock())
@@ -170,17 +152,27 @@ class Answers:
             if self._board.number != before:
                 self._now = self._wall_clock()
                 self._made.clear()
-            self._look_pace.done(0.0 if first else self._cpu() - began)  # all later ones take a fraction of the first
+            # All later ones take a fraction of the first.
+            self._look_seconds = self._done(self._look_pacer, 0.0 if first else self._cpu() - began)
         # The first picture does not wait for the kernel's counters. Nor does a change that waits for the kernel.
         pending = self._status is None or any(family.pending for family in self._status.families)
-        if not first and self._count_pace.is_due and not pending:
+        if not first and self._is_due(self._count_pacer) and not pending:
             began = self._cpu()
             counted = sources.totals()
             if counted is not None and counted.at != self._counted:
                 self._counted, self._totals = counted
                 self._board.count(counted.totals)
                 self._made.clear()
-            self._count_pace.done(self._cpu() - began)
+            self._count_seconds = self._done(self._count_pacer, self._cpu() - began)
+
+    def _is_due(self, pacer: Pacer) -> bool:
+        return pacer.delay(self._clock()) == 0.0
+
+    def _done(self, pacer: Pacer, cpu_seconds: float) -> float:
+        """Note what was done just now, and what processor time that took; return for how many seconds to let it be."""
+        now = self._clock()
+        pacer.succeeded(now, now, cpu_seconds)
+        return pacer.delay(now)
 
     def _overview(self, boot: str | None, since: str, seen: str) -> Response:
         number = int(since) if boot == self._boot and since.isascii() and since.isdecimal() else None
@@ -198,9 +190,9 @@ class Answers:
                 number=self._board.number,
                 full=news.full,
                 now=self._now,
-                interval=self._look_pace.interval,
+                interval=self._look_seconds,
                 counted=self._counted,
-                counting=self._count_pace.interval,
+                counting=self._count_seconds,
                 status=self._status,
                 services=news.rows,
                 gone=news.gone,
@@ -246,7 +238,7 @@ class Answers:
         if not self._explaining.acquire(blocking=False):
             return _error(503, "kproxy is explaining something else; try again in a moment", **{"Retry-After": "1"})
         try:
-            if not self._explain_pace.is_due:
+            if not self._is_due(self._explaining_pacer):
                 return _error(503, "too many questions at once; try again in a moment", **{"Retry-After": "1"})
             began = self._cpu()
             try:
@@ -261,7 +253,7 @@ class Answers:
             except BackendError as error:
                 return _error(502, str(error))
             finally:
-                self._explain_pace.done(self._cpu() - began)
+                self._done(self._explaining_pacer, self._cpu() - began)
         finally:
             self._explaining.release()
         # Who is connected to what is told by the socket for root alone, not by an open port.
