@@ -9,9 +9,10 @@ server's history is no longer the one it was. Then a fresh list is handed over a
 deletions missed meanwhile are applied, and nothing that is still there is ever taken away in between. For the same
 reason, nothing is handed over of a list that is not complete.
 
-Nothing is held here but the place in history and what changed last. Silence is never taken for peace: a watch that
-brings nothing for `Timing.idle` seconds, not even the bookmark that servers send each minute, is dead, whatever its
-connection says. Nor is a watch that was opened again taken for the old one: see `kproxy.api.watch.suspicions`.
+Nothing is held here but the place in history (`kproxy.api.watch.delivery`) and what changed last. Silence is never
+taken for peace: a watch that brings nothing for `Timing.idle` seconds, not even the bookmark that servers send each
+minute, is dead, whatever its connection says. Nor is a watch that was opened again taken for the old one: see
+`kproxy.api.watch.suspicions`.
 """
 
 import threading
@@ -23,21 +24,18 @@ from http import HTTPStatus
 from kproxy import logs
 from kproxy.api.decode import DecodeError, Page, decode_event
 from kproxy.api.kinds import ObjectKind
-from kproxy.api.selection import wanted
 from kproxy.api.sink import Sink
 from kproxy.api.status import WatchStatus
 from kproxy.api.transport.client import Answer
 from kproxy.api.transport.failures import ApiError, RefusedError
 from kproxy.api.types import ApiObject, ObjectKey
 from kproxy.api.watch.backoff import Backoff
+from kproxy.api.watch.delivery import RECENT_SECONDS, Delivery
 from kproxy.api.watch.listwatch import Client, ListWatch, Timing
 from kproxy.api.watch.relists import Reason
-from kproxy.api.watch.stream import PlaceLostError, SilenceError, WatchError, given_up, watch_lines
+from kproxy.api.watch.stream import PlaceLostError, SilenceError, UnmarkedListError, WatchError, watch_lines
 from kproxy.api.watch.suspicions import Suspicions
-from kproxy.api.watch.versions import is_older
-from kproxy.api.wire import Added, Bookmark, Deleted, Error, Event, Modified
 from kproxy.faults.containment import survived
-from kproxy.wording import printable
 
 _MOST_DOUBTS = 3
 """After so many watches in a row that bring nothing but an error, the place is given up."""
@@ -45,7 +43,6 @@ _SAY_NOTHING_OF_THE_PLACE = (401, 403, 404, 429, 502, 503, 504)
 """A whole cluster of nodes must not list anew just because its API server was overloaded or away."""
 _UNANSWERABLE = (400, 403, 404, 405, 410, 422)
 """Refusals of the question about the server's history: then it goes on without an answer."""
-_RECENT_SECONDS = 10.0
 
 _log = logs.get("reflector")
 
@@ -66,22 +63,14 @@ class Reflector:
         self.status = WatchStatus(kind)
         self._kind = kind
         self._client = client
-        self._sink = sink
-        self._node_name = node_name
         self._timing = timing
         self._optional = optional
         self._server = ListWatch(client, node_name, timing, self.status)
         self._backoff = Backoff(timing.first_retry, timing.last_retry)
         self._stopping = threading.Event()
-        self._place: str | None = None
-        """The resource version up to which the sink has got everything; None before there is one."""
-        self._known = ""
-        """The last place that there was."""
-        self._listed_at = -_RECENT_SECONDS
         self._doubts = 0
         self._suspicions = Suspicions(timing.idle)
-        self._reason: Reason | None = None
-        """Why the place was given up."""
+        self._delivery = Delivery(self.status, sink, node_name, self._suspicions)
         self._requested = threading.Event()
         self._awake = threading.Event()
         self._answer: Answer | None = None
@@ -90,7 +79,6 @@ class Reflector:
         """Whether the watch that has ended had lasted for a while."""
         self._broken_off = False
         """Whether it was us who broke the watch off."""
-        self._bytes_before = 0
 
     def stop(self) -> None:
         """Make `run` return. A request under way has to be broken off from outside."""
@@ -101,11 +89,11 @@ class Reflector:
         """List again soon, and compare. From any thread; often asked for, it is done once in ten seconds or so."""
         if self._requested.is_set():
             return
-        if self._place is None:  # a list is under way, or will be
+        if self._delivery.place is None:  # a list is under way, or will be
             self._awake.set()
             return
         self._requested.set()
-        wait = self._listed_at + self._suspicions.spread - time.monotonic()
+        wait = self._delivery.listed_at + self._suspicions.spread - time.monotonic()
         timer = threading.Timer(max(0.0, wait), self._break_off)
         timer.daemon = True
         timer.start()
@@ -114,7 +102,7 @@ class Reflector:
         """End the watch, or the pause, that is under way; a list goes on: it is what was asked for."""
         self._awake.set()
         answer = self._answer
-        if answer is not None and self._place is not None:
+        if answer is not None and self._delivery.place is not None:
             self._broken_off = True
             answer.abort()
 
@@ -133,11 +121,14 @@ class Reflector:
         except ListDueError:
             return 0.0
         except ApiError as error:
-            if self._place is not None:
+            if self._delivery.place is not None:
                 self._suspicions.failed(error, opened=self._opened)
             return self._refused(error) if isinstance(error, RefusedError) else self._broken(error)
         except PlaceLostError as error:
             return self._lost(error, error.reason)
+        except UnmarkedListError as error:
+            self._server.streams_lists = False
+            return self._doubted(error)
         except SilenceError as error:
             return self._fell_silent(error.server)
         except (WatchError, DecodeError) as error:
@@ -148,11 +139,11 @@ class Reflector:
 
     def _follow_once(self) -> float:
         self._opened = self._worked = False
-        if self._place is not None:
-            self._look_behind(self._place)
+        if self._delivery.place is not None:
+            self._look_behind(self._delivery.place)
         if pause := self._suspicions.pause():
             return pause
-        if self._place is None and not self._server.streams_lists:
+        if self._delivery.place is None and not self._server.streams_lists:
             self._list()
         self._watch()
         return 0.0
@@ -161,11 +152,11 @@ class Reflector:
         """Give the place up if a list is due; else make sure, where there is reason to, that it is still one."""
         due = self._suspicions.due()
         if due is not None:
-            self._give_up_place(due.reason)
+            self._delivery.give_up_place(due.reason)
             _log.info("listing again", kind=self._kind, reason=due.text)
-        elif self._requested.is_set() and time.monotonic() - self._listed_at >= self._suspicions.spread:
+        elif self._requested.is_set() and time.monotonic() - self._delivery.listed_at >= self._suspicions.spread:
             self._requested.clear()
-            self._give_up_place(Reason.REQUESTED)
+            self._delivery.give_up_place(Reason.REQUESTED)
         elif self._suspicions.must_ask:
             self._ask(place)
 
@@ -180,11 +171,6 @@ class Reflector:
             return
         self.status.alive()
         self._suspicions.answered(place, glimpse)
-
-    def _give_up_place(self, reason: Reason) -> None:
-        self._bytes_before = self.status.bytes_received
-        self._place = None
-        self._reason = reason
 
     # Lists and watches
 
@@ -201,9 +187,9 @@ class Reflector:
         version = ""
         for page in pages:
             version = version or page.resource_version
-            if page.problems:
-                self._sink.report(page.problems)
-            objects.update((obj.metadata.key, obj) for obj in page.objects if wanted(self._kind, obj, self._node_name))
+            self._delivery.report(page.problems)
+            for obj in page.objects:
+                self._delivery.put(objects, obj)
             self.status.alive()
             if self._stopping.is_set():
                 return
@@ -211,8 +197,8 @@ class Reflector:
 
     def _watch(self) -> None:
         """Open a watch, from the place reached or from the beginning, and follow it until it ends in good order."""
-        resumed = self._place is not None
-        with closing(self._server.watch(self._place)) as answer:
+        resumed = self._delivery.place is not None
+        with closing(self._server.watch(self._delivery.place)) as answer:
             opened = time.monotonic()
             before = self._progress
             self.status.watches += 1
@@ -225,7 +211,7 @@ class Reflector:
             finally:
                 self._answer = None
                 lasted = time.monotonic() - opened
-                self._worked = self._place is not None and lasted >= self._timing.too_short
+                self._worked = self._delivery.place is not None and lasted >= self._timing.too_short
                 if self._worked or self._progress > before:
                     self._backoff.reset()
                 if lasted >= self._timing.shortest_watch:
@@ -233,7 +219,7 @@ class Reflector:
                 self._suspicions.ended(resumed=resumed)
         if self._progress > before or self._stopping.is_set():
             return
-        if self._place is None:
+        if self._delivery.place is None:
             raise WatchError("the list ended before it was complete")
         if lasted < self._timing.too_short:
             raise WatchError(f"the watch ended after {lasted:.1f} s and brought nothing")
@@ -243,7 +229,7 @@ class Reflector:
         return self.status.events + self.status.lists
 
     def _follow(self, answer: Answer) -> None:
-        initial: dict[ObjectKey, ApiObject] | None = {} if self._place is None else None
+        initial: dict[ObjectKey, ApiObject] | None = {} if self._delivery.place is None else None
         if initial is not None:
             answer.set_patience(self._timing.list_idle)
         elif (patience := self._suspicions.patience()) < self._timing.idle:
@@ -255,101 +241,31 @@ class Reflector:
                 raise ListDueError
             event, problems = decode_event(self._kind, line)
             self.status.alive()
-            if problems:
-                self._sink.report(problems)
+            self._delivery.report(problems)
             if event is None:
                 continue
             if initial is None:
-                self._take(event)
-            elif self._gather(event, initial):
+                self._delivery.take(event)
+                self._doubts = 0
+            elif (version := self._delivery.gather(event, initial)) is not None:
+                self._hand_over(initial, version)
                 answer.set_patience(self._timing.idle)
                 initial = None
 
     def _received(self, count: int) -> None:
         self.status.bytes_received += count
 
-    def _gather(self, event: Event, initial: dict[ObjectKey, ApiObject]) -> bool:
-        """Add to a streamed list; tell whether it is complete now, and has been handed over."""
-        match event:
-            case Added(object=obj) | Modified(object=obj):
-                if wanted(self._kind, obj, self._node_name):
-                    initial[obj.metadata.key] = obj
-                else:
-                    initial.pop(obj.metadata.key, None)
-            case Deleted(object=obj):
-                initial.pop(obj.metadata.key, None)
-            case Error(object=status):
-                raise given_up(status)
-            case Bookmark(ends_initial_events=True, resource_version=version):
-                self._hand_over(initial, version)
-                return True
-            case Bookmark():  # one of an ordinary watch: the server does not know what was asked of it
-                self._server.streams_lists = False
-                raise WatchError("the server does not mark the end of a streamed list")
-        return False
-
-    def _take(self, event: Event) -> None:
-        match event:
-            case Added(object=obj) | Modified(object=obj):
-                if self._advance(obj.metadata.resource_version):
-                    self._pass_on(obj, gone=not wanted(self._kind, obj, self._node_name))
-            case Deleted(object=obj):
-                if self._advance(obj.metadata.resource_version):
-                    self._pass_on(obj, gone=True)
-            case Bookmark(resource_version=version):
-                self._advance(version)
-            case Error(object=status):
-                raise given_up(status)
-        self.status.events += 1
-        self._doubts = 0
-        self._suspicions.proved()
-
-    def _pass_on(self, obj: ApiObject, *, gone: bool) -> None:
-        key = obj.metadata.key
-        self._suspicions.changed(key, obj.metadata.resource_version, gone=gone)
-        if gone:
-            self._sink.delete(self._kind, key)
-        else:
-            self._sink.update(self._kind, obj)
-
-    def _advance(self, version: str) -> bool:
-        """Move on to ``version``; tell whether that is news. Raises `PlaceLostError` when it means going back."""
-        assert self._place is not None  # noqa: S101 - for the type checker
-        if version == self._place:
-            return False
-        if is_older(version, self._place):
-            raise PlaceLostError(f"resource version {printable(version)} came after {self._place}")
-        self._place = self._known = version
-        return True
-
     def _hand_over(self, objects: dict[ObjectKey, ApiObject], version: str) -> None:
-        if is_older(version, self._known):
-            _log.warning(
-                "the API server's time ran backwards: what was restored is in force, and what is gone is not",
-                kind=self._kind,
-                resource_version=version,
-                before=self._known,
-            )
-            self._reason = Reason.HISTORY
-        if self._reason is not None:
-            self.status.listed_again(self._reason)
-            self._reason = None
-        self._sink.replace(self._kind, objects)
-        self._requested.clear()
+        self._requested.clear()  # whoever asks from now on until it is in force means this one
         self._broken_off = False
-        self._place = self._known = version
-        self._listed_at = time.monotonic()
-        self._suspicions.listed(objects.values(), self.status.bytes_received - self._bytes_before)
-        self.status.lists += 1
-        self.status.synced = True
-        _log.info("listed", kind=self._kind, objects=len(objects), resource_version=version)
+        self._delivery.hand_over(objects, version)
         self._works()
         self.status.alive()
 
     # What becomes of failures
 
     def _refused(self, error: RefusedError) -> float:
-        if self._server.learn(error, self._place):
+        if self._server.learn(error, self._delivery.place):
             _log.info("the API server can do less than asked, asking for less", kind=self._kind, answer=error)
             return 0.0
         if error.code == HTTPStatus.GONE:
@@ -379,12 +295,12 @@ class Reflector:
 
     def _fell_silent(self, server: str) -> float:
         """Draw the consequences of a watch that brings nothing; if that was for long, and a list is due, make it."""
-        if self._place is not None and self._suspicions.due() is not None:
+        if self._delivery.place is not None and self._suspicions.due() is not None:
             return 0.0
         self._client.distrust(server)
         self._suspicions.must_ask = True
         text = f"the watch brought nothing for {self._timing.idle:g} s"
-        if self._place is None:
+        if self._delivery.place is None:
             self._server.streams_lists = False
             text = "the list came to a halt"
         return self._failed(WatchError(f"API server {server}: {text}"))
@@ -392,15 +308,15 @@ class Reflector:
     def _doubted(self, error: Exception, retry_after: float | None = None) -> float:
         """Fail, and after several times in a row give up the place: it may be what the server cannot cope with."""
         self._doubts += 1
-        if self._doubts >= _MOST_DOUBTS and self._place is not None:
+        if self._doubts >= _MOST_DOUBTS and self._delivery.place is not None:
             self._doubts = 0
-            self._give_up_place(Reason.REFUSED)
+            self._delivery.give_up_place(Reason.REFUSED)
         return self._failed(error, retry_after)
 
     def _lost(self, error: Exception, reason: Reason) -> float:
         """List again, at once unless that was done just now."""
-        self._give_up_place(reason)
-        if self._backoff.failures or time.monotonic() - self._listed_at < _RECENT_SECONDS:
+        self._delivery.give_up_place(reason)
+        if self._backoff.failures or time.monotonic() - self._delivery.listed_at < RECENT_SECONDS:
             return self._failed(error)
         _log.info("listing again", kind=self._kind, reason=error)
         self._backoff.next()
@@ -409,8 +325,7 @@ class Reflector:
     def _absent(self, error: RefusedError) -> float:
         if not self.status.synced:
             _log.info("doing without", kind=self._kind, reason=error)
-            self._sink.replace(self._kind, {})
-            self.status.synced = True
+            self._delivery.do_without()
         self._works()
         return self._timing.absent
 

@@ -28,6 +28,10 @@ class WatchError(Exception):
         self.retry_after = retry_after
 
 
+class UnmarkedListError(WatchError):
+    """A streamed list went over into a watch, and nothing says where: the server does not know what was asked of it."""
+
+
 class SilenceError(Exception):
     """The watch stood, and brought nothing."""
 

@@ -376,7 +376,7 @@ class BreaksOff:
 def test_a_watch_that_breaks_off_is_opened_again_at_once_if_it_had_lasted(lasted: bool) -> None:
     timing = Timing(too_short=0.0 if lasted else 60.0)
     reflector = Reflector(Kind.SERVICE, BreaksOff(), RecordingSink(), NODE, timing)
-    reflector._place = "7"
+    reflector._delivery.place = "7"
     pause = reflector._attempt()
     assert 0.0 <= pause <= AT_ONCE_SECONDS if lasted else pause >= timing.first_retry
     assert reflector.status.failures == 1
@@ -385,7 +385,7 @@ def test_a_watch_that_breaks_off_is_opened_again_at_once_if_it_had_lasted(lasted
 def test_if_it_can_not_be_opened_again_the_row_of_delays_begins() -> None:
     server = BreaksOff()
     reflector = Reflector(Kind.SERVICE, server, RecordingSink(), NODE, Timing(too_short=0.0))
-    reflector._place = "7"
+    reflector._delivery.place = "7"
     assert reflector._attempt() <= AT_ONCE_SECONDS
     server.closed = True
     assert [reflector._attempt() >= 0.8 * 2**number for number in range(3)] == [True] * 3
@@ -394,9 +394,9 @@ def test_if_it_can_not_be_opened_again_the_row_of_delays_begins() -> None:
 def test_version_that_is_too_large_means_a_fresh_list() -> None:
     status = WireStatus(504, "Timeout", "", StatusDetails(causes=(StatusCause("ResourceVersionTooLarge"),)))
     reflector = refusing(RefusedError("Too large resource version", 504, 1.0, status))
-    reflector._place = "7"
+    reflector._delivery.place = "7"
     assert reflector._attempt() == 0
-    assert reflector._place is None
+    assert reflector._delivery.place is None
 
 
 def test_expired_again_and_again_is_slowed_down() -> None:
