@@ -48,11 +48,6 @@ class Remembered(NamedTuple):
 Memory: TypeAlias = frozenset[Remembered]
 
 
-def aged(memory: Memory, seconds: int) -> Memory:
-    """Return what is remembered when some time has passed."""
-    return frozenset(entry._replace(seconds_ago=entry.seconds_ago + seconds) for entry in memory)
-
-
 class World(NamedTuple):
     """What there is around the rules."""
 

@@ -4,12 +4,13 @@ from fractions import Fraction
 
 import pytest
 
-from kproxy.backends.packet import Memory, Outcome, World, aged, without_memory
+from kproxy.backends.packet import Memory, Outcome, World, without_memory
 from kproxy.node.facts import proxy_settings
 from kproxy.state.model import IPFamily
 from kproxy.tools.render import plan_objects
 from tests.flows.engines import ENGINES, Engine, Follow
 from tests.flows.scenarios import Flow, Scenario, scenarios
+from tests.kit.semantics.traffic import aged
 
 SCENARIOS = scenarios()
 TOLERANCE = Fraction(1, 2**30)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 
 from kproxy.backends.iptables.rules.walk import branches, outcomes
-from kproxy.backends.packet import Outcome, Packet, aged
+from kproxy.backends.packet import Outcome, Packet
 from tests.kit.examples import chances
 from tests.kit.semantics import examples
 from tests.kit.semantics.builds import BUILDS, Build
 from tests.kit.semantics.cluster import Cluster, clusters
 from tests.kit.semantics.oracle import expected
-from tests.kit.semantics.traffic import packets, pods_elsewhere
+from tests.kit.semantics.traffic import aged, packets, pods_elsewhere
 
 TOLERANCE = Fraction(1, 2**28)  # for draws some levels deep; test_draw has the exact bounds
 

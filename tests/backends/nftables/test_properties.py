@@ -10,13 +10,13 @@ from hypothesis import given
 
 from kproxy.backends.nftables.compile.compiler import compile_plan
 from kproxy.backends.nftables.rules.walk import branches, outcomes
-from kproxy.backends.packet import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet, aged
+from kproxy.backends.packet import DROPPED, REFUSED, UNTOUCHED, Outcome, Packet
 from kproxy.plan.model import Plan
 from tests.kit.examples import chances
 from tests.kit.semantics import examples
 from tests.kit.semantics.cluster import Cluster, clusters
 from tests.kit.semantics.oracle import expected
-from tests.kit.semantics.traffic import packets, pods_elsewhere
+from tests.kit.semantics.traffic import aged, packets, pods_elsewhere
 
 TOLERANCE = Fraction(1, 2**30)
 _UNTOUCHED = {Outcome(UNTOUCHED): Fraction(1)}

@@ -1,8 +1,8 @@
-"""Every packet that anything might become of in a cluster: who may send, and where to."""
+"""Every packet that anything might become of in a cluster: who may send, where to, and how much later again."""
 
 import ipaddress
 
-from kproxy.backends.packet import Packet
+from kproxy.backends.packet import Memory, Packet
 from kproxy.state.model import Protocol
 from tests.kit.semantics.cluster import HERE, PROTOCOLS, Cluster
 
@@ -66,3 +66,8 @@ def pods_elsewhere(cluster: Cluster) -> set[str]:
         for endpoint in endpoint_slice["endpoints"]
         if endpoint.get("nodeName", HERE) != HERE
     }
+
+
+def aged(memory: Memory, seconds: int) -> Memory:
+    """Return what is remembered of clients when some time has passed."""
+    return frozenset(entry._replace(seconds_ago=entry.seconds_ago + seconds) for entry in memory)
