@@ -2,7 +2,7 @@
 
 Each row is what client-go does with the same, as read from its sources (tools/clientcmd, rest, transport) and from
 golang.org/x/net/http/httpproxy; the rows about proxies were also put to Go's net/http itself. Nothing is connected to:
-tests/api/transport/test_way_connected.py does that.
+test_way_connected.py and test_proxies_connected.py do that.
 """
 
 from pathlib import Path

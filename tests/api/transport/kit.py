@@ -1,0 +1,52 @@
+"""A way to a server that has a name which only proxies can resolve, and what is told where it fails."""
+
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kproxy.api.transport.access import AccessOptions
+from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.credentials import Credentials
+from kproxy.api.transport.failures import ApiError
+from tests.kit.apiserver import ApiServer
+from tests.kit.apiserver.certs import Authority
+from tests.kit.apiserver.runner import server_context
+
+LIST = "/api/v1/services"
+NAME = "k8s.corp"
+HOSTS = {NAME: "127.0.0.1"}
+
+
+def kubeconfig(of: ApiServer, folder: Path, user: Mapping[str, Any] | None = None, /, **cluster: Any) -> Path:
+    path = of.kubeconfig(folder / "config", url=f"https://{NAME}:{of.port}")
+    config = yaml.safe_load(path.read_text())
+    config["clusters"][0]["cluster"].update({name.replace("_", "-"): value for name, value in cluster.items()})
+    config["users"][0]["user"].update(user or {})
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def client(path: Path | str = "", environ: Mapping[str, str] | None = None, **options: Any) -> ApiClient:
+    return ApiClient(Credentials(AccessOptions(kubeconfig=str(path), environ=environ or {}, **options)))
+
+
+def failure(api: ApiClient) -> str:
+    with pytest.raises(ApiError) as error:
+        api.get(LIST, patience=5).read()
+    assert str(error.value).isprintable()
+    return str(error.value).partition(": ")[2]
+
+
+def tls_of(authority: Authority, *names: str) -> ssl.SSLContext:
+    return server_context(authority.issue_server(names), authority.certificate)
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    """A server that has a name which only proxies can resolve."""
+    with ApiServer(names=[NAME]) as server:
+        yield server
