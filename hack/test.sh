@@ -37,51 +37,70 @@ if [ "$fast" = yes ]; then
     export KPROXY_EXAMPLES=${KPROXY_EXAMPLES:-0.2}  # see tests/kit/examples.py
 fi
 
-if [ "$(id -u)" = 0 ]; then  # under sudo, leave no cache behind that the checkout's owner cannot write
-    trap 'chown -R --reference=. .*_cache .hypothesis 2>/dev/null || true
-        find kproxy hack tests -name __pycache__ -exec chown -R --reference=. {} +' EXIT
-fi
+notes=$(mktemp -d)
+linting=''
+finish() {
+    [ -z "$linting" ] || kill "$linting" 2>/dev/null || true
+    rm -rf "$notes"
+    if [ "$(id -u)" = 0 ]; then  # under sudo, leave no cache behind that the checkout's owner cannot write
+        chown -R --reference=. .*_cache .hypothesis 2>/dev/null || true
+        find kproxy hack tests -name __pycache__ -exec chown -R --reference=. {} +
+    fi
+}
+trap finish EXIT
 
 hack/setup.sh "$packages"
 export PATH="$PWD/$environment/bin:$PATH"
 
 # What each part took is told at the end, also where one failed.
-parts=()
 tell_times() {
     printf '\n== what took how long\n'
-    printf '%s\n' "${parts[@]}" "$(printf '%4d s  in all' "$SECONDS")"
+    cat "$notes/times"
+    printf '%4d s  in all\n' "$SECONDS"
 }
 timed() {  # run it, note how long it took, and say whether it went well
     local began=$SECONDS outcome=''
-    printf '\n== %s\n' "$*"
     "$@" || outcome='  failed'
-    parts+=("$(printf '%4d s  %s%s' $((SECONDS - began)) "${*:1:3}" "$outcome")")
+    printf '%4d s  %s%s\n' $((SECONDS - began)) "${*:1:3}" "$outcome" >>"$notes/times"
     [ -z "$outcome" ]
 }
-step() {
-    if ! timed "$@"; then
-        tell_times >&2
-        printf '\n== failed: %s\n' "$*" >&2
-        exit 1
-    fi
+fail() {
+    tell_times >&2
+    printf '\n== failed: %s\n' "$*" >&2
+    exit 1
 }
 
-step ruff check .
-step ruff format --check .
-step mypy
-step lint-imports
+# The linters run beside the tests, which leave a processor idle now and then; what one says comes in one piece.
+lint() {
+    local words line failed=''
+    for line in 'ruff check .' 'ruff format --check .' mypy lint-imports; do
+        read -ra words <<<"$line"
+        timed "${words[@]}" >"$notes/said" 2>&1 || failed+=", $line"
+        printf '\n== %s\n%s\n' "$line" "$(cat "$notes/said")"
+    done
+    printf '%s' "${failed#, }" >"$notes/failed"
+}
+lint &
+linting=$!
+
 # Most tests wait most of the time, for packets and processes; hence more of them at once than there are processors. All
 # tests of a file run in one process, as they share labs.
 at_once=$(($(nproc) + 1))
 # Tests with real packets and real clocks share their machine with others. What failed is tried once more, by itself, and
 # named either way: a test that only passes then is to be mended. This goes when ten runs in a row need it no more.
+tests=passed
+printf '\n== python -m pytest, and beside it the linters\n'
 if ! timed python -m pytest -n "$at_once" --dist loadfile --no-loadscope-reorder --durations 10 "${options[@]}"; then
     failed=$(python -c 'import json; print(len(json.load(open(".pytest_cache/v/cache/lastfailed"))))' 2>/dev/null || echo 0)
-    if [ "$failed" = 0 ] || [ "$failed" -gt 20 ]; then
-        tell_times >&2
-        exit 1
+    tests=failed
+    if [ "$failed" != 0 ] && [ "$failed" -le 20 ]; then
+        printf '\n== %s failed, see above; once more:\n' "$failed"
+        ! timed python -m pytest --last-failed --last-failed-no-failures none "${options[@]}" || tests=passed
     fi
-    printf '\n== %s failed, see above; once more:\n' "$failed"
-    step python -m pytest --last-failed --last-failed-no-failures none "${options[@]}"
 fi
+wait "$linting"
+linting=''
+unsound=$(cat "$notes/failed")
+[ "$tests" = failed ] && unsound=${unsound:+$unsound, }pytest
+[ -z "$unsound" ] || fail "$unsound"
 tell_times
