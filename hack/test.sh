@@ -38,9 +38,10 @@ if [ "$fast" = yes ]; then
 fi
 
 notes=$(mktemp -d)
-linting=''
 finish() {
-    [ -z "$linting" ] || kill "$linting" 2>/dev/null || true
+    local beside
+    beside=$(jobs -p)
+    [ -z "$beside" ] || kill $beside 2>/dev/null || true
     rm -rf "$notes"
     if [ "$(id -u)" = 0 ]; then  # under sudo, leave no cache behind that the checkout's owner cannot write
         chown -R --reference=. .*_cache .hypothesis 2>/dev/null || true
@@ -83,6 +84,30 @@ lint() {
 lint &
 linting=$!
 
+# Each of several processes has its share of the files, see tests/kit/spread.py. More of them than there are processors, as
+# tests wait now and then.
+test_in_shares() {
+    local files number=0 processes=() outcome=0
+    local slow='^[0-9.]+s +(setup|call|teardown) +tests/'
+    local durations="$slow|^=+ slowest 10 durations|durations < 0.005s hidden"
+    python -m tests.kit.spread $((2 * $(nproc) + 1)) >"$notes/shares" || return 1
+    while read -ra files; do
+        python -m pytest -p no:xdist -q --durations 10 "${options[@]}" "${files[@]}" >"$notes/share-$number" 2>&1 &
+        processes+=($!)
+        number=$((number + 1))
+    done <"$notes/shares"
+    for number in "${!processes[@]}"; do
+        wait "${processes[number]}" || outcome=1
+        grep -vE "$durations" "$notes/share-$number"
+    done
+    printf '\n== slowest 10 durations\n'
+    grep -hE "$slow" "$notes"/share-* | sort -rn | head -n 10
+    printf '\n== in all: '
+    tail -qn 1 "$notes"/share-* | grep -oE '[0-9]+ (passed|failed|errors?)' |
+        awk '{ sum[$2] += $1 } END { for (what in sum) printf "%d %s  ", sum[what], what; print "" }'
+    return "$outcome"
+}
+
 # Most tests wait most of the time, for packets and processes; hence more of them at once than there are processors. All
 # tests of a file run in one process, as they share labs.
 at_once=$(($(nproc) + 1))
@@ -90,7 +115,9 @@ at_once=$(($(nproc) + 1))
 # named either way: a test that only passes then is to be mended. This goes when ten runs in a row need it no more.
 tests=passed
 printf '\n== python -m pytest, and beside it the linters\n'
-if ! timed python -m pytest -n "$at_once" --dist loadfile --no-loadscope-reorder --durations 10 "${options[@]}"; then
+if [ "$fast" = yes ] && [ "${#options[@]}" = 2 ]; then
+    timed test_in_shares || tests=failed
+elif ! timed python -m pytest -n "$at_once" --dist loadfile --no-loadscope-reorder --durations 10 "${options[@]}"; then
     failed=$(python -c 'import json; print(len(json.load(open(".pytest_cache/v/cache/lastfailed"))))' 2>/dev/null || echo 0)
     tests=failed
     if [ "$failed" != 0 ] && [ "$failed" -le 20 ]; then
@@ -99,7 +126,6 @@ if ! timed python -m pytest -n "$at_once" --dist loadfile --no-loadscope-reorder
     fi
 fi
 wait "$linting"
-linting=''
 unsound=$(cat "$notes/failed")
 [ "$tests" = failed ] && unsound=${unsound:+$unsound, }pytest
 [ -z "$unsound" ] || fail "$unsound"

@@ -15,6 +15,7 @@ from tests.kit.conntrack import net as net
 from tests.kit.conntrack import web as web
 from tests.kit.examples import scaled
 from tests.kit.lab import lab as lab
+from tests.kit.spread import SECONDS, needs_kernel
 from tests.kit.world import idle_world as idle_world
 from tests.kit.world import kproxy_args as kproxy_args
 from tests.kit.world import world as world
@@ -24,9 +25,6 @@ settings.register_profile(
     "kproxy", max_examples=scaled(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("kproxy")
-
-SECONDS = "kproxy/seconds"
-"""In pytest's cache: how long each file took when it was last run."""
 
 
 def pytest_configure() -> None:
@@ -43,14 +41,18 @@ def pytest_collection_finish() -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Import no module of which no test is wanted, where it is those without a kernel that are."""
-    if config.option.markexpr.startswith("not kernel") and collection_path.suffix == ".py":
-        return True if "\npytestmark = pytest.mark.kernel\n" in collection_path.read_text() else None
+    if _without_kernel(config) and collection_path.suffix == ".py":
+        return True if needs_kernel(collection_path) else None
     return None
+
+
+def _without_kernel(config: pytest.Config) -> bool:
+    return bool(config.option.markexpr.startswith("not kernel"))
 
 
 def _known(config: pytest.Config) -> dict[str, float]:
     """How long each file took last; nothing without pytest's cache (`-p no:cacheprovider`)."""
-    return dict(config.cache.get(SECONDS, {})) if hasattr(config, "cache") else {}
+    return dict(config.cache.get(SECONDS[_without_kernel(config)], {})) if hasattr(config, "cache") else {}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -78,7 +80,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
                 file = _file_of(report.nodeid)
                 took[file] = round(took.get(file, 0.0) + report.duration, 2)
     if hasattr(config, "cache"):
-        config.cache.set(SECONDS, _known(config) | took)
+        config.cache.set(SECONDS[_without_kernel(config)], _known(config) | took)
 
 
 def _file_of(nodeid: str) -> str:
@@ -93,7 +95,7 @@ def pytest_report_to_serializable() -> Generator[None, Any, Any]:
 
 def _printable(data: Any) -> Any:
     if isinstance(data, str):
-        return data.encode("utf-8", "backslashreplace").decode()
+        return data if data.isascii() else data.encode("utf-8", "backslashreplace").decode()
     if isinstance(data, dict):
         return {_printable(key): _printable(value) for key, value in data.items()}
     if isinstance(data, list | tuple):

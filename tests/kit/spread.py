@@ -1,0 +1,70 @@
+"""How tests are spread over processes that run side by side, by how long each file took when it was last run.
+
+pytest-xdist hands out file by file, the longest first: best where tests take seconds, as those with packets do. Before
+a commit there are thousands that take milliseconds, and a fifth of the time would go into every process collecting all
+of them and telling of each. So hack/test.sh --fast gives each process its share of the files beforehand:
+
+    python -m tests.kit.spread 4        # four lines of files
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from tests.kit.paths import ROOT, TESTS
+
+SECONDS = {False: "kproxy/seconds", True: "kproxy/seconds-without-kernel"}
+"""In pytest's cache: how long each file took when all tests were last run, and when those without a kernel were."""
+
+LONG = {
+    "tests/report/page/test_browser.py": 25.0,
+    "tests/api/watch/test_reflector_faults.py": 25.0,
+    "tests/api/watch/test_time_runs_backwards.py": 13.0,
+    "tests/ingress/report/test_page.py": 6.0,
+    "tests/api/watch/test_reflector.py": 6.0,
+    "tests/kit/apiserver/test_faults.py": 6.0,
+    "tests/flows/test_flows.py": 4.0,
+    "tests/explain/test_decision.py": 4.0,
+    "tests/api/transport/test_way_connected.py": 4.0,
+}
+"""Seconds of some that need no kernel, for a checkout in which nothing has been run yet."""
+_BYTES_A_SECOND = 20_000
+"""As a guess for all others; some seconds are for the rest of a file."""
+
+
+def needs_kernel(file: Path) -> bool:
+    """Tell whether all tests of a file do."""
+    return "\npytestmark = pytest.mark.kernel\n" in file.read_text()
+
+
+def shares(seconds: Mapping[str, float], number: int) -> list[list[str]]:
+    """Deal files out, the longest first, always to whom has least yet."""
+    dealt: list[list[str]] = [[] for _ in range(number)]
+    loads = [0.0] * number
+    for file in sorted(seconds, key=lambda one: (-seconds[one], one)):
+        least = loads.index(min(loads))
+        dealt[least].append(file)
+        loads[least] += seconds[file]
+    return dealt
+
+
+def expected(files: Iterable[Path], known: Mapping[str, float]) -> dict[str, float]:
+    """Return how many seconds each file will take."""
+    names = {str(file.relative_to(ROOT)): file.stat().st_size for file in files}
+    guesses = {name: LONG.get(name, size / _BYTES_A_SECOND) for name, size in names.items()}
+    return {name: known.get(name, guess) for name, guess in guesses.items()}
+
+
+def main() -> None:
+    try:
+        known: dict[str, float] = json.loads((ROOT / ".pytest_cache/v" / SECONDS[True]).read_text())
+    except (OSError, ValueError):  # nothing has been run yet, or just now somewhere else
+        known = {}
+    files = [file for file in TESTS.rglob("test_*.py") if not needs_kernel(file)]
+    for share in shares(expected(files, known), int(sys.argv[1])):
+        print(*share)
+
+
+if __name__ == "__main__":
+    main()
