@@ -26,7 +26,7 @@ from hack.bench.report import Report, mib, report_of
 from hack.lab.kproxy import run_command
 from hack.lab.waiting import until
 
-DEFAULTS = common.Defaults(sizes=("1000x5",), modes=("iptables", "nftables"), repeats=3, quick_sizes=("50x2",))
+DEFAULTS = common.Defaults(("1000x5",), ("iptables", "nftables"), 3, ("50x2",), 1)
 _REST_SECONDS = 4.5
 """It gives memory back when it has been quiet for two."""
 _OWNERS = {
@@ -72,10 +72,10 @@ def held(it: Bench, mode: str, options: argparse.Namespace, report: Report) -> N
 
 
 def changed(it: Bench, mode: str, options: argparse.Namespace, report: Report) -> None:
-    """Measure what is resident after a change to a mode, beside a fresh start in it."""
+    """Measure what is resident after a change to a mode, beside a fresh start in it; both are scraped, as nodes are."""
     fresh, after = [], []
     for _ in range(options.repeats):
-        fresh.append(_fresh(it, mode)[0])
+        fresh.append(_fresh(it, mode, scraped=True)[0])
         config = it.lab.folder / "memory.json"
         config.write_text(_config(_OTHERS[mode]))
         it.cold_start(["--config", str(config)])
@@ -99,10 +99,11 @@ def _config(mode: str) -> str:
     )
 
 
-def _fresh(it: Bench, mode: str) -> tuple[float, Mapping[str, float]]:
+def _fresh(it: Bench, mode: str, *, scraped: bool = False) -> tuple[float, Mapping[str, float]]:
     """Return what is resident after a start, and what of it belongs to whose files; no file's under no name."""
     it.cold_start(["--proxy-mode", mode])
-    it.kproxy.metrics()  # as Prometheus does, on every node
+    if scraped:
+        it.kproxy.metrics()
     time.sleep(_REST_SECONDS)
     found = it.rss_mib(), by_file(Path(f"/proc/{it.kproxy.process.pid}/smaps").read_text())
     it.end()

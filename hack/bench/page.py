@@ -26,7 +26,7 @@ from hack.bench.report import seconds as as_seconds
 from hack.lab.kproxy import METRICS_PORT
 from hack.lab.namespaces import Namespace
 
-DEFAULTS = common.Defaults(("1000x5", "10000x5"), ("iptables", "nftables"), 15, ("100x5",), 5)
+DEFAULTS = common.Defaults(("1000x5", "10000x5"), ("iptables", "nftables"), 15, ("100x5",), 2)
 _FILES = ("/", "/base.css", "/base.js", "/page.css", "/page.js")
 _SECONDS = 60.0
 _SETTLE_SECONDS = 8.0

@@ -23,6 +23,7 @@ from typing import NamedTuple
 from hack.bench.cluster import Bench, bench
 from hack.bench.options import Defaults, parse, parser
 from hack.bench.report import Report, mib, ms, ratio, seconds
+from hack.lab.kproxy import METRICS_PORT
 from kproxy.report.ration import CHEAP_SECONDS, SHARE
 
 MODES = {
@@ -35,12 +36,12 @@ DEFAULTS = Defaults(
     modes=("iptables", "nftables"),
     repeats=4,
     quick_sizes=("100x3",),
+    quick_repeats=1,
 )
 _INTERVAL = 15.0
 """Seconds between two scrapes of Prometheus'."""
 _MOST_READINGS = 8
 """Scrapes, one right after the other, after which a reading that is dear is rationed."""
-_FRESH_SECONDS = 0.1
 _PAUSE, _REST = 1.2, 2.5
 """Between two changes: seconds, and how often what the last one took; kproxy spares the processor for as long."""
 _AGE = "kproxy_connection_counters_age_seconds"
@@ -79,7 +80,7 @@ class Scrapes(NamedTuple):
     @property
     def average(self) -> float:
         """Of one of many."""
-        return self.other + min(self.reading, SHARE * _INTERVAL) if self.is_dear else self.reading
+        return min(self.reading, self.other + SHARE * _INTERVAL) if self.is_dear else self.reading
 
     @property
     def every(self) -> float:
@@ -93,7 +94,7 @@ def measure(report: Report, it: Bench, mode: str, repeats: int) -> None:
     time.sleep(3)
     idle = _idle(it)
     first = _scrape(it, idle)[0]
-    scrapes = _scrapes(it, repeats, idle)
+    scrapes = _scrapes(it, repeats, idle, first)
     alone, beside = _moves(it, repeats)
     report.row(
         str(it.size),
@@ -103,7 +104,7 @@ def measure(report: Report, it: Bench, mode: str, repeats: int) -> None:
         seconds(scrapes.other, 3),
         seconds(scrapes.average, 3),
         seconds(scrapes.every, 0),
-        f"{len(it.kproxy.get('/metrics', 10249)[1]) / 1e6:.1f} MB",
+        f"{len(it.kproxy.get('/metrics', METRICS_PORT)[1]) / 1e6:.1f} MB",
         f"{ms(statistics.median(alone))} / {ms(max(alone))}",
         f"{ms(statistics.median(beside))} / {ms(max(beside))}",
         ratio(statistics.median(beside), statistics.median(alone)),
@@ -111,22 +112,24 @@ def measure(report: Report, it: Bench, mode: str, repeats: int) -> None:
     )
 
 
-def _scrapes(it: Bench, number: int, idle: float) -> Scrapes:
+def _scrapes(it: Bench, number: int, idle: float, first: float) -> Scrapes:
+    """Scrape so often that some read and ``number`` do not; where the ``first`` was all that is allowed, take that."""
     reading: list[float] = []
     other: list[float] = []
     while len(reading) < _MOST_READINGS and len(other) < number:
         it.ask()
-        cpu, age = _scrape(it, idle)
-        (reading if age < _FRESH_SECONDS else other).append(cpu)
-    read = statistics.median(reading) if reading else 0.0
-    return Scrapes(read, statistics.median(other) if other else read)
+        cpu, read = _scrape(it, idle)
+        (reading if read else other).append(cpu)
+    dear = statistics.median(reading or [first])
+    return Scrapes(dear, statistics.median(other or [dear]))
 
 
-def _scrape(it: Bench, idle: float) -> tuple[float, float]:
-    """Scrape once; return the processor time of it, and how old the figures were."""
+def _scrape(it: Bench, idle: float) -> tuple[float, bool]:
+    """Scrape once; return the processor time of it, and whether it read the counters."""
     began, before = time.monotonic(), _used(it)
     age = it.kproxy.metrics().get(_AGE, 0.0)
-    return max(0.0, _used(it) - before - idle * (time.monotonic() - began)), age
+    took = time.monotonic() - began
+    return max(0.0, _used(it) - before - idle * took), age < took
 
 
 def _moves(it: Bench, number: int) -> tuple[list[float], list[float]]:
@@ -135,7 +138,8 @@ def _moves(it: Bench, number: int) -> tuple[list[float], list[float]]:
     last = 0.0
     for turn in range(2 * number):
         time.sleep(_PAUSE + _REST * last)
-        scraping = threading.Thread(target=it.kproxy.metrics) if turn % 2 else None
+        # Only fetched: to take the text apart here would keep this process from seeing the first packet.
+        scraping = threading.Thread(target=it.kproxy.get, args=("/metrics", METRICS_PORT)) if turn % 2 else None
         if scraping is not None:
             scraping.start()
         last = it.move()
