@@ -3,7 +3,6 @@
 Every ``parse`` raises ValueError with a text that completes "FIELD: …" and says what would be right.
 """
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -158,6 +157,8 @@ def split_list(text: str) -> list[str]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean X?`` where one of ``known`` is close to ``name``, else an empty text."""
+    import difflib  # for those alone who have mistyped something
+
     by_lower = {candidate.lower(): candidate for candidate in known}
     match = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return f"; did you mean {by_lower[match[0]]}?" if match else ""
