@@ -99,6 +99,11 @@ def parse_cidr(text: str) -> tuple[IPFamily, str]:
     return IPFamily.IPV4 if network.version == 4 else IPFamily.IPV6, str(network)
 
 
+def packed(ip: str) -> bytes:
+    """Return the bytes of an address in canonical form, of which there are four or sixteen."""
+    return socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip)
+
+
 def cidr_contains(cidr: str, ip: str) -> bool:
     """Tell whether ``ip`` lies in ``cidr``; both canonical. Families that differ mean no."""
     return ipaddress.ip_address(ip) in ipaddress.ip_network(cidr)

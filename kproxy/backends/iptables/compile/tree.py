@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 from kproxy.backends.iptables.rules.names import short_hash
 from kproxy.backends.iptables.rules.ruleset import Chain, DestinationPort, Jump, Prefix, Rule
+from kproxy.state.addresses import packed
 from kproxy.state.model import IPFamily, ServicePortName
 from kproxy.state.model import Protocol as Transport
 
@@ -51,7 +52,7 @@ def item_of(rule: Rule, owner: ServicePortName, number: int) -> Item:
     port = next(match for match in rule.matches if isinstance(match, DestinationPort))
     digits = f"{_LETTERS[port.protocol]}{port.first:04x}"
     if rule.destination is not None:
-        digits = ipaddress.ip_address(rule.destination.cidr.partition("/")[0]).packed.hex() + digits
+        digits = packed(rule.destination.cidr.partition("/")[0]).hex() + digits
     return Item(digits, owner, number)
 
 
@@ -217,8 +218,8 @@ class DispatchTree:
         return Rule(target=target, destination=destination, protocol=transport, matches=matches)
 
     def _network(self, digits: str) -> Prefix:
-        packed = bytes.fromhex(digits.ljust(8 if self._family is IPFamily.IPV4 else 32, "0"))
-        return Prefix(f"{ipaddress.ip_address(packed)}/{4 * len(digits)}")
+        address = bytes.fromhex(digits.ljust(8 if self._family is IPFamily.IPV4 else 32, "0"))
+        return Prefix(f"{ipaddress.ip_address(address)}/{4 * len(digits)}")
 
 
 def _common_prefix(one: str, other: str) -> str:
