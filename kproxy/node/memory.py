@@ -1,7 +1,7 @@
 """How kproxy's memory is looked after: what Python collects and when, and what is given back to the system.
 
 Python counts references, and besides looks for objects that hang together in circles; by its own measure ever again
-while modules and a cluster are loaded, of which nothing is garbage. That took a fifth of the start. Afterwards what is
+while modules and a cluster are loaded, of which nothing is garbage. That took a sixth of the start. Afterwards what is
 there is there to stay: it is not looked through again.
 
 libiptc's copies of tables and libnftables' parsed scripts come and go with each change, as many small pieces, and the C
