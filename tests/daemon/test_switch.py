@@ -11,9 +11,9 @@ from hack.lab import until
 from hack.lab.kproxy import METRICS_PORT
 from kproxy.backends.nftables.rules import names
 from tests.kit.apiserver.objects import endpoint, make_service, make_slice
+from tests.kit.crowd import steady_crowd
 from tests.kit.packets import PATIENCE, PORT, World, cluster_ips, each_family
 from tests.kit.totals import fallen, totals_of
-from tests.packets.test_rollout import PROTOCOLS, crowd
 
 pytestmark = pytest.mark.kernel
 
@@ -46,22 +46,13 @@ def test_another_mode_takes_over_and_nobody_notices(world: World, mode: str) -> 
     # The mode before may be any: the tests go from one to the other and back.
     world.configure(mode=OTHER[mode], nodePortAddresses=["primary"])
     until(lambda: rules_of(world) == {OTHER[mode]}, PATIENCE, "the rules of the other mode alone")
-    pods = [world.lab.pod(name) for name in ("web-1", "web-2", "web-3")]
-    spec = {"externalTrafficPolicy": "Local"}
-    steady = world.expose("steady", 22, pods, protocols=PROTOCOLS, type="NodePort", spec=spec)
-    asker, client = world.lab.pod("asker"), world.lab.client
-    with (
-        crowd(world, steady) as clients,
-        asker.connect(steady.ip("ipv4"), PORT) as inside,
-        asker.connect(steady.ip("ipv6"), PORT) as inside6,
-        client.connect(world.lab.node.ip, steady.node_port) as outside,
-    ):
+    with steady_crowd(world) as clients:
         clients.ask_on()
         world.configure(mode=mode, nodePortAddresses=["primary"])
         clients.ask_on()
         until(lambda: rules_of(world) == {mode}, PATIENCE, "the rules of this mode alone")
         clients.ask_on()
-        assert [connection.echo() for connection in (inside, inside6, outside)] == [True] * 3
+        clients.assert_connections_last()
 
 
 def has_rules_of(mode: str, world: World) -> bool:

@@ -2,8 +2,10 @@
 
 import datetime
 import functools
+import json
 import textwrap
 from base64 import b64encode
+from collections.abc import Mapping
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -44,6 +46,25 @@ addressType: IPv4
 ports: [{{name: http, port: 8080}}]
 endpoints: [{{addresses: ["{address}"]}}]
 """
+
+
+def shop(hosts: Mapping[str, Mapping[str, str]]) -> str:
+    """An Ingress with a certificate of its own: for each host, paths and the Services behind them, at port 80."""
+    rules = [
+        {
+            "host": host,
+            "http": {
+                "paths": [
+                    {"path": path, "pathType": "Prefix", "backend": {"service": {"name": name, "port": {"number": 80}}}}
+                    for path, name in paths.items()
+                ]
+            },
+        }
+        for host, paths in hosts.items()
+    ]
+    spec = {"tls": [{"hosts": ["shop.example.com"], "secretName": "shop-tls"}], "rules": rules}
+    kind = {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "shop"}}
+    return json.dumps(kind | {"spec": spec})
 
 
 @functools.cache

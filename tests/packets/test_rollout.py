@@ -1,21 +1,18 @@
 """Changes under load, with packets: rolling updates and restarts of kproxy, and not one request that fails."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 
 import pytest
 
-from hack.lab import Load, Outcome, Pod, until
+from hack.lab import Outcome, Pod, until
 from tests.kit.conntrack import udp_flows_to
+from tests.kit.crowd import PROTOCOLS, Crowd, crowd, steady_crowd
 from tests.kit.packets import (
-    FAMILIES,
     PATIENCE,
     PORT,
     TARGET_PORT,
     Behind,
-    Exposed,
     World,
-    address,
     behind,
     service,
     slices,
@@ -23,61 +20,10 @@ from tests.kit.packets import (
 
 pytestmark = pytest.mark.kernel
 
-PROTOCOLS = ("TCP", "UDP")
-ENOUGH = 20
-"""Requests of each kind to be seen in each phase."""
-
 
 @pytest.fixture(scope="module")
 def kproxy_args() -> Sequence[str]:
     return ()
-
-
-class Crowd:
-    """Clients of every kind that never stop asking."""
-
-    def __init__(self, loads: Mapping[str, Load]) -> None:
-        self._loads = loads
-
-    def ask_on(self, times: int = ENOUGH) -> None:
-        """Return when each client has been answered so many more times, or one has failed."""
-        counts = {name: len(load.tally.answers) for name, load in self._loads.items()}
-
-        def done() -> bool:
-            tallies = {name: load.tally for name, load in self._loads.items()}
-            return any(tally.failures for tally in tallies.values()) or all(
-                len(tally.answers) >= counts[name] + times for name, tally in tallies.items()
-            )
-
-        until(done, PATIENCE, "some more requests")
-        self.assert_no_failure()
-
-    @property
-    def servers(self) -> set[str]:
-        """Who has answered so far."""
-        return {name for load in self._loads.values() for name in load.tally.servers}
-
-    def assert_no_failure(self) -> None:
-        """Check that all who asked so far were answered."""
-        assert {name: load.tally.failures for name, load in self._loads.items() if load.tally.failures} == {}
-
-
-@contextmanager
-def crowd(world: World, shop: Exposed) -> Iterator[Crowd]:
-    """Clients inside and outside; those outside come by a node port with policy Local."""
-    loads = {
-        f"{host.name}, {family}, {protocol}": host.load(ip, port, protocol, every=0.005)
-        for family in FAMILIES
-        for host, ip, port in (
-            (world.lab.pod("asker"), shop.ip(family), PORT),
-            (world.lab.client, address(world.lab.node, family), shop.node_port),
-        )
-        for protocol in PROTOCOLS
-    }
-    with ExitStack() as stack:
-        for load in loads.values():
-            stack.enter_context(load)
-        yield Crowd(loads)
 
 
 def new_pod(world: World, name: str, node: str) -> Pod:
@@ -155,30 +101,20 @@ def test_the_last_pod_serves_until_its_successor_is_ready(world: World) -> None:
 
 @pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL"])
 def test_a_restart_of_kproxy_is_noticed_by_nobody(world: World, end: str) -> None:
-    pods = [world.lab.pod(name) for name in ("web-1", "web-2", "web-3")]
-    spec = {"externalTrafficPolicy": "Local"}
-    steady = world.expose("steady", 22, pods, protocols=PROTOCOLS, type="NodePort", spec=spec)
-    asker, client = world.lab.pod("asker"), world.lab.client
-    with (
-        crowd(world, steady) as clients,
-        asker.connect(steady.ip("ipv4"), PORT) as inside,
-        asker.connect(steady.ip("ipv6"), PORT) as inside6,
-        client.connect(world.lab.node.ip, steady.node_port) as outside,
-    ):
+    with steady_crowd(world) as clients:
         clients.ask_on()
         if end == "SIGTERM":
             assert world.kproxy.stop() == 0
         else:
             world.kproxy.process.kill()
         clients.ask_on()
-        assert inside.echo()
+        clients.assert_connections_last()
         # What happens meanwhile is made up for.
-        world.control.put(service("meanwhile", 23), *slices("meanwhile", pods[:1]))
+        world.control.put(service("meanwhile", 23), *slices("meanwhile", [world.lab.pod("web-1")]))
         world.start()
         clients.ask_on()
-        assert inside.echo()
-        assert inside6.echo()
-        assert outside.echo()
+        clients.assert_connections_last()
+    asker = world.lab.pod("asker")
     assert asker.ask("10.96.0.23", PORT).server == "web-1"
     world.remove("meanwhile")
     assert asker.ask("10.96.0.23", PORT, timeout=0.25).outcome is Outcome.DROPPED

@@ -18,7 +18,7 @@ from hack.lab import Host, Lab, Process, until
 from hack.lab import Pod as LabPod
 from tests.ingress.daemon.kit import end_haproxy, state_of, write
 from tests.ingress.haproxy.kit import Pod
-from tests.ingress.kit import key_and_certificate, secret
+from tests.ingress.kit import key_and_certificate, secret, shop
 from tests.kit.packets import PATIENCE, external_ips
 
 pytestmark = pytest.mark.kernel
@@ -39,21 +39,7 @@ spec:
   - {{name: http, port: 80, targetPort: 80, nodePort: {NODE_PORT}}}
   - {{name: https, port: 443, targetPort: 443, nodePort: 30443}}
 """
-INGRESS = """
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: shop}
-spec:
-  tls: [{hosts: [shop.example.com], secretName: shop-tls}]
-  rules:
-  - host: shop.example.com
-    http:
-      paths:
-      - {path: /, pathType: Prefix, backend: {service: {name: front, port: {number: 80}}}}
-      - {path: /cart, pathType: Prefix, backend: {service: {name: cart, port: {number: 80}}}}
-  - host: admin.example.com
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: admin, port: {number: 80}}}}]}
-"""
+INGRESS = shop({"shop.example.com": {"/": "front", "/cart": "cart"}, "admin.example.com": {"/": "admin"}})
 
 
 def behind(service: str, pod: LabPod, *ports: str) -> str:

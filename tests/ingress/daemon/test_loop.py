@@ -21,18 +21,9 @@ from kproxy.ingress.plan.world import World
 from kproxy.proxier.inbox import Inbox
 from kproxy.proxier.pacing import Pacer
 from tests.ingress.haproxy.kit import eventually, ingress, slices
-from tests.ingress.kit import OFFLINE, secret
+from tests.ingress.kit import OFFLINE, secret, shop
 
-TLS = """
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: shop}
-spec:
-  tls: [{hosts: [shop.example.com], secretName: shop-tls}]
-  rules:
-  - host: shop.example.com
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
-"""
+TLS = shop({"shop.example.com": {"/": "web"}})
 
 
 class FakeEngine:

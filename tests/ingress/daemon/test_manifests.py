@@ -16,7 +16,7 @@ import pytest
 
 from tests.ingress.daemon.kit import METRICS, REPOSITORY, Program, program, write
 from tests.ingress.haproxy.kit import Answer, Load, Pod, eventually, get, ingress, namespace, pods, slices
-from tests.ingress.kit import key_and_certificate, secret
+from tests.ingress.kit import key_and_certificate, secret, shop
 from tests.kit.totals import fallen, totals_of
 
 pytestmark = pytest.mark.kernel
@@ -70,21 +70,7 @@ def test_a_shop_by_two_hosts_and_its_own_certificate(folder: Path, running: Prog
     documents = [
         *(slices(name, [address]) for name, address in (("front", "10.1.0.1"), ("cart", "10.1.0.2"))),
         secret("shop-tls"),
-        """
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: shop}
-spec:
-  tls: [{hosts: [shop.example.com], secretName: shop-tls}]
-  rules:
-  - host: shop.example.com
-    http:
-      paths:
-      - {path: /, pathType: Prefix, backend: {service: {name: front, port: {number: 80}}}}
-      - {path: /cart, pathType: Prefix, backend: {service: {name: cart, port: {name: http}}}}
-  - host: admin.example.com
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: cart, port: {number: 80}}}}]}
-""",
+        shop({"shop.example.com": {"/": "front", "/cart": "cart"}, "admin.example.com": {"/": "cart"}}),
     ]
     write(folder / "shop.yaml", *documents)
     trust = ssl.create_default_context(cadata=key_and_certificate("shop.example.com")[1])
