@@ -193,6 +193,10 @@ class Health(NamedTuple):
     service: Mapping[str, str] = {}
 
 
+CLOSING = Health(-1)
+"""Who comes just then hears that no service has the port, or is cut off."""
+
+
 def health(world: World, family: str = "ipv4") -> Health:
     connection = http.client.HTTPConnection(address(world.lab.node, family), CHECKED_PORT, timeout=PATIENCE)
     try:
@@ -200,11 +204,15 @@ def health(world: World, family: str = "ipv4") -> Health:
             connection.connect()
         connection.request("GET", "/healthz")
         response = connection.getresponse()
+        if response.getheader("Content-Type") != "application/json":
+            return CLOSING
         body = json.loads(response.read())
         weight = response.getheader("X-Load-Balancing-Endpoint-Weight")
         return Health(response.status, body["localEndpoints"], weight, body["service"])
     except ConnectionRefusedError:
         return Health(0)
+    except ConnectionResetError:
+        return CLOSING
     finally:
         connection.close()
 
