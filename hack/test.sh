@@ -90,7 +90,7 @@ test_in_shares() {
     local files number=0 processes=() outcome=0
     local slow='^[0-9.]+s +(setup|call|teardown) +tests/'
     local durations="$slow|^=+ slowest 10 durations|durations < 0.005s hidden"
-    python -m tests.kit.spread $((2 * $(nproc) + 1)) >"$notes/shares" || return 1
+    python -m tests.kit.spread $((2 * $(nproc))) >"$notes/shares" || return 1
     while read -ra files; do
         python -m pytest -p no:xdist -q --durations 10 "${options[@]}" "${files[@]}" >"$notes/share-$number" 2>&1 &
         processes+=($!)
