@@ -106,7 +106,11 @@ KPROXY_FLAGS = (
     Flag("nftables-sync-period", "nftables.syncPeriod", "as --iptables-sync-period, for mode nftables"),
     Flag("resync-period", "resyncPeriod", "how often all rules are compared with the kernel's; 0: only when in doubt"),
     Flag("state-directory", "stateDirectory", "of totals kept over a restart (empty: none), and of the socket"),
-    Flag("watch-idle-timeout", "watchIdleTimeout", "a watch that brings nothing for so long is started afresh"),
+    Flag(
+        "watch-idle-timeout",
+        "watchIdleTimeout",
+        "a watch that brings nothing for so long (a list: 15s at most) is started afresh",
+    ),
 )
 """Flags that only kproxy has."""
 

@@ -176,7 +176,8 @@ def _source(config: Config, client: ApiClient | None, sink: WholeSink) -> Source
         return folder.ManifestSource(Path(config.options.manifests), sink, config.node_name)
     # Only mode nftables looks at ServiceCIDRs: it drops what is for addresses that no service has.
     optional = [Kind.SERVICE_CIDR] if config.mode is ProxyMode.NFTABLES else []
-    timing = Timing(idle=config.kproxy.watch_idle_timeout)
+    idle = config.kproxy.watch_idle_timeout
+    timing = Timing(idle=idle, list_idle=min(idle, Timing().list_idle))
     return ApiSource(client, sink, config.node_name, optional=optional, timing=timing)
 
 
