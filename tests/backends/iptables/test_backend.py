@@ -4,6 +4,7 @@ import errno
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from kproxy.api.types import EndpointSlice, Service
 from kproxy.backends.base import BackendError
 from kproxy.backends.iptables.backend import IptablesBackend
-from kproxy.backends.iptables.compile.compiler import compile_plan
+from kproxy.backends.iptables.compile.compiler import Compiler, compile_plan
 from kproxy.backends.iptables.compile.lists import Layout
 from kproxy.backends.iptables.kernel.applier import ApplyResult
 from kproxy.backends.iptables.kernel.engine import packets_at
@@ -199,6 +200,20 @@ def test_after_a_failure_it_compares() -> None:
     node.kernel.refuses = lambda _: None
     node.sync()
     assert node.kernel.calls[-1] == "reconcile"
+    assert node.kernel.held == node.expected()
+
+
+def test_after_a_fault_of_its_own_it_compiles_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can tell how much of the change is in what had been compiled by then."""
+    node = Node()
+    node.serve(1, "10.244.0.1")
+    node.sync()
+    node.serve(2, "10.244.0.2")
+    with monkeypatch.context() as patch, pytest.raises(KeyError):
+        patch.setattr(Compiler, "update", Mock(side_effect=KeyError))
+        node.sync()
+    node.sync()
+    assert node.kernel.calls == ["reconcile", "reconcile"]
     assert node.kernel.held == node.expected()
 
 

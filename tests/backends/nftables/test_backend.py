@@ -3,11 +3,12 @@
 import errno
 import os
 from collections.abc import Callable, Mapping, Sequence, Set
+from unittest.mock import Mock
 
 import pytest
 
 from kproxy.backends.nftables.backend import NftablesBackend
-from kproxy.backends.nftables.compile.compiler import compile_plan
+from kproxy.backends.nftables.compile.compiler import Compiler, compile_plan
 from kproxy.backends.nftables.kernel.applier import ApplyResult, Counted
 from kproxy.backends.nftables.kernel.errors import KernelRefusedError
 from kproxy.backends.nftables.rules.change import Change
@@ -107,6 +108,20 @@ def test_after_a_failure_the_next_step_compares_in_full(backend: NftablesBackend
     apply(backend, WEB, more)
     assert kernel.calls[2:] == ["reconcile"]
     assert kernel.held == compile_plan(plan_of(WEB, more))
+
+
+def test_after_a_fault_of_its_own_it_compiles_anew(
+    backend: NftablesBackend, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can tell how much of the change is in what had been compiled by then."""
+    apply(backend, WEB)
+    plan = plan_of(WEB, service("more", 11, pods(3)))
+    with monkeypatch.context() as patch, pytest.raises(KeyError):
+        patch.setattr(Compiler, "update", Mock(side_effect=KeyError))
+        backend.apply(plan, plan.services.keys(), full=False)
+    backend.apply(plan, frozenset(), full=False)
+    assert kernel.calls == ["reconcile", "reconcile"]
+    assert kernel.held == compile_plan(plan)
 
 
 def test_what_is_no_services_fault_is_raised(backend: NftablesBackend, kernel: FakeKernel) -> None:
