@@ -209,9 +209,10 @@ def test_after_a_fault_of_its_own_it_compiles_anew(monkeypatch: pytest.MonkeyPat
     node.serve(1, "10.244.0.1")
     node.sync()
     node.serve(2, "10.244.0.2")
-    with monkeypatch.context() as patch, pytest.raises(KeyError):
+    with monkeypatch.context() as patch:
         patch.setattr(Compiler, "update", Mock(side_effect=KeyError))
-        node.sync()
+        with pytest.raises(KeyError):
+            node.sync()
     node.sync()
     assert node.kernel.calls == ["reconcile", "reconcile"]
     assert node.kernel.held == node.expected()
