@@ -4,7 +4,7 @@ import http.client
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -111,6 +111,22 @@ def test_more_rules_than_there_are_slots_for_take_a_reload_without_a_failure(one
         load.await_more(60)
     assert load.failed == []
     assert apply(one, *documents, ingress("late.example.com", "web")) is None
+
+
+def test_a_master_that_let_a_reload_pass_is_asked_again(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one may that has only just started."""
+    sent: list[int] = []
+
+    def first_is_lost(pid: int, number: int, kill: Callable[[int, int], None] = os.kill) -> None:
+        sent.append(number)
+        if len(sent) > 1:
+            kill(pid, number)
+
+    monkeypatch.setattr(os, "kill", first_is_lost)
+    one.settings = msgspec.structs.replace(one.settings, server_timeout=50_001)
+    assert apply(one, slices("web", ["10.1.0.1"]), ingress(HOST, "web")) == "defaults has changed"
+    assert sent == [signal.SIGUSR2, signal.SIGUSR2]
+    assert get(HOST).pod == "a"
 
 
 def test_reloads_lose_no_request(one: Engine) -> None:

@@ -12,7 +12,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from kproxy.ingress.haproxy.control.files import Generations
@@ -22,6 +23,8 @@ from kproxy.ingress.haproxy.errors import EngineError, NoHAProxyError, RefusedEr
 from kproxy.ingress.haproxy.text.render import CONFIGURATION
 
 _START_S = 20.0
+_HEAR_S = 1.0
+"""A master says at once that it reloads. One that has only just started lets the signal pass, and says nothing."""
 _CHECK_S = 60.0
 _PLACE = re.compile(r"^(?:config : )?[Pp]arsing \[[^]]*\] ?: ")
 _POLL_S = 0.005
@@ -129,9 +132,7 @@ class Master:
         if pid is None:
             raise EngineError("HAProxy is not running")
         self._read = self._output_size()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGUSR2)
-        return self._await_worker(old_worker)
+        return self._await_worker(old_worker, partial(_signal, pid, signal.SIGUSR2))
 
     def stop(self, grace_s: float) -> None:
         """End HAProxy: let it finish its requests for some time, then not.
@@ -144,8 +145,7 @@ class Master:
             pid = self.pid
             if pid is None:
                 return
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+            _signal(pid, number)
             wait_for_end([pid], wait_s)
 
     def make_sure_of_end(self, worker: int | None) -> None:
@@ -153,8 +153,7 @@ class Master:
         for pid in (self.pid, worker):
             if pid is None or not _is_alive(pid) or wait_for_end([pid], _END_S):
                 continue
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            _signal(pid, signal.SIGKILL)
             wait_for_end([pid], _END_S)
 
     def news(self) -> list[str]:
@@ -171,15 +170,20 @@ class Master:
             self._forget_output()
         return [line for line in lines if line.strip() and not any(word in line for word in _CHATTER)]
 
-    def _await_worker(self, old: int | None) -> tuple[int, int]:
-        deadline = time.monotonic() + _START_S
-        while time.monotonic() < deadline:
+    def _await_worker(self, old: int | None, ask: Callable[[], None] = lambda: None) -> tuple[int, int]:
+        """Ask for a worker, again where nothing shows that the master has heard, and return it when it serves."""
+        began = asked = time.monotonic()
+        ask()
+        while time.monotonic() < began + _START_S:
             with contextlib.suppress(UnreachableError):
                 found = worker_of(self._files.worker_socket)
                 if found[0] != old:
                     return found
             if self.pid is None or self._has_failed():
                 break
+            if time.monotonic() > asked + _HEAR_S and not self._peek():
+                asked = time.monotonic()
+                ask()
             time.sleep(_POLL_S)
         said = _first_alert("\n".join(self._peek()))
         raise EngineError(f"HAProxy did not take the configuration up: {said}")
@@ -227,6 +231,11 @@ def wait_for_end(pids: list[int], timeout_s: float | None, wake: int | None = No
     finally:
         for handle in handles:
             os.close(handle)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _is_alive(pid: int) -> bool:
