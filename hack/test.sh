@@ -110,7 +110,7 @@ test_in_shares() {
 
 # Most tests wait most of the time, for packets and processes; hence more of them at once than there are processors. All
 # tests of a file run in one process, as they share labs.
-at_once=$(($(nproc) + 1))
+at_once=$(($(nproc) + 2))
 # Tests with real packets and real clocks share their machine with others. What failed is tried once more, by itself, and
 # named either way: a test that only passes then is to be mended. This goes when ten runs in a row need it no more.
 tests=passed
