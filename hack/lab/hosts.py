@@ -12,7 +12,7 @@ from hack.lab import clients, kproxy, servers, topology
 from hack.lab.addresses import Pair
 from hack.lab.clients import Load
 from hack.lab.errors import LabError
-from hack.lab.namespaces import Namespace
+from hack.lab.namespaces import Namespace, await_addresses
 from hack.lab.processes import REPOSITORY, Process, inside
 from hack.lab.servers import Server, ServerThread
 
@@ -77,6 +77,12 @@ class Host:
         """Give eth0 one more address. Servers started afterwards listen on it too."""
         self.namespace.ip([topology.spare_address(f"{address}/{128 if ':' in address else 32}")])
         self.addresses.append(address)
+        self.await_addresses()
+
+    def await_addresses(self) -> None:
+        """Wait until packets to all addresses of this host come to it."""
+        with self.namespace.entered():
+            await_addresses([address for address in self.addresses if ":" in address])
 
     # Asking. Arguments and results are those of the functions and classes of `clients`.
 

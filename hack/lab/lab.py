@@ -66,6 +66,7 @@ class Lab:
         self.node = self.nodes[names[0]]
         for node in self.nodes.values():
             _await_way(self.client, node)
+        self.client.await_addresses()
 
     def _build_node(self, name: str, number: int, space: Namespace, all_numbers: Iterable[int]) -> None:
         space.ip(topology.node(number, others=[other for other in all_numbers if other != number]))

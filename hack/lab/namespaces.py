@@ -10,16 +10,19 @@ process can so be the client outside and every pod at once, without starting a p
 """
 
 import ctypes
+import ipaddress
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hack.lab.errors import LabError, run
+from hack.lab.waiting import until
 
 NETNS_FOLDER = Path("/run/netns")
 CLONE_NEWNET = 0x40000000  # linux/sched.h
+RTF_LOCAL = 0x80000000  # linux/ipv6_route.h
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -76,6 +79,22 @@ class Namespace:
         """Set ``net.…`` for this namespace alone: /proc/sys/net shows each thread the values of its own namespace."""
         with self.entered():
             Path("/proc/sys", *name.split(".")).write_text(f"{value}\n")
+
+
+def await_addresses(addresses: Collection[str], timeout: float = 30.0) -> None:
+    """Wait until packets to IPv6 addresses of the calling thread's namespace find their way to it. Raises LabError.
+
+    An address can be bound to as soon as it is added with ``nodad``. But that it is local the kernel's routes say only
+    when a worker has come to it (net/ipv6/addrconf.c: addrconf_dad_work), half a second later where the machine is
+    busy; till then a packet to it is lost without a word. The interface must be up.
+    """
+    wanted = {ipaddress.IPv6Address(address).packed.hex() for address in addresses}
+    until(lambda: wanted <= _local_addresses(), timeout, f"routes to {', '.join(addresses)}")
+
+
+def _local_addresses() -> set[str]:
+    routes = [line.split() for line in Path("/proc/thread-self/net/ipv6_route").read_text().splitlines()]
+    return {route[0] for route in routes if int(route[8], 16) & RTF_LOCAL}
 
 
 def create_all(names: Iterable[str]) -> None:

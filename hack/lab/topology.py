@@ -61,7 +61,8 @@ BRIDGE_NETFILTER: Settings = (("net.bridge.bridge-nf-call-iptables", 1), ("net.b
 def _interface(name: str, *addresses: Pair) -> list[str]:
     """Give an interface its addresses and switch it on.
 
-    Without ``nodad``, an IPv6 address is no good until a worker of the kernel's has looked at it, be it for a moment.
+    Without ``nodad``, an IPv6 address could not be bound to until a worker of the kernel's has looked at it. See
+    `hack.lab.namespaces.await_addresses` for what it is still waited for.
     """
     lines = [
         f"address add {address} dev {name}{' nodad' if ':' in address else ''}"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hack.lab.namespaces import await_addresses
 from kproxy.backends.base import Backend
 from kproxy.backends.iptables.backend import IptablesBackend
 from kproxy.backends.iptables.compile.lists import Layout
@@ -46,6 +47,8 @@ class Pods:
         place = "/32 dev lo" if family is IPFamily.IPV4 else "/128 dev lo nodad"
         commands = ["link set lo up", *(f"address add {ip}{place}" for ip in (*self.ips, self._service))]
         subprocess.run(["ip", "-batch", "-"], input="\n".join(commands), text=True, check=True)
+        if family is IPFamily.IPV6:
+            await_addresses([*self.ips, self._service])
         self._ports = iter(range(10_000, 60_000))  # none twice: conntrack would remember where it went
         self._sockets: dict[socket.socket, str] = {}
         for ip in self.ips:
