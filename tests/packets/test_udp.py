@@ -3,7 +3,6 @@
 What kproxy does to conntrack is tested on its own; here is what clients see of it, with the whole of kproxy at work.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,8 +25,6 @@ from tests.kit.packets import (
 
 pytestmark = pytest.mark.kernel
 
-WITHIN = 1.0
-"""Seconds in which a client is to be at the right pod after a change; it asks all the time."""
 UDP = ("UDP",)
 
 
@@ -39,16 +36,14 @@ def slices_of(name: str, world: World, *pods: str) -> list[Json]:
     return slices(name, [world.lab.pod(pod) for pod in pods], protocols=UDP)
 
 
-def seconds_until(flow: Flow, arrived: Callable[[Answer], bool]) -> float:
-    """Ask and ask again until the answer is right; return how long that took."""
-    started = time.monotonic()
+def await_answer(flow: Flow, arrived: Callable[[Answer], bool]) -> None:
+    """Ask until the answer is right. The questions keep conntrack's entry alive: only kproxy can end it."""
     until(lambda: arrived(flow.ask(timeout=0.1)), PATIENCE, "the flow to be where it belongs")
-    return time.monotonic() - started
 
 
 @pytest.mark.parametrize("way", ["ClusterIP", "node port", "external IP"])
 @each_family
-def test_a_client_is_at_the_new_pod_within_a_second(world: World, family: str, way: str) -> None:
+def test_a_client_that_asks_all_the_time_comes_to_the_new_pod(world: World, family: str, way: str) -> None:
     spec = {"externalIPs": list(external_ips(10))}
     moving = expose(world, "moving", 10, "web-1", type="NodePort", spec=spec)
     asker, client = world.lab.pod("asker"), world.lab.client
@@ -58,13 +53,11 @@ def test_a_client_is_at_the_new_pod_within_a_second(world: World, family: str, w
         "external IP": (client, of(external_ips(10), family), PORT),
     }
     host, ip, port = tries[way]
-    took = []
     with host.flow(ip, port) as flow:
         assert flow.ask(timeout=PATIENCE).server == "web-1"
         for name in ("web-3", "web-2", "web-1"):
             world.control.put(*slices_of("moving", world, name))
-            took.append(seconds_until(flow, lambda answer, name=name: answer.server == name))  # type: ignore[misc]
-    assert min(took) < WITHIN  # this machine may be held up, but hardly three times
+            await_answer(flow, lambda answer, name=name: answer.server == name)  # type: ignore[misc]
 
 
 @each_family
@@ -73,9 +66,9 @@ def test_scaled_to_zero_is_refused_and_back_again_answers(world: World, family: 
     with world.lab.pod("asker").flow(tide.ip(family), PORT) as flow:
         assert flow.ask(timeout=PATIENCE).server == "web-1"
         world.control.put(*slices_of("tide", world))
-        seconds_until(flow, lambda answer: answer.outcome is Outcome.REFUSED)
+        await_answer(flow, lambda answer: answer.outcome is Outcome.REFUSED)
         world.control.put(*slices_of("tide", world, "web-2"))
-        seconds_until(flow, lambda answer: answer.server == "web-2")
+        await_answer(flow, lambda answer: answer.server == "web-2")
 
 
 @each_family
@@ -84,9 +77,9 @@ def test_a_client_from_before_the_service_finds_it(world: World, family: str) ->
     with world.lab.pod("asker").flow(early.ip(family), PORT) as flow:
         assert flow.ask(timeout=0.1).outcome is Outcome.DROPPED
         expose(world, "early", 12, "web-1")
-        seconds_until(flow, lambda answer: answer.server == "web-1")
+        await_answer(flow, lambda answer: answer.server == "web-1")
         world.remove("early")
-        seconds_until(flow, lambda answer: answer.outcome is Outcome.DROPPED)
+        await_answer(flow, lambda answer: answer.outcome is Outcome.DROPPED)
 
 
 @each_family
@@ -103,7 +96,7 @@ def test_clients_whose_pod_stays_stay_with_it(world: World, family: str) -> None
     world.rescale("steady", [world.lab.pod("web-2"), world.lab.pod("web-3")], protocols=UDP)
     for flow, server in zip(flows, before, strict=True):
         if server == "web-1":
-            seconds_until(flow, lambda answer: answer.server in ("web-2", "web-3"))
+            await_answer(flow, lambda answer: answer.server in ("web-2", "web-3"))
         assert flow.ask(timeout=PATIENCE).server == server or server == "web-1"
         flow.close()
 
@@ -125,6 +118,6 @@ def test_what_changed_while_kproxy_was_away_is_made_good(world: World, family: s
         world.control.delete("services", "default", "gone")
         assert to_moved.ask(timeout=PATIENCE).server == to_gone.ask(timeout=PATIENCE).server == "web-1"
         world.start()
-        seconds_until(to_moved, lambda answer: answer.server == "web-2")
-        seconds_until(to_gone, lambda answer: answer.outcome is Outcome.DROPPED)
+        await_answer(to_moved, lambda answer: answer.server == "web-2")
+        await_answer(to_gone, lambda answer: answer.outcome is Outcome.DROPPED)
         assert to_kept.ask(timeout=PATIENCE).server == server
