@@ -77,16 +77,34 @@ class Tally(msgspec.Struct, frozen=True):
         return tuple(answer for answer in self.answers if answer.outcome is not Outcome.ANSWERED)
 
 
+_PORTS = range(32768, 60768)
+_next_port = itertools.cycle((*_PORTS[(start := secrets.randbelow(len(_PORTS))) :], *_PORTS[:start]))
+"""Own ports of UDP and SCTP clients, one after the other: of ports by chance, one comes again while conntrack still
+leads it to where it went. (The kernel does so by itself for TCP, see RFC 6056.)"""
+
+
 def _open_socket(address: str, protocol: str, timeout: float, source: str, source_port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     kind, number = SOCKET_KINDS[protocol]
     sock = socket.socket(family, kind, number)
     sock.settimeout(timeout)
-    if source or source_port:
-        wildcard = "::" if family == socket.AF_INET6 else "0.0.0.0"
+    wildcard = "::" if family == socket.AF_INET6 else "0.0.0.0"
+    if protocol == "UDP" and not source_port:
+        _bind_to_next_port(sock, source or wildcard)
+    elif source or source_port:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((source or wildcard, source_port))
     return sock
+
+
+def _bind_to_next_port(sock: socket.socket, source: str) -> None:
+    for port in _next_port:
+        try:
+            sock.bind((source, port))
+            break
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
 
 
 def _outcome_of(error: OSError) -> Outcome:
@@ -158,15 +176,10 @@ def _udp_greeting(sock: socket.socket, address: str, port: int, source_port: int
     return sock.recv(DATAGRAM_LIMIT)
 
 
-_SCTP_PORTS = range(32768, 60768)
-_sctp_ports = itertools.cycle((*_SCTP_PORTS[(start := secrets.randbelow(len(_SCTP_PORTS))) :], *_SCTP_PORTS[:start]))
-"""A raw socket has no port of its own. One after the other: by chance one comes again while conntrack remembers it."""
-
-
 def _sctp_greeting(sock: socket.socket, address: str, port: int, source_port: int = 0) -> bytes:
     sock.connect((address, 0))
     own_tag = sctp.new_tag()
-    own_port = source_port or next(_sctp_ports)
+    own_port = source_port or next(_next_port)
     sock.send(sctp.encode(sctp.Packet(sctp.INIT, own_port, port, 0, own_tag, b"")))
     deadline = time.monotonic() + (sock.gettimeout() or 0)
     while (left := deadline - time.monotonic()) > 0:
