@@ -111,19 +111,12 @@ test_in_shares() {
 # Most tests wait most of the time, for packets and processes; hence more of them at once than there are processors. All
 # tests of a file run in one process, as they share labs.
 at_once=$(($(nproc) + 2))
-# Tests with real packets and real clocks share their machine with others. What failed is tried once more, by itself, and
-# named either way: a test that only passes then is to be mended. This goes when ten runs in a row need it no more.
 tests=passed
 printf '\n== python -m pytest, and beside it the linters\n'
 if [ "$fast" = yes ] && [ "${#options[@]}" = 2 ]; then
     timed test_in_shares || tests=failed
-elif ! timed python -m pytest -n "$at_once" --dist loadfile --no-loadscope-reorder --durations 10 "${options[@]}"; then
-    failed=$(python -c 'import json; print(len(json.load(open(".pytest_cache/v/cache/lastfailed"))))' 2>/dev/null || echo 0)
-    tests=failed
-    if [ "$failed" != 0 ] && [ "$failed" -le 20 ]; then
-        printf '\n== %s failed, see above; once more:\n' "$failed"
-        ! timed python -m pytest --last-failed --last-failed-no-failures none "${options[@]}" || tests=passed
-    fi
+else
+    timed python -m pytest -n "$at_once" --dist loadfile --no-loadscope-reorder --durations 10 "${options[@]}" || tests=failed
 fi
 wait "$linting"
 unsound=$(cat "$notes/failed")
