@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -24,7 +25,21 @@ def test_what_looks_like_ipv4_is_canonical_or_no_address(text: str) -> None:
         assert [int(octet) for octet in text.split(".")] == [*ipaddress.IPv4Address(canonical).packed]
 
 
-@given(st.ip_addresses().filter(lambda ip: not (ip.is_multicast or ip.is_unspecified)))
+IPS = st.ip_addresses().map(lambda ip: getattr(ip, "ipv4_mapped", None) or ip)
+"""IPv4 addresses inside IPv6 ones are told as themselves."""
+
+
+@given(IPS.filter(lambda ip: not (ip.is_multicast or ip.is_unspecified)))
+@example(ipaddress.IPv4Address("127.0.0.1"))
 def test_canonical_addresses_stay_as_they_are(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
-    mapped = getattr(ip, "ipv4_mapped", None)
-    assert parse_ip(str(ip)) == (IPFamily.IPV4 if ip.version == 4 or mapped else IPFamily.IPV6, str(mapped or ip))
+    family = IPFamily.IPV4 if ip.version == 4 else IPFamily.IPV6
+    for text in (str(ip), f"::ffff:{ip}") if ip.version == 4 else (str(ip),):
+        assert parse_ip(text) == (family, str(ip))
+
+
+@pytest.mark.parametrize(
+    "text", ["224.0.0.0", "239.1.2.3", "0.0.0.0", "::", "ff02::1", "::ffff:224.0.0.1", "::ffff:0:0"]
+)
+def test_what_no_packet_can_go_to_is_refused(text: str) -> None:
+    with pytest.raises(NotAnAddress, match="cannot be a destination"):
+        parse_ip(text)
