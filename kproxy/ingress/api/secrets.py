@@ -52,6 +52,8 @@ class NamedSecrets:
         self._watched = False
         """Whether the watch has seen any Secret: then it sees all of them."""
         self._denied: set[ObjectKey] = set()
+        self._asked: ObjectKey | None = None
+        """What is being fetched, until the watch tells of it: its word counts more than an answer on its way."""
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="secrets", daemon=True)
@@ -91,13 +93,14 @@ class NamedSecrets:
             wanted = {key: obj for key, obj in objects.items() if key in self._named}
             self._held = {key: obj.metadata.resource_version for key, obj in wanted.items()}
             self._missing = set(self._named - wanted.keys())
+            self._asked = None
             self._sink.replace(kind, wanted)
         self._wake.set()
 
     def update(self, kind: ObjectKind, obj: ApiObject) -> None:
         """Take a change, if it is one of a named Secret."""
         with self._lock:
-            self._watched = True
+            self._hear_of(obj.metadata.key)
             if obj.metadata.key in self._named:
                 self._deliver(kind, obj)
 
@@ -105,7 +108,7 @@ class NamedSecrets:
         """Take note that a Secret is gone."""
         del kind
         with self._lock:
-            self._watched = True
+            self._hear_of(key)
             self._drop(key)
 
     def report(self, problems: Sequence[Problem]) -> None:
@@ -114,6 +117,11 @@ class NamedSecrets:
             relevant = [problem for problem in problems if problem.key in self._named]
             if relevant:
                 self._sink.report(relevant)
+
+    def _hear_of(self, key: ObjectKey) -> None:
+        self._watched = True
+        if key == self._asked:
+            self._asked = None
 
     def _deliver(self, kind: ObjectKind, obj: ApiObject) -> None:
         """Pass an object on, unless a newer state of it has been passed on already."""
@@ -155,6 +163,8 @@ class NamedSecrets:
 
     def _fetch(self, key: ObjectKey) -> bool:
         """Fetch one Secret; tell whether that is settled, whatever came of it."""
+        with self._lock:
+            self._asked = key
         try:
             path = f"/api/v1/namespaces/{key.namespace}/secrets/{key.name}"
             decoded = decode_object(IngressKind.SECRET, self._client.get(path).read())
@@ -164,6 +174,8 @@ class NamedSecrets:
             _log.warning("a Secret cannot be fetched, trying again", name=key, error=error)
             return False
         with self._lock:
+            if self._is_overtaken(key):
+                return True
             self._missing.discard(key)
             self._denied.discard(key)
             if decoded.problems:
@@ -172,11 +184,21 @@ class NamedSecrets:
                 self._deliver(IngressKind.SECRET, _without_strangers(decoded.object))
         return True
 
+    def _is_overtaken(self, key: ObjectKey) -> bool:
+        """Tell whether the watch has told of a Secret since it was asked for; if that it is gone, ask again."""
+        if self._asked == key:
+            return False
+        if key in self._missing:
+            self._wake.set()
+        return True
+
     def _refused(self, key: ObjectKey, error: RefusedError) -> bool:
         if error.code not in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
             _log.warning("a Secret cannot be fetched, trying again", name=key, error=error)
             return False
         with self._lock:
+            if self._is_overtaken(key):
+                return True
             self._missing.discard(key)
             self._drop(key)
             if error.code == HTTPStatus.FORBIDDEN and key not in self._denied:
