@@ -56,18 +56,8 @@ class Findings:
 
     def addresses(self, field: str, texts: Iterable[str] | None, parse: Parse, family: IPFamily) -> tuple[str, ...]:
         """Return the addresses among ``texts`` that are sound and of ``family``, each once."""
-        if not texts:
-            return ()
-        found: dict[str, None] = {}
-        for index, text in enumerate(texts):
-            try:
-                its_family, canonical = parse(text)
-            except NotAnAddress as error:
-                self.add(f"{field}[{index}]", f"{quote(text)}: {error}")
-            else:
-                if its_family is family:
-                    found[canonical] = None
-        return tuple(found)
+        found = (self.address(f"{field}[{index}]", text, parse, family) for index, text in enumerate(texts or ()))
+        return tuple(dict.fromkeys(address for address in found if address))
 
     def protocol(self, field: str, text: str | None) -> Protocol | None:
         """Return the protocol that ``text`` names, TCP where nothing is said; None where kproxy knows no such one."""

@@ -47,8 +47,7 @@ class Tracker:
             self._unproxied.pop(key, None)
         else:
             self._unproxied[key] = why
-        changed = self._set_ports(key, ports)
-        return Change(changed, problems) if problems else _CHANGES[changed]
+        return Change(self._set_ports(key, ports), problems)
 
     def delete_service(self, key: ObjectKey) -> Change:
         """Forget a Service."""
@@ -79,8 +78,7 @@ class Tracker:
         moved = self._slice_owner.get(key, owner) != owner and self.delete_slice(key).changed
         ports, problems = slice_endpoints(endpoint_slice, self.family, self._node_name)
         self._slice_owner[key] = owner
-        changed = self._set_slice(owner, key.name, ports) or moved
-        return Change(changed, problems) if problems else _CHANGES[changed]
+        return Change(self._set_slice(owner, key.name, ports) or moved, problems)
 
     def delete_slice(self, key: ObjectKey) -> Change:
         """Forget an EndpointSlice."""
@@ -150,10 +148,6 @@ class Tracker:
     def applied(self, names: Iterable[ServicePortName]) -> None:
         """Note that ``names`` are in the kernel as they are held here."""
         self.pending.difference_update(names)
-
-
-_CHANGES = {changed: Change(changed) for changed in (False, True)}
-"""Where there was nothing to skip."""
 
 
 def _usefulness(endpoint: Endpoint) -> tuple[bool, bool, bool, bool]:
