@@ -179,17 +179,15 @@ class Master:
                 found = worker_of(self._files.worker_socket)
                 if found[0] != old:
                     return found
-            if self.pid is None or self._has_failed():
+            said = self._peek()
+            if self.pid is None or any(word in line for line in said for word in _FAILED):
                 break
-            if time.monotonic() > asked + _HEAR_S and not self._peek():
+            if not said and time.monotonic() > asked + _HEAR_S:
                 asked = time.monotonic()
                 ask()
             time.sleep(_POLL_S)
-        said = _first_alert("\n".join(self._peek()))
-        raise EngineError(f"HAProxy did not take the configuration up: {said}")
-
-    def _has_failed(self) -> bool:
-        return any(word in line for line in self._peek() for word in _FAILED)
+        reason = _first_alert("\n".join(self._peek()))
+        raise EngineError(f"HAProxy did not take the configuration up: {reason}")
 
     def _peek(self) -> list[str]:
         with contextlib.suppress(OSError), self._files.output.open("rb") as output:
