@@ -35,25 +35,16 @@ else:  # each as soon as it has something to do, and none before
         later("kproxy.backends.iptables.compile.compiler"),
         later("kproxy.backends.iptables.compile.lists"),
     )
-    chains, variant = (
-        later("kproxy.backends.iptables.kernel.chains"),
-        later("kproxy.backends.iptables.kernel.variant"),
-    )
+    chains, variant = later("kproxy.backends.iptables.kernel.chains"), later("kproxy.backends.iptables.kernel.variant")
     nftables = later("kproxy.backends.nftables.backend")
     names = later("kproxy.backends.nftables.rules.names")
-    presence, probe = (
-        later("kproxy.backends.nftables.kernel.presence"),
-        later("kproxy.backends.nftables.kernel.probe"),
-    )
+    presence, probe = later("kproxy.backends.nftables.kernel.presence"), later("kproxy.backends.nftables.kernel.probe")
     diff, read = later("kproxy.held.diff"), later("kproxy.held.read")
 
 log = logs.get("engines")
 
-MODULES = {
-    ProxyMode.IPTABLES: ("kproxy.backends.iptables",),
-    ProxyMode.NFTABLES: ("kproxy.backends.nftables",),
-}
-"""Those of each engine."""
+PACKAGES = {ProxyMode.IPTABLES: "kproxy.backends.iptables", ProxyMode.NFTABLES: "kproxy.backends.nftables"}
+"""That of each engine."""
 WHO_KNOW_BOTH = ("kproxy.held", "kproxy.daemon.inspect", "kproxy.daemon.look")
 """Who answers questions. All others come to them by `later`."""
 
@@ -62,7 +53,7 @@ B = TypeVar("B")
 
 def forget_all() -> None:
     """Let go of the modules of all engines: another mode may not need them, and a small cluster takes no more."""
-    forget(*WHO_KNOW_BOTH, *(name for names in MODULES.values() for name in names))
+    forget(*WHO_KNOW_BOTH, *PACKAGES.values())
 
 
 def choose_mode(config: Config) -> ProxyMode:
@@ -148,7 +139,7 @@ def retire_others(config: Config, *, keep_guard: bool) -> None:
 def _forget_engine(mode: ProxyMode) -> None:
     """Let go of an engine that was there to remove its rules."""
     if not any(name in sys.modules for name in WHO_KNOW_BOTH):  # else somebody has asked already, and is being answered
-        forget(*MODULES[mode])
+        forget(PACKAGES[mode])
         gc.collect()
 
 

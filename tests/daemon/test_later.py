@@ -77,7 +77,7 @@ for room in ("kproxy.daemon", "kproxy.held", "kproxy.report", "kproxy.explain", 
         importlib.import_module(found.name)
 from kproxy.backends.iptables import backend
 from kproxy.backends.nftables import backend
-forgotten = tuple(name + "." for names in (*engines.MODULES.values(), engines.WHO_KNOW_BOTH) for name in names)
+forgotten = tuple(name + "." for name in (*engines.PACKAGES.values(), *engines.WHO_KNOW_BOTH))
 def origin(value):
     return value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None) or ""
 for name, module in list(sys.modules.items()):
