@@ -72,6 +72,10 @@ class Bench:
     def end(self) -> None:
         """Stop kproxy, and remove its rules: the next one finds an empty field."""
         self.kproxy.stop()
+        self.clean_up()
+
+    def clean_up(self) -> None:
+        """Remove the rules of a kproxy that has stopped."""
         self.lab.node.run([sys.executable, "-m", "kproxy", "cleanup"])
 
     def move(self) -> float:

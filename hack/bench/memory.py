@@ -136,7 +136,7 @@ def _traced(it: Bench, mode: str) -> Mapping[str, float]:
     os.kill(process.pid, signal.SIGUSR1)
     until(file.exists, 30, "what was traced")
     process.stop()
-    it.lab.node.run([sys.executable, "-m", "kproxy", "cleanup"])
+    it.clean_up()
     return {package: size / 1024**2 for package, size in json.loads(file.read_text()).items()}
 
 
