@@ -1,7 +1,9 @@
 """A way to a server that has a name which only proxies can resolve, and what is told where it fails."""
 
 import ssl
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,9 @@ import pytest
 import yaml
 
 from kproxy.api.transport.access import AccessOptions
-from kproxy.api.transport.client import ApiClient
+from kproxy.api.transport.client import Answer, ApiClient
 from kproxy.api.transport.credentials import Credentials
-from kproxy.api.transport.failures import ApiError
+from kproxy.api.transport.failures import ApiError, UnreachableError
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.certs import Authority
 from tests.kit.apiserver.runner import server_context
@@ -39,6 +41,23 @@ def failure(api: ApiClient) -> str:
         api.get(LIST, patience=5).read()
     assert str(error.value).isprintable()
     return str(error.value).partition(": ")[2]
+
+
+@contextmanager
+def broken_off(answer: Answer, within: float) -> Iterator[None]:
+    """Have a thread wait for the rest of an answer; what the block does is to break that off, in so many seconds."""
+    ended = threading.Event()
+
+    def read() -> None:
+        with pytest.raises(UnreachableError):
+            answer.read()
+        ended.set()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    yield
+    assert ended.wait(within)
+    thread.join()
 
 
 def tls_of(authority: Authority, *names: str) -> ssl.SSLContext:

@@ -13,7 +13,8 @@ import yaml
 from kproxy.api.transport.access import AccessOptions
 from kproxy.api.transport.client import ApiClient
 from kproxy.api.transport.credentials import Credentials
-from kproxy.api.transport.failures import ApiError, RefusedError, UnreachableError
+from kproxy.api.transport.failures import ApiError, RefusedError
+from tests.api.transport.kit import broken_off
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Hang, Reset, Silence, Status, Truncate
 from tests.kit.apiserver.objects import make_service
@@ -150,18 +151,8 @@ def test_version_too_large_is_told_apart(api: ApiClient) -> None:
 def test_closing_breaks_off_what_others_wait_for(api: ApiClient, api_server: ApiServer) -> None:
     answer = api.get(LIST, {"watch": "true"})
     api_server.requests.wait_open("services")
-    ended = threading.Event()
-
-    def read() -> None:
-        with pytest.raises(UnreachableError):
-            answer.read()
-        ended.set()
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    api.close()
-    assert ended.wait(30)  # by itself, it would have waited longer
-    thread.join()
+    with broken_off(answer, within=30):  # by itself, it would have waited longer
+        api.close()
     assert "kproxy is stopping" in failure(api) or "broke off" in failure(api)
 
 

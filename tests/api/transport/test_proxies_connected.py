@@ -2,14 +2,12 @@
 
 import re
 import socket
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kproxy.api.transport.failures import UnreachableError
-from tests.api.transport.kit import HOSTS, LIST, NAME, client, failure, kubeconfig, tls_of
+from tests.api.transport.kit import HOSTS, LIST, NAME, broken_off, client, failure, kubeconfig, tls_of
 from tests.api.transport.kit import server as server
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.certs import Authority
@@ -76,19 +74,9 @@ def test_closing_breaks_off_a_watch_behind_a_proxy(server: ApiServer, tmp_path: 
         api = client(kubeconfig(server, tmp_path, proxy_url=url_of(proxy)))
         answer = api.get(LIST, {"watch": "true"})
         answer.set_patience(60)
-        ended = threading.Event()
-
-        def read() -> None:
-            with pytest.raises(UnreachableError):
-                answer.read()
-            ended.set()
-
-        thread = threading.Thread(target=read)
-        thread.start()
-        server.requests.wait_open("services")
-        api.close()
-        assert ended.wait(10)
-        thread.join()
+        with broken_off(answer, within=10):
+            server.requests.wait_open("services")
+            api.close()
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "127.0.0.1:1", "socks5://127.0.0.1:1"])
