@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, settings
 
 from tests.kit.apiserver.fixtures import api_server as api_server
 from tests.kit.apiserver.fixtures import kubeconfig as kubeconfig
-from tests.kit.conntrack import dns as dns
-from tests.kit.conntrack import net as net
-from tests.kit.conntrack import web as web
 from tests.kit.examples import scaled
 from tests.kit.lab import lab as lab
+from tests.kit.packets.conntrack import dns as dns
+from tests.kit.packets.conntrack import net as net
+from tests.kit.packets.conntrack import web as web
+from tests.kit.packets.fixtures import idle_world as idle_world
+from tests.kit.packets.fixtures import kproxy_args as kproxy_args
+from tests.kit.packets.fixtures import world as world
 from tests.kit.spread import SECONDS, needs_kernel
-from tests.kit.world import idle_world as idle_world
-from tests.kit.world import kproxy_args as kproxy_args
-from tests.kit.world import world as world
 
 # Others are at work on the same machine: how long it takes to make or to try an example says nothing about kproxy.
 settings.register_profile(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kit.ways import CA
+from tests.kit.sources.ways import CA
 
 
 @pytest.fixture(autouse=True, scope="package")

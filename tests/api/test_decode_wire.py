@@ -4,7 +4,7 @@ from kproxy.api.decode import decode_event, decode_page, decode_status
 from kproxy.api.kinds import Kind
 from kproxy.api.types import Service
 from kproxy.api.wire import Added, Bookmark, Deleted, Error, Modified
-from tests.kit.apiserver.test_wire import read_recording
+from tests.apiserver.test_wire import read_recording
 
 
 def test_pages() -> None:

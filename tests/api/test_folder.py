@@ -12,8 +12,8 @@ import pytest
 from kproxy.api.folder import Folder, ManifestSource
 from kproxy.api.kinds import Kind
 from kproxy.api.manifests import ManifestError
-from tests.kit.recording import RecordingSink
-from tests.kit.watching_world import until
+from tests.kit.sources.recording import RecordingSink
+from tests.kit.sources.watching_world import until
 
 
 def service(name: str, address: str = "10.96.0.1") -> str:

@@ -14,7 +14,7 @@ from kproxy.conntrack.looks import Look, looks
 from kproxy.conntrack.message import LAYOUTS
 from kproxy.plan.model import Destination
 from kproxy.state.model import IPFamily, Protocol
-from tests.kit.conntrack import DNS, NOBODY, PATIENCE, SILENCE, TARGET, Dns, Net, ip, mute, source_ports
+from tests.kit.packets.conntrack import DNS, NOBODY, PATIENCE, SILENCE, TARGET, Dns, Net, ip, mute, source_ports
 
 pytestmark = [pytest.mark.kernel, pytest.mark.parametrize("family", list(IPFamily))]
 

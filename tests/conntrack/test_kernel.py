@@ -14,8 +14,8 @@ from kproxy.conntrack.message import LAYOUTS, Reader, RefusedError
 from kproxy.conntrack.requests import dump_request
 from kproxy.plan.model import Destination
 from kproxy.state.model import IPFamily, Protocol
-from tests.kit.conntrack import DNS, SILENCE, TARGET, Dns, Net, answers, ip
 from tests.kit.netns import need
+from tests.kit.packets.conntrack import DNS, SILENCE, TARGET, Dns, Net, answers, ip
 
 kernel = pytest.mark.kernel
 both_families = pytest.mark.parametrize("family", list(IPFamily))

@@ -4,7 +4,7 @@ import pytest
 
 from hack.lab import Outcome
 from kproxy.state.model import IPFamily
-from tests.kit.conntrack import DNS, NOBODY, TARGET, Dns, Net, answers, ip, silence
+from tests.kit.packets.conntrack import DNS, NOBODY, TARGET, Dns, Net, answers, ip, silence
 
 pytestmark = [pytest.mark.kernel, pytest.mark.parametrize("family", list(IPFamily))]
 

@@ -8,7 +8,7 @@ from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 from hack.lab import Outcome
 from kproxy.conntrack.message import LAYOUTS
 from kproxy.state.model import IPFamily
-from tests.kit.conntrack import DNS, NOBODY, TARGET, Dns, Net, answers, ip, silence, source_ports
+from tests.kit.packets.conntrack import DNS, NOBODY, TARGET, Dns, Net, answers, ip, silence, source_ports
 
 pytestmark = [pytest.mark.kernel, pytest.mark.parametrize("family", list(IPFamily))]
 

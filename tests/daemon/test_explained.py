@@ -12,7 +12,7 @@ import pytest
 from hack.lab import Host, Kproxy, Lab, Pod
 from hack.lab.clients import Outcome
 from tests.kit.apiserver.objects import endpoint, make_node, make_service, make_slice, service_port, slice_port
-from tests.kit.deploy import DEPLOY
+from tests.kit.deploy.manifests import DEPLOY
 from tests.kit.packets import PATIENCE, SILENCE
 
 pytestmark = pytest.mark.kernel

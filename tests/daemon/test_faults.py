@@ -17,7 +17,7 @@ from hack.lab import Load, Outcome, select, until
 from kproxy.state.model import IPFamily
 from tests.kit.apiserver.faults import Corrupt, ErrorEvent, Fault, Replay, Reset, Silence, Status, Truncate
 from tests.kit.packets import FAMILIES, PATIENCE, PORT, SILENCE, Exposed, World, service, slices
-from tests.kit.tablewatch import TableWatch, expected_rules, own_rules
+from tests.kit.packets.tablewatch import TableWatch, expected_rules, own_rules
 
 pytestmark = pytest.mark.kernel
 

@@ -13,7 +13,7 @@ import pytest
 from hack.lab import until
 from kproxy.state.model import IPFamily
 from tests.kit.packets import FAMILIES, PATIENCE, PORT, World, service, slices
-from tests.kit.tablewatch import TableWatch, expected_rules, own_rules
+from tests.kit.packets.tablewatch import TableWatch, expected_rules, own_rules
 
 pytestmark = pytest.mark.kernel
 

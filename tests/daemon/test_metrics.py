@@ -6,7 +6,7 @@ import pytest
 
 from hack.lab import until
 from tests.kit.apiserver.objects import make_service, service_port
-from tests.kit.docs import DOCS
+from tests.kit.deploy.docs import DOCS
 from tests.kit.packets import PATIENCE, World, cluster_ips
 
 pytestmark = pytest.mark.kernel

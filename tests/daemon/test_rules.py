@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hack.lab import Kproxy, Lab, until
-from tests.kit.iptables_text import Tables, comparable, parse_tables
+from tests.kit.iptables.text import Tables, comparable, parse_tables
 from tests.kit.packets import FAMILIES, PATIENCE, service, slices
 from tests.kit.paths import GOLDEN
 

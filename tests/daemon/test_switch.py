@@ -11,8 +11,8 @@ from hack.lab import until
 from hack.lab.kproxy import METRICS_PORT
 from kproxy.backends.nftables.rules import names
 from tests.kit.apiserver.objects import endpoint, make_service, make_slice
-from tests.kit.crowd import steady_crowd
 from tests.kit.packets import PATIENCE, PORT, World, cluster_ips, each_family
+from tests.kit.packets.crowd import steady_crowd
 from tests.kit.totals import fallen, totals_of
 
 pytestmark = pytest.mark.kernel

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.image import Image, the_image
+from tests.kit.deploy.image import Image, the_image
 
 
 @pytest.fixture(scope="module")

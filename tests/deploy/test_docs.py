@@ -10,8 +10,8 @@ from kproxy.ingress.config.flags import FLAGS as INGRESS_FLAGS
 from kproxy.ingress.haproxy.engine import Totals
 from kproxy.ingress.report.metrics import IngressMetrics, Scraped
 from kproxy.node.problems import reasons
-from tests.kit.deploy import DEPLOY, documents
-from tests.kit.docs import DOCS, PARTS, up_to_date
+from tests.kit.deploy.docs import DOCS, PARTS, up_to_date
+from tests.kit.deploy.manifests import DEPLOY, documents
 
 PAGES = sorted([*DEPLOY.rglob("*.md"), DEPLOY.parent / "README.md", DEPLOY.parent / "hack" / "README.md"])
 TEXT = {path: path.read_text() for path in PAGES}
@@ -21,7 +21,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.rel
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
 def test_what_is_made_from_the_code_is_up_to_date(page: Path) -> None:
-    assert up_to_date(TEXT[page]) == TEXT[page], "run: python -m tests.kit.docs"
+    assert up_to_date(TEXT[page]) == TEXT[page], "run: python -m tests.kit.deploy.docs"
 
 
 def test_everything_that_can_be_made_from_the_code_stands_on_some_page() -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from hack.lab import Kproxy, LabError, Process
 from tests.kit.apiserver.kinds import Json
-from tests.kit.containers import Mount, bundle
-from tests.kit.deploy import find, render
+from tests.kit.deploy.containers import Mount, bundle
+from tests.kit.deploy.manifests import find, render
 from tests.kit.packets import PORT, PROTOCOLS, Exposed, World, assert_all, each_family, each_protocol, nodes
 from tests.kit.paths import ROOT
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from tests.kit.apiserver import ApiServer
-from tests.kit.containers import Mount, run
-from tests.kit.proxies import HttpProxy, ProxyServer, SocksProxy
+from tests.kit.deploy.containers import Mount, run
+from tests.kit.sources.proxies import HttpProxy, ProxyServer, SocksProxy
 
 pytestmark = [pytest.mark.image, pytest.mark.kernel]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from kproxy import __version__
-from tests.kit.containers import Mount, run
-from tests.kit.image import Image
+from tests.kit.deploy.containers import Mount, run
+from tests.kit.deploy.image import Image
 from tests.kit.paths import ROOT
 
 pytestmark = [pytest.mark.image, pytest.mark.kernel]

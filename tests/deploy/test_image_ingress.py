@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.ingress.haproxy.kit import namespace, pods, slices
-from tests.kit.containers import WITHOUT_RIGHTS, Mount, bundle, run
-from tests.kit.image import Image, the_image
+from tests.kit.deploy.containers import WITHOUT_RIGHTS, Mount, bundle, run
+from tests.kit.deploy.image import Image, the_image
 
 pytestmark = [pytest.mark.image, pytest.mark.kernel]
 

@@ -13,7 +13,7 @@ from kproxy.ingress.config.settings import Settings
 from kproxy.ingress.daemon.objects import LEASE_NAME
 from kproxy.report.events import EVENTS_PATH
 from tests.kit.apiserver.kinds import Json
-from tests.kit.deploy import DEPLOY, documents, find, render, typed
+from tests.kit.deploy.manifests import DEPLOY, documents, find, render, typed
 
 INGRESS = DEPLOY / "ingress"
 OVERLAYS = ("kind", "bare")

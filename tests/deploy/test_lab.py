@@ -7,7 +7,7 @@ import pytest
 
 from hack.lab import until
 from tests.kit.apiserver.faults import Status
-from tests.kit.deploy import DEPLOY, find, render
+from tests.kit.deploy.manifests import DEPLOY, find, render
 from tests.kit.packets import PATIENCE, PORT, World, assert_all
 
 pytestmark = pytest.mark.kernel

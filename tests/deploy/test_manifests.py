@@ -1,6 +1,7 @@
 """The manifests under deploy/: valid to Kubernetes, true to kproxy's flags, ports and paths, and no right too many.
 
-The way from a folder to objects is `tests.kit.deploy.render`; the first test holds it to what kustomize itself printed.
+The way from a folder to objects is `tests.kit.deploy.manifests.render`; the first test holds it to what kustomize
+itself printed.
 """
 
 import re
@@ -19,7 +20,7 @@ from kproxy.report.health import HealthState
 from kproxy.report.metrics import Metrics
 from kproxy.report.pages import health_routes, metrics_routes
 from tests.kit.apiserver.kinds import Json
-from tests.kit.deploy import DEPLOY, OVERLAYS, documents, find, render, typed
+from tests.kit.deploy.manifests import DEPLOY, OVERLAYS, documents, find, render, typed
 from tests.kit.paths import TESTS
 
 HERE = Path(__file__).parent

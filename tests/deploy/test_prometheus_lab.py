@@ -13,9 +13,9 @@ import pytest
 from hack.lab import until
 from hack.lab.kproxy import METRICS_PORT
 from tests.kit.apiserver.objects import make_service, service_port
-from tests.kit.deploy import DEPLOY, documents
+from tests.kit.deploy.manifests import DEPLOY, documents
+from tests.kit.deploy.prometheus import Prometheus, dashboard_queries, with_variables
 from tests.kit.packets import PATIENCE, PORT, SILENCE, World, slices
-from tests.kit.prometheus import Prometheus, dashboard_queries, with_variables
 
 pytestmark = pytest.mark.kernel
 

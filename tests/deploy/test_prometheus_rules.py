@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import pytest
 
 from kproxy.config import ProxyMode
-from tests.kit.deploy import DEPLOY, documents
+from tests.kit.deploy.manifests import DEPLOY, documents
+from tests.kit.deploy.prometheus import dashboard_queries, with_variables
 from tests.kit.netns import need
-from tests.kit.prometheus import dashboard_queries, with_variables
 from tests.report.metrics.test_registry import busy
 
 MONITORING = DEPLOY / "monitoring"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from kproxy.config import Layout, ProxyMode, load
-from tests.kit.deploy import DEPLOY, documents, find, render, typed
+from tests.kit.deploy.manifests import DEPLOY, documents, find, render, typed
 from tests.kit.paths import TESTS
 
 TAKE_OVER = DEPLOY / "overlays" / "kubeadm" / "take-over.sh"

@@ -9,7 +9,7 @@ import pytest
 from kproxy.explain.model import Answer, Difference, ElementFound, EndpointShare, Flow, FrontendShown, RulePassed
 from kproxy.held.changes import Change, Changes, FamilyChanges
 from kproxy.report.status import FamilyState, ServiceProblem, ServiceRate, Status, WatchState
-from tests.kit.deploy import DEPLOY
+from tests.kit.deploy.manifests import DEPLOY
 
 EXPLAIN = (Answer, Difference, ElementFound, EndpointShare, Flow, FrontendShown, RulePassed)
 DIFF = (Changes, Change, FamilyChanges)

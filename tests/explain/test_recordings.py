@@ -22,7 +22,7 @@ from kproxy.tools.render import find_node
 from tests.backends.nftables.test_properties import reaching
 from tests.golden.test_golden import GOLDEN, INTERFACES, SCENARIOS, SUFFIX
 from tests.kit.examples import chances
-from tests.kit.saved import saved_tables, walk_saved
+from tests.kit.iptables.saved import saved_tables, walk_saved
 from tests.kit.semantics import examples
 from tests.kit.semantics.builds import BUILDS, Build
 from tests.kit.semantics.cluster import Cluster, clusters

@@ -9,7 +9,7 @@ from kproxy.config import read_config_file
 from kproxy.node.facts import node_facts, proxy_settings
 from kproxy.state.model import IPFamily
 from kproxy.tools.render import find_node, plan_objects, render_plan
-from tests.kit.iptables_text import comparable, parse_tables
+from tests.kit.iptables.text import comparable, parse_tables
 
 GOLDEN = Path(__file__).parent
 SCENARIOS = sorted(path.parent.name for path in GOLDEN.glob("*/objects.json"))

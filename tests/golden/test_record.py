@@ -8,7 +8,7 @@ import pytest
 
 from hack.record import main
 from tests.golden.test_golden import GOLDEN
-from tests.kit.iptables_text import comparable, parse_tables
+from tests.kit.iptables.text import comparable, parse_tables
 
 pytestmark = pytest.mark.kernel
 

@@ -13,7 +13,7 @@ from kproxy.state.model import IPFamily
 from tests.explain.test_recordings import view
 from tests.golden.test_golden import GOLDEN
 from tests.kit.held import ENGINES, Node, run
-from tests.kit.iptables_tools import restore
+from tests.kit.iptables.tools import restore
 from tests.kit.netns import network_namespace
 
 pytestmark = pytest.mark.kernel

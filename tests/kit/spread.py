@@ -23,7 +23,7 @@ LONG = {
     "tests/api/watch/test_time_runs_backwards.py": 13.0,
     "tests/ingress/report/test_page.py": 6.0,
     "tests/api/watch/test_reflector.py": 6.0,
-    "tests/kit/apiserver/test_faults.py": 6.0,
+    "tests/apiserver/test_faults.py": 6.0,
     "tests/flows/test_flows.py": 4.0,
     "tests/explain/test_decision.py": 4.0,
     "tests/api/transport/test_way_connected.py": 4.0,

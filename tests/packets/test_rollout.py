@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import pytest
 
 from hack.lab import Outcome, Pod, until
-from tests.kit.conntrack import udp_flows_to
-from tests.kit.crowd import PROTOCOLS, Crowd, crowd, steady_crowd
 from tests.kit.packets import (
     PATIENCE,
     PORT,
@@ -17,6 +15,8 @@ from tests.kit.packets import (
     service,
     slices,
 )
+from tests.kit.packets.conntrack import udp_flows_to
+from tests.kit.packets.crowd import PROTOCOLS, Crowd, crowd, steady_crowd
 
 pytestmark = pytest.mark.kernel
 

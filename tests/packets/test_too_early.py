@@ -18,7 +18,6 @@ import yaml
 from hack.lab import Kproxy, Lab, Pod, until
 from hack.lab.hosts import Host
 from tests.kit.apiserver.kinds import Json
-from tests.kit.conntrack import mute
 from tests.kit.packets import (
     FAMILIES,
     PATIENCE,
@@ -36,6 +35,7 @@ from tests.kit.packets import (
     service,
     slices,
 )
+from tests.kit.packets.conntrack import mute
 
 pytestmark = pytest.mark.kernel
 

@@ -18,7 +18,7 @@ from kproxy.report.events import Event, EventRecorder, encode
 from kproxy.report.healthcheck import HealthCheckFailure
 from tests.kit.apiserver.kinds import Json
 from tests.kit.apiserver.server import ApiServer
-from tests.kit.deploy import typed
+from tests.kit.deploy.manifests import typed
 from tests.report.kit import PATIENCE
 
 FAILURE = HealthCheckFailure(ObjectKey("shop", "web"), 30999, "can't listen at [::]:30999: already in use")

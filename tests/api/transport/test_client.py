@@ -18,7 +18,7 @@ from tests.api.transport.kit import broken_off
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Hang, Reset, Silence, Status, Truncate
 from tests.kit.apiserver.objects import make_service
-from tests.kit.watching_world import World, running, until
+from tests.kit.sources.watching_world import World, running, until
 
 LIST = "/api/v1/services"
 

@@ -13,8 +13,8 @@ from kproxy.api.transport.client import ApiClient
 from kproxy.api.transport.credentials import Credentials
 from kproxy.api.transport.failures import RefusedError, UnreachableError
 from tests.kit.apiserver import ApiServer
-from tests.kit.clients import client, edit, works
-from tests.kit.watching_world import Observed
+from tests.kit.sources.clients import client, edit, works
+from tests.kit.sources.watching_world import Observed
 
 
 def pod(api_server: ApiServer, folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from kproxy.api.transport.access import AccessError
 from tests.kit.apiserver import ApiServer
-from tests.kit.clients import client, edit, works
+from tests.kit.sources.clients import client, edit, works
 
 
 def plugin(folder: Path, body: str) -> Path:

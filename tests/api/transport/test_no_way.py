@@ -6,7 +6,7 @@ import pytest
 
 from kproxy.api.transport.access import AccessError
 from kproxy.api.transport.credentials import Credentials
-from tests.kit.ways import CERTIFICATE, DATA, GOOD_EXEC, POD, SERVER, Row, as_user, to
+from tests.kit.sources.ways import CERTIFICATE, DATA, GOOD_EXEC, POD, SERVER, Row, as_user, to
 
 
 def refused(row: Row, folder: Path) -> str:

@@ -11,8 +11,8 @@ from tests.api.transport.kit import HOSTS, LIST, NAME, broken_off, client, failu
 from tests.api.transport.kit import server as server
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.certs import Authority
-from tests.kit.clients import works
-from tests.kit.proxies import Asked, HttpProxy, ProxyServer, SocksProxy
+from tests.kit.sources.clients import works
+from tests.kit.sources.proxies import Asked, HttpProxy, ProxyServer, SocksProxy
 
 LOGIN = "us er:p@ss:w\u00f6rd"
 IN_URL = "us%20er:p%40ss%3Aw%C3%B6rd"

@@ -11,7 +11,7 @@ import pytest
 
 from kproxy.api.transport.access import Access, tls_context
 from kproxy.api.transport.credentials import Credentials
-from tests.kit.ways import CA, CERTIFICATE, DATA, FILES, GOOD_EXEC, PAIR, POD, SERVER, Row, as_user, to
+from tests.kit.sources.ways import CA, CERTIFICATE, DATA, FILES, GOOD_EXEC, PAIR, POD, SERVER, Row, as_user, to
 
 PROXY = {"HTTPS_PROXY": "http://proxy:3128"}
 

@@ -20,7 +20,7 @@ from tests.api.transport.kit import LIST, client, failure, kubeconfig
 from tests.api.transport.kit import server as server
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.certs import EXPIRED, TOO_EARLY, Lifetime
-from tests.kit.clients import works
+from tests.kit.sources.clients import works
 
 # As whom
 

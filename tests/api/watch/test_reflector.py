@@ -20,8 +20,8 @@ from kproxy.api.wire import StatusCause, StatusDetails
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import EndStream, Silence, Status
 from tests.kit.apiserver.objects import make_node, make_service, make_slice
-from tests.kit.recording import RecordingSink
-from tests.kit.watching_world import FAST, NODE, World, running, until
+from tests.kit.sources.recording import RecordingSink
+from tests.kit.sources.watching_world import FAST, NODE, World, running, until
 
 
 @pytest.fixture

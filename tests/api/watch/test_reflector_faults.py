@@ -26,7 +26,7 @@ from tests.kit.apiserver.faults import (
     Swap,
     Truncate,
 )
-from tests.kit.watching_world import World, running
+from tests.kit.sources.watching_world import World, running
 
 Act: TypeAlias = Callable[[World], None]
 

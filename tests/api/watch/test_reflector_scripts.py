@@ -10,7 +10,7 @@ from kproxy.api.kinds import Kind
 from kproxy.api.types import Service
 from kproxy.api.watch.listwatch import Timing
 from kproxy.api.watch.reflector import Reflector
-from tests.kit.recording import RecordingSink
+from tests.kit.sources.recording import RecordingSink
 
 Event: TypeAlias = tuple[str, Any]
 TIMING = Timing(idle=7.0, list_idle=3.0, too_short=1.0)

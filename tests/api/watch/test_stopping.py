@@ -12,7 +12,7 @@ import pytest
 
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Status
-from tests.kit.watching_world import FAST, World, until
+from tests.kit.sources.watching_world import FAST, World, until
 
 PATIENT = FAST._replace(idle=60.0, list_idle=60.0)
 WITHIN = 15.0

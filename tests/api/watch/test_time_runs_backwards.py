@@ -15,7 +15,7 @@ from kproxy.api.kinds import Kind
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Silence, Status
 from tests.kit.apiserver.objects import make_node, make_service, make_slice
-from tests.kit.watching_world import FAST, NODE, World, running, until
+from tests.kit.sources.watching_world import FAST, NODE, World, running, until
 
 QUIET = FAST._replace(idle=60.0)
 """So patient that nothing is noticed by silence."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from kproxy.backends.iptables.rules import names
 from kproxy.backends.iptables.rules.render import BUILTIN_CHAINS, render_ruleset
 from kproxy.backends.iptables.rules.ruleset import Chain, Comment, Jump, Random, Rule, RuleSet, TableName
-from tests.kit.iptables_text import parse_tables
+from tests.kit.iptables.text import parse_tables
 from tests.kit.semantics import examples
 from tests.kit.semantics.builds import BUILDS, CLASSIC, Build
 from tests.kit.semantics.cluster import Cluster, clusters

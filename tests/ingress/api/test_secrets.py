@@ -16,7 +16,7 @@ from kproxy.ingress.api.core import Secret
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.api.secrets import NamedSecrets
 from tests.ingress.kit import secret
-from tests.kit.recording import DEADLINE, RecordingSink
+from tests.kit.sources.recording import DEADLINE, RecordingSink
 
 KEY, LAST = ObjectKey("default", "cert"), ObjectKey("default", "last")
 

@@ -17,8 +17,8 @@ from tests.ingress.gateways import gateway, route, to
 from tests.ingress.kit import CLASSES, secret, service
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Status
-from tests.kit.recording import RecordingSink
-from tests.kit.watching_world import FAST
+from tests.kit.sources.recording import RecordingSink
+from tests.kit.sources.watching_world import FAST
 
 CERT, OTHER = ObjectKey("default", "cert"), ObjectKey("default", "other")
 QUICK = FAST._replace(absent=0.1, idle=30.0)

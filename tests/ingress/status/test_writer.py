@@ -19,7 +19,7 @@ from kproxy.ingress.status.writer import StatusWriter, Work
 from tests.ingress.gateways import gateway
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Status
-from tests.kit.watching_world import until
+from tests.kit.sources.watching_world import until
 
 LEASE = ObjectKey("kproxy", "ingress-status")
 GW = ObjectKey("default", "gw")

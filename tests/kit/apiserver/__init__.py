@@ -6,7 +6,7 @@ recordings of a real kube-apiserver (tests/wire, by test_wire.py), answers what 
 as a process of its own.
 """
 
-from tests.kit.apiserver.api import Settings
+from tests.kit.apiserver.rest.api import Settings
 from tests.kit.apiserver.server import ApiServer
 
 __all__ = ["ApiServer", "Settings"]

@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from tests.kit.apiserver.api import Settings
 from tests.kit.apiserver.control import serve_control
 from tests.kit.apiserver.kinds import Json
 from tests.kit.apiserver.objects import make_cluster
+from tests.kit.apiserver.rest.api import Settings
 from tests.kit.apiserver.server import ApiServer
 
 

@@ -19,8 +19,8 @@ import msgspec
 from tests.kit.apiserver.faults import Fault
 from tests.kit.apiserver.kinds import Json
 from tests.kit.apiserver.requestlog import Request
+from tests.kit.apiserver.rest.watching import StreamingLists
 from tests.kit.apiserver.server import ApiServer
-from tests.kit.apiserver.watching import StreamingLists
 
 Verb: TypeAlias = Literal[
     "accept",

@@ -19,8 +19,8 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from tests.kit.apiserver.kinds import kind_named
-from tests.kit.apiserver.status import status_body
-from tests.kit.apiserver.watching import Frame, error_frame
+from tests.kit.apiserver.rest.status import status_body
+from tests.kit.apiserver.rest.watching import Frame, error_frame
 
 
 class Send(NamedTuple):

@@ -16,13 +16,13 @@ from typing import cast
 import msgspec
 from aiohttp import web
 
-from tests.kit.apiserver import api
-from tests.kit.apiserver.api import Answer, Call, Settings
 from tests.kit.apiserver.faults import BodyFault, Cut, End, FaultTable, Hang, Mangler, Pause, Send, Status
 from tests.kit.apiserver.requestlog import Request, RequestLog
-from tests.kit.apiserver.status import ApiError, invalid_options
-from tests.kit.apiserver.store import ExpiredError, Store
-from tests.kit.apiserver.watching import Frame, Watch
+from tests.kit.apiserver.rest import api
+from tests.kit.apiserver.rest.api import Answer, Call, Settings
+from tests.kit.apiserver.rest.status import ApiError, invalid_options
+from tests.kit.apiserver.rest.store import ExpiredError, Store
+from tests.kit.apiserver.rest.watching import Frame, Watch
 
 # As recorded: short answers bear their length, longer ones come in chunks.
 _CHUNKED_FROM = 4096

@@ -13,15 +13,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.kit.apiserver.api import Settings
 from tests.kit.apiserver.certs import LIFETIME, Authority, KeyPair, Lifetime
 from tests.kit.apiserver.credentials import write_kubeconfig, write_service_account
 from tests.kit.apiserver.faults import FaultTable
 from tests.kit.apiserver.kinds import KINDS, Json, Kind, kind_named
 from tests.kit.apiserver.requestlog import RequestLog
 from tests.kit.apiserver.responder import Responder
+from tests.kit.apiserver.rest.api import Settings
+from tests.kit.apiserver.rest.store import Snapshot, Store
 from tests.kit.apiserver.runner import Runner, server_context
-from tests.kit.apiserver.store import Snapshot, Store
 
 _ALWAYS_NAMED = ("localhost", "127.0.0.1", "::1", "kubernetes", "kubernetes.default.svc")
 

@@ -17,10 +17,10 @@ from kproxy.backends.iptables.kernel.variant import Variant, open_applier
 from kproxy.backends.iptables.rules.diff import RuleSetChange, diff
 from kproxy.backends.iptables.rules.ruleset import Rule, RuleSet, Table, TableName
 from kproxy.state.model import IPFamily
-from tests.kit.applier import ALL_KINDS, Node, node
 from tests.kit.examples import scaled
+from tests.kit.iptables.applier import ALL_KINDS, Node, node
+from tests.kit.iptables.samples import endpoint_chain, sample, service_address, service_chain
 from tests.kit.netns import network_namespace
-from tests.kit.sample_rulesets import endpoint_chain, sample, service_address, service_chain
 
 __all__ = ["node"]
 

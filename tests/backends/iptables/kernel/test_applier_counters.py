@@ -18,9 +18,9 @@ from kproxy.backends.iptables.kernel.variant import Variant
 from kproxy.backends.iptables.rules.diff import Hunk, diff
 from kproxy.backends.iptables.rules.ruleset import DestinationNat, Match, Random, Rule, RuleSet, TableName
 from kproxy.state.model import Endpoint, IPFamily, Protocol
-from tests.kit.applier import Node, node
-from tests.kit.iptables_tools import saved
-from tests.kit.sample_rulesets import pod_address, sample, service_address, service_chain
+from tests.kit.iptables.applier import Node, node
+from tests.kit.iptables.samples import pod_address, sample, service_address, service_chain
+from tests.kit.iptables.tools import saved
 
 __all__ = ["node"]
 

@@ -5,8 +5,8 @@ import pytest
 from kproxy.backends.iptables.kernel.variant import Variant
 from kproxy.backends.iptables.rules.diff import diff
 from kproxy.state.model import IPFamily
-from tests.kit.applier import Node, node
-from tests.kit.sample_rulesets import endpoint_chain, sample, service_chain
+from tests.kit.iptables.applier import Node, node
+from tests.kit.iptables.samples import endpoint_chain, sample, service_chain
 
 __all__ = ["node"]
 

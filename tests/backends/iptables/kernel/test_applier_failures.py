@@ -40,10 +40,10 @@ from kproxy.backends.iptables.rules.ruleset import (
 )
 from kproxy.state.model import IPFamily
 from tests.backends.iptables.kernel.legacy.test_lock import held_by_another_process
-from tests.kit.applier import Node, node
-from tests.kit.iptables_tools import run, saved
+from tests.kit.iptables.applier import Node, node
+from tests.kit.iptables.samples import sample
+from tests.kit.iptables.tools import run, saved
 from tests.kit.netns import network_namespace
-from tests.kit.sample_rulesets import sample
 
 __all__ = ["node"]
 

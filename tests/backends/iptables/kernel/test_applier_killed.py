@@ -16,8 +16,8 @@ from kproxy.backends.iptables.kernel.variant import Variant, open_applier
 from kproxy.backends.iptables.rules.diff import Hunk, diff
 from kproxy.backends.iptables.rules.ruleset import Chain, Rule, RuleSet, Table, TableName
 from kproxy.state.model import IPFamily
-from tests.kit.applier import Node, node
-from tests.kit.sample_rulesets import sample
+from tests.kit.iptables.applier import Node, node
+from tests.kit.iptables.samples import sample
 
 __all__ = ["node"]
 

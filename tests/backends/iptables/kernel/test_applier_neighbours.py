@@ -12,8 +12,8 @@ from kproxy.backends.iptables.rules.names import KUBE_FIREWALL
 from kproxy.backends.iptables.rules.render import render_rule
 from kproxy.backends.iptables.rules.ruleset import Hook, Jump, Rule, RuleSet
 from kproxy.state.model import IPFamily
-from tests.kit.applier import Node, node, of_others
-from tests.kit.sample_rulesets import sample, service_chain
+from tests.kit.iptables.applier import Node, node, of_others
+from tests.kit.iptables.samples import sample, service_chain
 
 __all__ = ["node"]
 

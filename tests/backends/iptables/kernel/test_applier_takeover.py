@@ -15,7 +15,7 @@ from kproxy.node.facts import node_facts, proxy_settings
 from kproxy.state.model import IPFamily
 from kproxy.tools.render import find_node, plan_objects
 from tests.golden.test_golden import GOLDEN, INTERFACES, SCENARIOS, SUFFIX
-from tests.kit.applier import Node, node
+from tests.kit.iptables.applier import Node, node
 
 __all__ = ["node"]
 

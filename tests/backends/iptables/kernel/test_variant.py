@@ -11,7 +11,7 @@ from kproxy.backends.iptables.kernel.legacy.tableinfo import existing_tables
 from kproxy.backends.iptables.kernel.nft.applier import NftApplier
 from kproxy.backends.iptables.kernel.variant import Variant, detect_variant, open_applier
 from kproxy.state.model import IPFamily
-from tests.kit.iptables_tools import run
+from tests.kit.iptables.tools import run
 from tests.kit.netns import network_namespace
 
 pytestmark = pytest.mark.kernel

@@ -7,7 +7,7 @@ from kproxy.backends.iptables.rules.served import destinations_in_text
 from kproxy.plan.model import Destination
 from kproxy.state.model import IPFamily
 from tests.kit.apiserver.objects import make_service, make_slice, service_port, slice_port
-from tests.kit.conntrack import DNS, TARGET, Net, served
+from tests.kit.packets.conntrack import DNS, TARGET, Net, served
 
 SERVICES = 40  # enough for the large layout's trees to grow branches
 

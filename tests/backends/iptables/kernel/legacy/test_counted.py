@@ -18,7 +18,7 @@ from kproxy.backends.iptables.kernel.legacy.tableinfo import _GET_ENTRIES, Table
 from kproxy.backends.iptables.kernel.variant import Variant
 from kproxy.backends.iptables.rules.counted import ABSENT, Place
 from kproxy.state.model import IPFamily
-from tests.kit.iptables_tools import restore
+from tests.kit.iptables.tools import restore
 from tests.kit.netns import network_namespace
 from tests.kit.semantics import examples
 

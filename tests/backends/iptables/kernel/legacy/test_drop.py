@@ -12,7 +12,7 @@ from kproxy.backends.iptables.kernel.legacy.libiptc import LibIPTC, TableHandle
 from kproxy.backends.iptables.kernel.legacy.tableinfo import TableInfo, TableReader
 from kproxy.backends.iptables.rules.ruleset import TableName
 from kproxy.state.model import IPFamily
-from tests.kit.iptables_tools import restore, saved
+from tests.kit.iptables.tools import restore, saved
 from tests.kit.netns import network_namespace
 
 pytestmark = pytest.mark.kernel

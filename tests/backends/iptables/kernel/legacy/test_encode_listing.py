@@ -18,9 +18,9 @@ from kproxy.backends.iptables.rules.render import render_chain, render_ruleset
 from kproxy.backends.iptables.rules.ruleset import Chain, RuleSet, Table, TableName
 from kproxy.state.model import IPFamily
 from tests.kit.examples import scaled
-from tests.kit.iptables_tools import restore, saved
+from tests.kit.iptables.strategies import TARGET_CHAINS, rules
+from tests.kit.iptables.tools import restore, saved
 from tests.kit.netns import network_namespace
-from tests.kit.rule_strategies import TARGET_CHAINS, rules
 
 pytestmark = pytest.mark.kernel
 

@@ -19,7 +19,7 @@ from kproxy.backends.iptables.rules.ruleset import (
 )
 from kproxy.state.model import IPFamily
 from tests.kit.examples import scaled
-from tests.kit.iptc_recording import (
+from tests.kit.iptables.iptc_recording import (
     NEWEST_THAT_WORKS,
     iptables_version,
     recording,

@@ -39,9 +39,9 @@ from kproxy.backends.iptables.rules.ruleset import (
 )
 from kproxy.state.model import IPFamily, Protocol
 from tests.kit.examples import scaled
-from tests.kit.iptables_tools import restore
+from tests.kit.iptables.strategies import TARGET_CHAINS, rules
+from tests.kit.iptables.tools import restore
 from tests.kit.netns import network_namespace
-from tests.kit.rule_strategies import TARGET_CHAINS, rules
 
 pytestmark = pytest.mark.kernel
 

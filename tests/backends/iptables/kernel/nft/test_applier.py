@@ -20,10 +20,10 @@ from kproxy.backends.iptables.rules.ruletext import canonical, target_of
 from kproxy.state.model import IPFamily
 from tests.backends.iptables.kernel.legacy.test_encode_listing import TABLES, ruleset
 from tests.kit.examples import scaled
-from tests.kit.iptables_tools import run, saved
+from tests.kit.iptables.samples import sample
+from tests.kit.iptables.strategies import rules
+from tests.kit.iptables.tools import run, saved
 from tests.kit.netns import network_namespace
-from tests.kit.rule_strategies import rules
-from tests.kit.sample_rulesets import sample
 
 
 @pytest.mark.parametrize(

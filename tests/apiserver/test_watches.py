@@ -10,7 +10,7 @@ from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.kinds import Json
 from tests.kit.apiserver.objects import make_node, make_service, make_slice
 from tests.kit.apiserver.rawclient import RawClient
-from tests.kit.apiserver.watching import StreamingLists
+from tests.kit.apiserver.rest.watching import StreamingLists
 
 SERVICES = "/api/v1/services"
 STREAMING = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"

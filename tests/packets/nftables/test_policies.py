@@ -5,8 +5,8 @@ from contextlib import closing
 import pytest
 
 from hack.lab import Outcome
-from tests.kit.nft_packets import world as world
 from tests.kit.packets import SILENCE, World, address, each_family
+from tests.packets.nftables.conftest import world as world
 from tests.packets.test_policies import *  # noqa: F403
 from tests.packets.test_policies import CHECKED_PORT
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from tests.kit.apiserver.defaults import default_service
 from tests.kit.apiserver.kinds import Json, Kind, Target
-from tests.kit.apiserver.patches import apply_patch
-from tests.kit.apiserver.status import ApiError, conflict, not_found
-from tests.kit.apiserver.store import Store, Stored
+from tests.kit.apiserver.rest.defaults import default_service
+from tests.kit.apiserver.rest.patches import apply_patch
+from tests.kit.apiserver.rest.status import ApiError, conflict, not_found
+from tests.kit.apiserver.rest.store import Store, Stored
 
 
 def decode_object(body: bytes) -> Json:

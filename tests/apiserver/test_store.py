@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.kit.apiserver.kinds import Json, kind_named, parse_path
 from tests.kit.apiserver.objects import make_cluster, make_node, make_service, make_slice
-from tests.kit.apiserver.store import ExpiredError, Store
-from tests.kit.apiserver.watching import Watch
+from tests.kit.apiserver.rest.store import ExpiredError, Store
+from tests.kit.apiserver.rest.watching import Watch
 
 SERVICES = kind_named("services")
 SELECTOR = "tier!=hidden"

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from tests.kit.apiserver.kinds import Json
-from tests.kit.apiserver.status import ApiError
+from tests.kit.apiserver.rest.status import ApiError
 
 # The merge keys of k8s.io/api's structs, by the field's name; lists not named here are replaced whole.
 _MERGE_KEYS = {

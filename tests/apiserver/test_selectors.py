@@ -3,8 +3,8 @@
 import pytest
 
 from tests.kit.apiserver.kinds import kind_named
-from tests.kit.apiserver.selectors import parse_selector
-from tests.kit.apiserver.status import ApiError
+from tests.kit.apiserver.rest.selectors import parse_selector
+from tests.kit.apiserver.rest.status import ApiError
 
 SERVICES = kind_named("services")
 LABELS = {"app": "web", "tier": "front", "example.com/part": "a"}

@@ -1,7 +1,7 @@
 """The tests of test_packets_external, in mode nftables."""
 
-from tests.kit.nft_packets import world as world
 from tests.kit.packets import Exposed, World, address, assert_refused, bridge, each_family, of
+from tests.packets.nftables.conftest import world as world
 from tests.packets.test_external import *  # noqa: F403
 from tests.packets.test_external import WEB
 

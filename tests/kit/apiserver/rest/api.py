@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from tests.kit.apiserver import writes
-from tests.kit.apiserver.discovery import discover
 from tests.kit.apiserver.kinds import Json, Target, parse_path
-from tests.kit.apiserver.listing import render_list
-from tests.kit.apiserver.status import ApiError
-from tests.kit.apiserver.store import Store
-from tests.kit.apiserver.watching import StreamingLists, Watch
+from tests.kit.apiserver.rest import writes
+from tests.kit.apiserver.rest.discovery import discover
+from tests.kit.apiserver.rest.listing import render_list
+from tests.kit.apiserver.rest.status import ApiError
+from tests.kit.apiserver.rest.store import Store
+from tests.kit.apiserver.rest.watching import StreamingLists, Watch
 
 HEALTH_PATHS = ("/healthz", "/livez", "/readyz")  # these ask for no credentials
 _WRITE_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}

@@ -1,6 +1,6 @@
 """The parts of deploy/docs that are made from the code: every flag, every field, every metric.
 
-    python -m tests.kit.docs        writes them anew, between the markers in the pages
+    python -m tests.kit.deploy.docs        writes them anew, between the markers in the pages
 
 A test fails where they are not up to date.
 """
@@ -15,7 +15,7 @@ from kproxy.config.flags import FLAGS, IGNORED_FLAGS, KPROXY_FLAGS, KUBE_PROXY_F
 from kproxy.config.load import field_type
 from kproxy.config.parser import Flag, metavar
 from kproxy.config.schema import IPVS, KproxyConfiguration, KubeProxyConfiguration, LogOptions, Section, Winkernel
-from tests.kit.deploy import DEPLOY
+from tests.kit.deploy.manifests import DEPLOY
 from tests.report.metrics.test_registry import busy
 
 DOCS = DEPLOY / "docs"

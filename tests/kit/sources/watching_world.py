@@ -17,7 +17,7 @@ from kproxy.api.watch.listwatch import Timing
 from kproxy.api.watch.source import ApiSource
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.objects import make_service
-from tests.kit.recording import DEADLINE, RecordingSink
+from tests.kit.sources.recording import DEADLINE, RecordingSink
 
 NODE = "node-a"
 FAST = Timing(idle=1.0, list_idle=0.4, too_short=0.05, first_retry=0.01, last_retry=0.05)

@@ -14,7 +14,7 @@ from kproxy.backends.iptables.rules.names import is_ours
 from kproxy.backends.iptables.rules.render import BUILTIN_CHAINS, render_ruleset
 from kproxy.backends.iptables.rules.ruleset import RuleSet, TableName
 from kproxy.state.model import IPFamily
-from tests.kit.iptables_tools import restore, run, saved
+from tests.kit.iptables.tools import restore, run, saved
 from tests.kit.netns import network_namespace
 
 ALL_KINDS = [(variant, family) for variant in Variant for family in IPFamily]

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from hack.lab import Outcome
-from tests.kit.nft_packets import world as world
 from tests.kit.packets import SILENCE, Exposed, World, address, each_family
+from tests.packets.nftables.conftest import world as world
 from tests.packets.test_settings import *  # noqa: F403
 from tests.packets.test_settings import CNI0, ETH0, LOCAL_MODES, NOWHERE, check_sources, places
 

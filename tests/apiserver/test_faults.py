@@ -28,7 +28,7 @@ from tests.kit.apiserver.faults import (
 )
 from tests.kit.apiserver.objects import make_service
 from tests.kit.apiserver.rawclient import CUT, RawClient, read_lines
-from tests.kit.apiserver.watching import Frame
+from tests.kit.apiserver.rest.watching import Frame
 
 SERVICES = "/api/v1/services"
 STREAMING = f"{SERVICES}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"

@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from tests.kit.apiserver.kinds import Json, Target
-from tests.kit.apiserver.listing import in_namespace, list_options
-from tests.kit.apiserver.status import invalid_options, status_body, too_large
-from tests.kit.apiserver.store import Event, ExpiredError, Store, Stored
+from tests.kit.apiserver.rest.listing import in_namespace, list_options
+from tests.kit.apiserver.rest.status import invalid_options, status_body, too_large
+from tests.kit.apiserver.rest.store import Event, ExpiredError, Store, Stored
 
 FrameType: TypeAlias = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR", "BODY"]
 StreamingLists: TypeAlias = Literal["offered", "forbidden", "ignored"]

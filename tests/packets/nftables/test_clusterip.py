@@ -2,8 +2,8 @@
 
 from contextlib import closing
 
-from tests.kit.nft_packets import world as world
 from tests.kit.packets import PORT, Exposed, World, assert_refused, service, slices
+from tests.packets.nftables.conftest import world as world
 from tests.packets.test_clusterip import *  # noqa: F403
 
 

@@ -3,7 +3,7 @@
 Those objects do not survive every release of libxtables (see `NEWEST_THAT_WORKS`), so what they say is kept in
 iptc_recording.jsonl. With a release that they work with, this takes it anew, as root:
 
-    python -m tests.kit.iptc_recording
+    python -m tests.kit.iptables.iptc_recording
 """
 
 import functools
@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from kproxy.backends.iptables.rules.ruleset import Accept, Comment, Drop, Jump, Reject, Return, Rule, TableName
 from kproxy.state.model import IPFamily
+from tests.kit.iptables.strategies import TARGET_CHAINS, rules
 from tests.kit.netns import need, network_namespace
-from tests.kit.rule_strategies import TARGET_CHAINS, rules
 
 NEWEST_THAT_WORKS = (1, 8, 9)
 """The last release of iptables whose matches and targets python-iptables can fill in: in later ones the option table
@@ -61,7 +61,7 @@ def reference(family: IPFamily) -> Iterator[Callable[[Rule], bytes]]:
     command = "iptables-legacy" if family is IPFamily.IPV4 else "ip6tables-legacy"
     for chain in TARGET_CHAINS:
         subprocess.run([command, "-N", chain], check=True)
-    arguments = [sys.executable, "-m", "tests.kit.iptc_reference", family]
+    arguments = [sys.executable, "-m", "tests.kit.iptables.iptc_reference", family]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         stdin, stdout = process.stdin, process.stdout
         assert stdin is not None

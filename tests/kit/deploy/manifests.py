@@ -44,7 +44,7 @@ def find(objects: list[Json], kind: str, name: str = "kproxy") -> Json:
 def _render(folder: Path, objects: list[Json]) -> list[Json]:
     (kustomization,) = documents(folder / "kustomization.yaml")
     unknown = kustomization.keys() - _KNOWN
-    assert not unknown, f"{folder}: {unknown}: not in tests/kit/deploy.py"
+    assert not unknown, f"{folder}: {unknown}: not in tests/kit/deploy/manifests.py"
     for name in kustomization.get("resources", ()):
         path = folder / name
         objects = objects + (_render(path.resolve(), []) if path.is_dir() else documents(path))

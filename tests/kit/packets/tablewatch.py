@@ -15,7 +15,7 @@ from kproxy.backends.iptables.kernel.legacy.entry import entry_layout
 from kproxy.backends.iptables.kernel.legacy.image import TableImage
 from kproxy.backends.iptables.kernel.legacy.tableinfo import TableReader
 from kproxy.state.model import IPFamily
-from tests.kit.iptables_text import comparable, parse_tables
+from tests.kit.iptables.text import comparable, parse_tables
 from tests.kit.packets import World
 
 PAUSE = 0.001

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import msgspec
 
 from tests.kit.apiserver.kinds import Json, Target
-from tests.kit.apiserver.selectors import Selector, parse_selector
-from tests.kit.apiserver.status import ApiError, invalid_options, too_large
-from tests.kit.apiserver.store import ExpiredError, Store, Stored
+from tests.kit.apiserver.rest.selectors import Selector, parse_selector
+from tests.kit.apiserver.rest.status import ApiError, invalid_options, too_large
+from tests.kit.apiserver.rest.store import ExpiredError, Store, Stored
 
 _LATEST = -1  # the version inside a continue token that asks for the rest, consistent or not
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tests.kit.apiserver.kinds import Kind
-from tests.kit.apiserver.status import ApiError
+from tests.kit.apiserver.rest.status import ApiError
 
 _KEY = r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?"
 _EXISTS = re.compile(rf"(?P<not>!)?\s*(?P<key>{_KEY})")

@@ -23,7 +23,7 @@ class NftablesWorld(World):
 
 @pytest.fixture(scope="module")
 def world(idle_world: World) -> Iterator[World]:
-    """See `tests.kit.world.world`."""
+    """See `tests.kit.packets.fixtures.world`."""
     idle_world.__class__ = NftablesWorld  # the same world, started in another way
     idle_world.start()
     yield idle_world
