@@ -1,4 +1,4 @@
-"""The tests of test_packets_clusterip on a node whose iptables is the nft variant: the same rules by another door."""
+"""The tests of `tests.packets.test_clusterip` where iptables is the nft variant: the same rules by another door."""
 
 from collections.abc import Iterator, Sequence
 

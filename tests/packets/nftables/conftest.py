@@ -1,4 +1,4 @@
-"""The packet tests of all engines, for mode nftables: modules named test_nft_packets_* run them again with this world.
+"""The packet tests once more, in mode nftables: the modules beside this one run those of tests/packets with this world.
 
 Where the mode differs on purpose, as kube-proxy's does, they have a test of the same name instead.
 """

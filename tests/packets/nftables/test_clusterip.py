@@ -1,9 +1,8 @@
-"""The tests of test_packets_clusterip, in mode nftables."""
+"""The tests of `tests.packets.test_clusterip`, in mode nftables."""
 
 from contextlib import closing
 
 from tests.kit.packets import PORT, Exposed, World, assert_refused, service, slices
-from tests.packets.nftables.conftest import world as world
 from tests.packets.test_clusterip import *  # noqa: F403
 
 

@@ -1,14 +1,13 @@
-"""The tests of test_packets_external, in mode nftables."""
+"""The tests of `tests.packets.test_external`, in mode nftables."""
 
 from tests.kit.packets import Exposed, World, address, assert_refused, bridge, each_family, of
-from tests.packets.nftables.conftest import world as world
 from tests.packets.test_external import *  # noqa: F403
 from tests.packets.test_external import WEB
 
 
 @each_family  # type: ignore[no-redef]
 def test_every_address_of_the_node_answers_at_node_ports(world: World, shop: Exposed, family: str) -> None:
-    """The primary one does, unless nodePortAddresses says otherwise; see test_nft_packets_settings."""
+    """The primary one does, unless nodePortAddresses says otherwise; see test_settings."""
     assert world.lab.client.ask(address(world.lab.node, family), shop.node_port).server in WEB
     assert_refused(world.lab.pod("asker").ask(of(bridge(), family), shop.node_port))
 

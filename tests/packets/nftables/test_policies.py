@@ -1,4 +1,4 @@
-"""The tests of test_packets_policies, in mode nftables."""
+"""The tests of `tests.packets.test_policies`, in mode nftables."""
 
 from contextlib import closing
 
@@ -6,7 +6,6 @@ import pytest
 
 from hack.lab import Outcome
 from tests.kit.packets import SILENCE, World, address, each_family
-from tests.packets.nftables.conftest import world as world
 from tests.packets.test_policies import *  # noqa: F403
 from tests.packets.test_policies import CHECKED_PORT
 

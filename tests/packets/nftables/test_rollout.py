@@ -1,4 +1,3 @@
-"""The tests of test_packets_rollout, in mode nftables."""
+"""The tests of `tests.packets.test_rollout`, in mode nftables."""
 
-from tests.packets.nftables.conftest import world as world
 from tests.packets.test_rollout import *  # noqa: F403

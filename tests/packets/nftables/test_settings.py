@@ -1,4 +1,4 @@
-"""What test_packets_settings is about, in mode nftables."""
+"""What `tests.packets.test_settings` is about, in mode nftables."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ import pytest
 
 from hack.lab import Outcome
 from tests.kit.packets import SILENCE, Exposed, World, address, each_family
-from tests.packets.nftables.conftest import world as world
 from tests.packets.test_settings import *  # noqa: F403
 from tests.packets.test_settings import CNI0, ETH0, LOCAL_MODES, NOWHERE, check_sources, places
 

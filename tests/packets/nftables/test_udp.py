@@ -1,4 +1,3 @@
-"""The tests of test_packets_udp, in mode nftables."""
+"""The tests of `tests.packets.test_udp`, in mode nftables."""
 
-from tests.packets.nftables.conftest import world as world
 from tests.packets.test_udp import *  # noqa: F403
