@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest.register_assert_rewrite("tests.kit")  # what fails there shows its values, too; before anything imports it
+
 from tests.kit.apiserver.fixtures import api_server as api_server
 from tests.kit.apiserver.fixtures import kubeconfig as kubeconfig
 from tests.kit.examples import scaled
