@@ -10,225 +10,33 @@ import functools
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy import cli
-from kproxy.api.decode import decode_event, decode_page
-from kproxy.api.kinds import Kind, ObjectKind
-from kproxy.api.manifests import ManifestError, combine, read_manifest
-from kproxy.api.types import ApiObject, ObjectKey, Problem
-from kproxy.api.wire import Added
-from kproxy.config import parse_config
-from kproxy.node.facts import node_facts, proxy_settings
-from kproxy.state.model import IPFamily
-from kproxy.tools.render import plan_objects, render_plan
-from tests.kit.semantics import examples
-
-Raw: TypeAlias = dict[str, Any]
-Way: TypeAlias = tuple[str | int, ...]
-
-SETTINGS = proxy_settings(
-    parse_config(
-        "{apiVersion: kubeproxy.config.k8s.io/v1alpha1, kind: KubeProxyConfiguration, clusterCIDR: 10.244.0.0/16}"
-    )
+from kproxy.api.decode import decode_page
+from kproxy.api.kinds import Kind
+from kproxy.api.manifests import ManifestError
+from tests.api.evil import (
+    EVIL_NUMBERS,
+    EVIL_TEXTS,
+    EVIL_VALUES,
+    OTHER,
+    OTHER_SLICE,
+    PARTS,
+    SERVICE,
+    SLICE,
+    Raw,
+    Way,
+    evil,
+    replaced,
 )
-NODE = node_facts("node-a", None, node_ips=["10.0.0.1", "fd00:a::1"])
-
-SERVICE: Raw = {
-    "apiVersion": "v1",
-    "kind": "Service",
-    "metadata": {
-        "name": "web",
-        "namespace": "shop",
-        "uid": "4d3c",
-        "resourceVersion": "7",
-        "labels": {"app": "web", "service.kubernetes.io/headless": ""},
-        "annotations": {"note": "hello"},
-    },
-    "spec": {
-        "type": "LoadBalancer",
-        "clusterIP": "10.96.0.10",
-        "clusterIPs": ["10.96.0.10", "fd00:10:96::10"],
-        "ports": [
-            {"name": "http", "port": 80, "protocol": "TCP", "nodePort": 30080},
-            {"name": "admin", "port": 9000, "protocol": "TCP", "nodePort": 30090},
-        ],
-        "externalIPs": ["198.51.100.1", "198.51.100.2"],
-        "loadBalancerSourceRanges": ["192.0.2.0/24", "10.0.0.0/8"],
-        "internalTrafficPolicy": "Cluster",
-        "externalTrafficPolicy": "Local",
-        "healthCheckNodePort": 32000,
-        "sessionAffinity": "ClientIP",
-        "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
-    },
-    "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.1", "ipMode": "VIP"}, {"ip": "203.0.113.2"}]}},
-}
-SLICE: Raw = {
-    "apiVersion": "discovery.k8s.io/v1",
-    "kind": "EndpointSlice",
-    "metadata": {"name": "web-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
-    "addressType": "IPv4",
-    "endpoints": [
-        {
-            "addresses": ["10.244.0.11"],
-            "conditions": {"ready": True, "serving": True, "terminating": False},
-            "nodeName": "node-a",
-            "hints": {"forZones": [{"name": "zone-a"}], "forNodes": [{"name": "node-a"}]},
-        },
-        {"addresses": ["10.244.0.12"], "nodeName": "node-a"},
-    ],
-    "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}, {"name": "admin", "port": 9090, "protocol": "TCP"}],
-}
-OTHER: Raw = {
-    "apiVersion": "v1",
-    "kind": "Service",
-    "metadata": {"name": "other", "namespace": "shop"},
-    "spec": {"type": "NodePort", "clusterIP": "10.96.0.99", "ports": [{"port": 443, "nodePort": 30443}]},
-}
-OTHER_SLICE: Raw = {
-    "apiVersion": "discovery.k8s.io/v1",
-    "kind": "EndpointSlice",
-    "metadata": {"name": "other-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "other"}},
-    "addressType": "IPv4",
-    "endpoints": [{"addresses": ["10.244.0.99"], "nodeName": "node-a"}],
-    "ports": [{"name": "", "port": 8443}],
-}
-
-EVIL_TEXTS = [
-    "",
-    " ",
-    "a b",
-    "UPPER",
-    "x\n-A KUBE-SERVICES -j ACCEPT",
-    "x\r\nCOMMIT\n*nat\n",
-    'x" -j ACCEPT -m comment --comment "',
-    "x' -j DROP",
-    "x\\",
-    "-j",
-    "--to-destination",
-    "x;reboot",
-    "$(reboot)",
-    "\0",
-    "\x1b[2J\x1b]0;owned\x07",
-    "\u202e\u2028\u2029\x85",
-    "é",
-    "\ud800",
-    "1.2.3.4\n",
-    "1.2.3.4 -j ACCEPT",
-    "1.2.3.4/32/8",
-    "0.0.0.0",
-    "::",
-    "::1",
-    "127.0.0.1",
-    "fe80::1%eth0",
-    "ff02::1",
-    "224.0.0.1",
-    "169.254.169.254",
-    "999.999.999.999",
-    "0" * 10_000 + "10.0.0.1",
-    "x" * 100_000,
-    "None",
-    "Local\n",
-]
-EVIL_NUMBERS = [-1, 0, 65_536, 2**31, 2**63, 2**64, -(2**63), 10**400, 1.5, 1e308]
-EVIL_VALUES: list[Any] = [*EVIL_TEXTS, *EVIL_NUMBERS, None, True, [], {}, [None], {"x": "\n"}, [[[[]]]]]
-
-evil = st.sampled_from(EVIL_VALUES) | st.text(max_size=20) | st.integers()
-
-
-def ways(value: object, so_far: Way = ()) -> Iterator[Way]:
-    if so_far:
-        yield so_far
-    pairs: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in pairs:
-        yield from ways(inner, (*so_far, key))
-
-
-PARTS = [(whole, way) for whole in (SERVICE, SLICE) for way in ways(whole) if way[0] not in ("apiVersion", "kind")]
-
-
-def replaced(whole: Raw, way: Way, value: object) -> Raw:
-    result = copy.deepcopy(whole)
-    parent: Any = result
-    for step in way[:-1]:
-        parent = parent[step]
-    parent[way[-1]] = value
-    return result
-
-
-# --- the three ways in ---------------------------------------------------------------------------------------------
-
-
-class Result(NamedTuple):
-    """What came out: IPv4 rules, IPv6 rules, and problems."""
-
-    text: str
-    text6: str
-    problems: tuple[Problem, ...]
-
-
-def carried_out(objects: Mapping[ObjectKind, Mapping[ObjectKey, ApiObject]], problems: tuple[Problem, ...]) -> Result:
-    texts = []
-    for family in IPFamily:
-        plan, skipped = plan_objects(objects, family, SETTINGS, NODE)
-        texts.append(render_plan(plan))
-        problems += skipped
-    return Result(texts[0], texts[1], tuple(dict.fromkeys(problems)))
-
-
-def through_the_api(*raws: Raw) -> Result:
-    objects: dict[ObjectKind, dict[ObjectKey, ApiObject]] = {}
-    problems: tuple[Problem, ...] = ()
-    for kind in (Kind.SERVICE, Kind.ENDPOINT_SLICE):
-        items = [raw for raw in raws if raw["kind"] == kind]
-        page = decode_page(kind, json.dumps({"metadata": {}, "items": items}).encode())
-        objects[kind] = {obj.metadata.key: obj for obj in page.objects}
-        problems += page.problems
-    return carried_out(objects, problems)
-
-
-def through_a_watch(*raws: Raw) -> Result:
-    objects: dict[ObjectKind, dict[ObjectKey, ApiObject]] = {Kind.SERVICE: {}, Kind.ENDPOINT_SLICE: {}}
-    problems: tuple[Problem, ...] = ()
-    for raw in raws:
-        kind = Kind.SERVICE if raw["kind"] == "Service" else Kind.ENDPOINT_SLICE
-        event, said = decode_event(kind, json.dumps({"type": "ADDED", "object": raw}).encode())
-        problems += said
-        if isinstance(event, Added):
-            objects[kind][event.object.metadata.key] = event.object
-    return carried_out(objects, problems)
-
-
-def through_json_files(*raws: Raw) -> Result:
-    manifests = {f"{index}.json": read_manifest(json.dumps(raw).encode(), "x.json") for index, raw in enumerate(raws)}
-    combined = combine(manifests, "node-a")
-    return carried_out(combined.objects, combined.problems)
-
-
-def as_yaml(raw: Raw) -> bytes:
-    try:
-        return yaml.dump(raw, Dumper=yaml.CSafeDumper, allow_unicode=False, encoding="utf-8")
-    except UnicodeEncodeError:  # half a character: libyaml, which is ten times as fast, will not have it
-        return yaml.safe_dump(raw, allow_unicode=False).encode("utf-8", "surrogatepass")
-
-
-def through_yaml_files(*raws: Raw) -> Result:
-    manifests = {}
-    for index, raw in enumerate(raws):
-        manifests[f"{index}.yaml"] = read_manifest(as_yaml(raw), f"{index}.yaml")
-    combined = combine(manifests, "node-a")
-    return carried_out(combined.objects, combined.problems)
-
-
-WAYS_IN = [through_the_api, through_a_watch, through_json_files, through_yaml_files]
-GOOD = through_the_api(SERVICE, SLICE, OTHER, OTHER_SLICE)
+from tests.api.ways_in import GOOD, WAYS_IN, through_the_api
+from tests.kit.semantics import examples
 
 # --- what must hold of the rules' text -----------------------------------------------------------------------------
 
