@@ -1,9 +1,7 @@
 """A loop with all its surroundings made up: backends that keep what they are told, and observers that remember."""
 
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Set
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
@@ -19,6 +17,7 @@ from kproxy.proxier.loop import Proxier
 from kproxy.proxier.pacing import Pacer
 from kproxy.state.model import IPFamily, ServicePortName
 from tests.kit.apiserver.objects import make_node, make_service, make_slice
+from tests.kit.waiting import running
 
 
 class FakeBackend:
@@ -101,28 +100,13 @@ class Setup:
             **settings,
         )
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        thread = threading.Thread(target=self.proxier.run)
-        thread.start()
-        try:
-            yield
-        finally:
-            self.proxier.stop()
-            thread.join(30)
-            assert not thread.is_alive()
+    def running(self) -> AbstractContextManager[None]:
+        return running(self.proxier.run, self.proxier.stop)
 
     def fill(self) -> None:
         self.inbox.replace(Kind.NODE, NODES)
         self.inbox.replace(Kind.SERVICE, SERVICES)
         self.inbox.replace(Kind.ENDPOINT_SLICE, SLICES)
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen within 30 s"
-        time.sleep(0.005)
 
 
 WEB = {"default/web": ["10.244.0.11:80", "10.244.1.12:80"]}

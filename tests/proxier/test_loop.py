@@ -14,7 +14,8 @@ from kproxy.proxier.observer import Notes
 from kproxy.state.model import IPFamily
 from kproxy.state.tracker import Change, Tracker
 from tests.kit.apiserver.objects import make_node, make_service, make_service_cidr, make_slice
-from tests.proxier.kit import NODES, SERVICES, SLICES, WEB, Both, FakeBackend, Recorder, Setup, eventually, objects
+from tests.kit.waiting import eventually
+from tests.proxier.kit import NODES, SERVICES, SLICES, WEB, Both, FakeBackend, Recorder, Setup, objects
 
 
 def test_what_is_listed_gets_applied_to_both_families() -> None:

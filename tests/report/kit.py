@@ -1,16 +1,15 @@
-"""What tests of HTTP servers share: free ports, a client, patience."""
+"""What tests of HTTP servers share: free ports, a client."""
 
 import http.client
 import json
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
+from tests.kit.waiting import PATIENCE
+
 BOTH = ["127.0.0.1", "::1"]
-PATIENCE = 30.0
-"""Seconds for what ends the wait; on a machine that does other things, it may take its time."""
 
 
 @contextmanager
@@ -49,13 +48,6 @@ class Answer:
 def get(port: int, path: str = "/", host: str = "127.0.0.1", method: str = "GET", **headers: str) -> Answer:
     """Ask for a page."""
     return Answer(port, path, host, method, **headers)
-
-
-def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not come true"
-        time.sleep(0.01)
 
 
 def refused(port: int, host: str = "127.0.0.1") -> bool:

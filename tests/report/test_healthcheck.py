@@ -10,7 +10,8 @@ import pytest
 from kproxy.api.types import ObjectKey
 from kproxy.report.healthcheck import HealthCheck, HealthCheckFailure, HealthCheckServers
 from kproxy.report.http import HttpServers
-from tests.report.kit import BOTH, eventually, free_ports, get, refused
+from tests.kit.waiting import eventually
+from tests.report.kit import BOTH, free_ports, get, refused
 
 WEB = ObjectKey("shop", "web")
 

@@ -13,7 +13,8 @@ from kproxy.config import BindAddress
 from kproxy.report.http import HttpServers, Routes
 from kproxy.report.ports import BindError, open_socket
 from kproxy.report.protocol import Request, Response
-from tests.report.kit import BOTH, PATIENCE, eventually, get, refused
+from tests.kit.waiting import PATIENCE, eventually
+from tests.report.kit import BOTH, get, refused
 
 
 def broken(_: Request) -> Response:

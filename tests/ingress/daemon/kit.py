@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kproxy.ingress.haproxy.engine import Engine
 from kproxy.ingress.haproxy.settings import EngineSettings
-from tests.ingress.haproxy.kit import PATIENCE, eventually
+from tests.kit.waiting import PATIENCE, eventually
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 HEALTH, METRICS = 10254, 10253

@@ -10,10 +10,11 @@ import yaml
 
 from tests.ingress.daemon.kit import program
 from tests.ingress.gateways import gateway, route, to
-from tests.ingress.haproxy.kit import Answer, Pod, eventually, get, namespace, pods, slices
+from tests.ingress.haproxy.kit import Answer, Pod, get, namespace, pods, slices
 from tests.ingress.kit import CLASSES, key_and_certificate, secret
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Status
+from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.kernel
 

@@ -9,10 +9,11 @@ import yaml
 
 from tests.ingress.daemon.test_cluster import DOOR, condition, put, running_at, status_of
 from tests.ingress.gateways import gateway, route, to
-from tests.ingress.haproxy.kit import eventually, get, namespace, pods, slices
+from tests.ingress.haproxy.kit import get, namespace, pods, slices
 from tests.ingress.kit import CLASSES
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Status
+from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.kernel
 

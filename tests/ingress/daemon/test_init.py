@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.ingress.daemon.kit import REPOSITORY
-from tests.ingress.haproxy.kit import eventually
+from tests.kit.waiting import eventually
 
 WORK = """
 import os, signal, sys, time

@@ -1,8 +1,7 @@
 """The loop by itself: when it acts, and what failures do to it."""
 
-import threading
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -20,8 +19,9 @@ from kproxy.ingress.plan.settings import PlanSettings
 from kproxy.ingress.plan.world import World
 from kproxy.proxier.inbox import Inbox
 from kproxy.proxier.pacing import Pacer
-from tests.ingress.haproxy.kit import eventually, ingress, slices
+from tests.ingress.haproxy.kit import ingress, slices
 from tests.ingress.kit import OFFLINE, secret, shop
+from tests.kit.waiting import eventually, running
 
 TLS = shop({"shop.example.com": {"/": "web"}})
 
@@ -104,16 +104,8 @@ class Rig:
             if kind not in without:
                 self.inbox.replace(kind, objects)
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        thread = threading.Thread(target=self.loop.run, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self.loop.stop()
-            thread.join(10)
-            assert not thread.is_alive()
+    def running(self) -> AbstractContextManager[None]:
+        return running(self.loop.run, self.loop.stop)
 
 
 def test_nothing_is_applied_before_all_kinds_have_come() -> None:

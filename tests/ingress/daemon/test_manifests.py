@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.ingress.daemon.kit import METRICS, REPOSITORY, Program, program, write
-from tests.ingress.haproxy.kit import Answer, Load, Pod, eventually, get, ingress, namespace, pods, slices
+from tests.ingress.haproxy.kit import Answer, Load, Pod, get, ingress, namespace, pods, slices
 from tests.ingress.kit import key_and_certificate, secret, shop
 from tests.kit.totals import fallen, totals_of
+from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.kernel
 

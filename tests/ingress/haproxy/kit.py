@@ -6,7 +6,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,9 +15,7 @@ from typing import Any, NamedTuple
 from kproxy.ingress.haproxy.engine import Engine
 from kproxy.ingress.haproxy.settings import EngineSettings
 from tests.kit.netns import need, network_namespace
-
-PATIENCE = 60.0
-"""Seconds for what ends the wait; on a machine that does other things, it may take its time."""
+from tests.kit.waiting import PATIENCE, eventually
 
 
 class Answer(NamedTuple):
@@ -254,11 +252,3 @@ class Load:
                 connection = None
         if connection is not None:
             connection.close()
-
-
-def eventually(holds: Callable[[], object], timeout_s: float = PATIENCE) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.01)

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from kproxy.ingress.haproxy.engine import Engine
-from tests.ingress.haproxy.kit import Load, Pod, engine, eventually, get, ingress, slices
+from tests.ingress.haproxy.kit import Load, Pod, engine, get, ingress, slices
 from tests.ingress.kit import planned
+from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.kernel
 

@@ -7,8 +7,9 @@ import pytest
 from kproxy.ingress.haproxy.engine import Engine
 from kproxy.ingress.haproxy.text.counts import BUCKETS, SAMPLE
 from kproxy.ingress.report.traffic import CODES, parse_latency, parse_stats
-from tests.ingress.haproxy.kit import Pod, engine, eventually, get, ingress, slices
+from tests.ingress.haproxy.kit import Pod, engine, get, ingress, slices
 from tests.ingress.kit import planned
+from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.kernel
 
