@@ -13,6 +13,7 @@ import os
 import secrets
 import select
 import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -42,13 +43,17 @@ class Outcome(StrEnum):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """One try: the outcome, how long it took in seconds and, if answered, which server saw which client."""
+    """One try: the outcome, how long it took in seconds and, if answered, which server saw which client.
+
+    `sent_again` tells how often TCP had sent its first packet again by then: with 0, that very packet was answered.
+    """
 
     outcome: Outcome
     seconds: float
     server: str = ""
     source: str = ""
     source_port: int = 0
+    sent_again: int = 0
 
 
 class Tally(msgspec.Struct, frozen=True):
@@ -212,7 +217,14 @@ def ask(
         try:
             return _greeted(_GREETINGS[protocol](sock, address, port, source_port), started)
         except OSError as error:
-            return Answer(_outcome_of(error), time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            return Answer(_outcome_of(error), seconds, sent_again=_sent_again(sock) if protocol == "TCP" else 0)
+
+
+def _sent_again(sock: socket.socket) -> int:
+    """How many packets a TCP socket has sent more than once: tcpi_total_retrans of linux/tcp.h."""
+    (total,) = struct.unpack_from("=I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)
+    return int(total)
 
 
 def ask_many(

@@ -71,8 +71,24 @@ def test_a_reject_rule_is_heard_as_a_refusal_every_time(lab: Lab, family: str, a
     for host in (lab.pod("asking"), lab.client):
         tally = host.ask_many(address, 80, protocol, times=30)
         assert tally.outcomes == {Outcome.REFUSED: 30}
-        assert max(answer.seconds for answer in tally.answers) < 1  # at once, not with the second SYN
+        assert not any(answer.sent_again for answer in tally.answers), "at once, not with the second SYN"
     lab.node.iptables_restore(rules.replace("-A ", "-D "), family)
+
+
+REJECT_THE_SECOND = """\
+*filter
+-A OUTPUT -d 10.96.0.97 -m recent --set --name again
+-A OUTPUT -d 10.96.0.97 -m recent --rcheck --hitcount 2 --name again -j REJECT
+-A OUTPUT -d 10.96.0.97 -j DROP
+COMMIT
+"""
+
+
+def test_a_refusal_of_the_second_syn_is_told_from_one_of_the_first(lab: Lab) -> None:
+    lab.node.iptables_restore(REJECT_THE_SECOND)
+    answer = lab.node.ask("10.96.0.97", 80, timeout=PATIENCE)
+    assert (answer.outcome, answer.sent_again) == (Outcome.REFUSED, 1)
+    lab.node.iptables_restore(REJECT_THE_SECOND.replace("-A ", "-D "))
 
 
 def test_a_series_of_drops_ends_early(asking: Pod) -> None:
