@@ -8,7 +8,6 @@ import compileall
 import contextlib
 import itertools
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -76,7 +75,7 @@ class Bench:
 
     def clean_up(self) -> None:
         """Remove the rules of a kproxy that has stopped."""
-        self.lab.node.run([sys.executable, "-m", "kproxy", "cleanup"])
+        self.lab.node.clean_up()
 
     def move(self) -> float:
         """Move the probe's endpoint; return the seconds from the API server's answer to the first from the new pod."""

@@ -168,7 +168,7 @@ def leave(screen: Screen, lab: Lab, kproxy: Kproxy) -> None:
     screen.claim("SIGTERM ended it, exit code 0", kproxy.stop(), 0)
     tally = lab.pod("checkout").ask_many(shop.WEB, shop.WEB_PORT, times=100)
     screen.claim("100 requests without it, 100 answers", dict(tally.outcomes), {Outcome.ANSWERED: 100})
-    lab.node.run([sys.executable, "-m", "kproxy", "cleanup"])
+    lab.node.clean_up()
     left = [lab.node.iptables_save(family) for family in ("ipv4", "ipv6")]
     own = [line for text in left for line in text.splitlines() if "KUBE-" in line]
     screen.claim("kproxy cleanup removed every rule of its own", own, [])

@@ -161,3 +161,7 @@ class Node(Host):
         source = kproxy.source_flags(manifests, kubeconfig, master)
         process = self.start(kproxy.run_command(self.name, self.ip, source, args), env)
         return kproxy.Kproxy(process, self.namespace, self.ip)
+
+    def clean_up(self, *args: str) -> str:
+        """Remove all rules of kproxy's from this node, by ``kproxy cleanup``; return what it logs."""
+        return self.run(kproxy.cleanup_command(args)).stderr

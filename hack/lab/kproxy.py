@@ -29,6 +29,11 @@ def run_command(node: str, node_ip: str, source: Sequence[str], args: Sequence[s
     ]  # fmt: skip
 
 
+def cleanup_command(args: Sequence[str] = ()) -> list[str]:
+    """The command line of ``kproxy cleanup``."""
+    return [sys.executable, "-m", "kproxy", "cleanup", *args]
+
+
 def select(samples: Mapping[str, float], name: str, **labels: str) -> dict[str, float]:
     """The samples of the metric `name` that bear these labels, whatever others they bear."""
     wanted = [re.compile(rf'[{{,]{label}="{re.escape(value)}"[,}}]') for label, value in labels.items()]

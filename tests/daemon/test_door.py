@@ -66,7 +66,7 @@ def running(lab: Lab, tmp_path: Path) -> Iterator[Kproxy]:
     kproxy.wait_ready(PATIENCE)
     yield kproxy
     kproxy.stop()
-    lab.node.run([sys.executable, "-m", "kproxy", "cleanup", *state(lab)])
+    lab.node.clean_up(*state(lab))
 
 
 def state(lab: Lab) -> list[str]:

@@ -80,7 +80,7 @@ def shop(request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.Temp
     kproxy.wait_ready(PATIENCE)
     yield Shop(lab, request.param, kproxy)
     kproxy.stop()
-    lab.node.run([sys.executable, "-m", "kproxy", "cleanup", *state(lab)])
+    lab.node.clean_up(*state(lab))
 
 
 def shown_on_the_page() -> Iterator[tuple[list[str], list[str]]]:

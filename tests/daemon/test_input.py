@@ -126,7 +126,7 @@ def web(lab: Lab, files: Path) -> Iterator[None]:
         objects = [service("web", 10), *slices("web", [lab.pod("web")])]
         (files / "manifests" / "web.yaml").write_text(yaml.safe_dump_all(objects))
     yield
-    lab.node.run([*KPROXY, "cleanup"])
+    lab.node.clean_up()
 
 
 def answered(lab: Lab, ip: str = "10.96.0.10") -> str:
@@ -222,14 +222,13 @@ def test_a_kernel_without_iptables_is_said_to_be_one(lab: Lab, files: Path) -> N
 @pytest.mark.usefixtures("web")
 def test_on_a_kernel_without_legacy_tables_the_nft_variant_serves(lab: Lab, files: Path) -> None:
     """RHEL 10 has none, and without a kubelet nothing else tells."""
-    cleanup = [sys.executable, "-m", "kproxy", "cleanup", "--iptables-variant"]
-    lab.node.run([*cleanup, "legacy"])
+    lab.node.clean_up("--iptables-variant", "legacy")
     process = start_without(lab, files, IPV4, IPV6)
     until(lambda: answered(lab), PATIENCE, "the service to answer")
     assert "using iptables variant=nft" in process.log()
     assert complaints(process.log()) == []
     assert process.stop(PATIENCE) == OK
-    lab.node.run([*cleanup, "nft"])
+    lab.node.clean_up("--iptables-variant", "nft")
 
 
 @pytest.mark.usefixtures("web")

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,7 +58,7 @@ def running(lab: Lab, folder: Path, limits: str) -> Iterator[Kproxy]:
     finally:
         if process.exit_code is None:
             assert process.stop(PATIENCE) == 0
-        node.run([sys.executable, "-m", "kproxy", "cleanup"])
+        node.clean_up()
     assert "Traceback" not in kproxy.log()
 
 

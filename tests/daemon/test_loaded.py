@@ -78,7 +78,7 @@ def loaded(request: pytest.FixtureRequest, lab: Lab) -> tuple[str, dict[str, set
         process = node.start([sys.executable, "-c", WATCHER, str(folder), "run", *settings, *state])
         until(lambda: at_rest(folder), PATIENCE, "kproxy to have nothing left to do")
         process.stop()
-    node.run([sys.executable, "-m", "kproxy", "cleanup"])
+    node.clean_up()
     return mode, {moment: read(folder / moment) for moment in ("asking", "synced", "quiet")}
 
 

@@ -49,16 +49,11 @@ def closed(idle_world: World, burglar: Pod) -> Iterator[World]:
     if world.kproxy.process.exit_code is None:
         world.kproxy.stop()
     assert "Traceback" not in world.kproxy.log()
-    cleanup(world)
+    world.lab.node.clean_up()
     world.lab.node.run(["iptables-legacy", "-t", "mangle", "-X"])
     world.lab.node.namespace.sysctl(ROUTE_LOCALNET, 0)
-    cleanup(world)
+    world.lab.node.clean_up()
     assert "KUBE-" not in world.lab.node.iptables_save()
-
-
-def cleanup(world: World) -> str:
-    """Run the command as people do, without any flag; return what it logged."""
-    return world.lab.node.run([sys.executable, "-m", "kproxy", "cleanup"]).stderr
 
 
 def route_localnet(world: World) -> int:
@@ -99,7 +94,7 @@ def test_cleanup_puts_the_sysctl_back_also_after_a_restart(closed: World, burgla
         opened(closed, burglar)
     assert closed.kproxy.stop() == 0
     with burglar.load("127.0.0.1", PORT) as tries:
-        said = cleanup(closed)
+        said = closed.lab.node.clean_up()
     assert route_localnet(closed) == 0, said
     assert "KUBE-" not in closed.lab.node.iptables_save()
     assert not gets_in(burglar)
@@ -131,7 +126,7 @@ def test_it_stays_where_it_was_up_before(closed: World, burglar: Pod) -> None:
     closed.start()
     opened(closed, burglar)
     assert closed.kproxy.stop() == 0
-    cleanup(closed)
+    closed.lab.node.clean_up()
     assert route_localnet(closed) == 1
     assert "KUBE-" not in closed.lab.node.iptables_save()
 
@@ -143,7 +138,7 @@ def test_it_stays_with_its_guard_where_others_need_it(closed: World, burglar: Po
     assert closed.kproxy.stop() == 0
     # Afterwards: half a second later, a running kproxy would take kube-proxy's chain for one that is left over.
     closed.lab.node.run(["iptables-legacy-restore", "--noflush"], others)
-    cleanup(closed)
+    closed.lab.node.clean_up()
     assert route_localnet(closed) == 1
     assert guarded(closed)
     assert not gets_in(burglar)
@@ -156,7 +151,7 @@ def test_where_nobody_knows_who_raised_it_the_guard_stays(closed: World, burglar
     with closed.lab.node.namespace.entered():
         notes = RUN_DIRECTORY / f"sysctls-{namespace_cookie():x}.json"
     notes.unlink()
-    assert f"sysctl -w {ROUTE_LOCALNET}=0" in cleanup(closed)
+    assert f"sysctl -w {ROUTE_LOCALNET}=0" in closed.lab.node.clean_up()
     assert route_localnet(closed) == 1
     assert not gets_in(burglar)
 
@@ -168,7 +163,7 @@ def test_init_only_closes_before_it_opens(closed: World, burglar: Pod) -> None:
     assert route_localnet(closed) == 1
     assert guarded(closed)
     assert not tries.tally.servers
-    cleanup(closed)
+    closed.lab.node.clean_up()
     assert route_localnet(closed) == 0
 
 
@@ -181,6 +176,6 @@ def test_cleanup_says_it_in_a_container_that_may_not_set_it(closed: World, burgl
     done: subprocess.CompletedProcess[str] = closed.lab.node.run(["unshare", "-m", "sh", "-c", script])
     assert "could not be put back to 0" in done.stderr
     assert not gets_in(burglar)
-    cleanup(closed)
+    closed.lab.node.clean_up()
     assert route_localnet(closed) == 0
     assert "KUBE-" not in closed.lab.node.iptables_save()

@@ -1,7 +1,5 @@
 """Native rules of nftables in the tables of iptables' nft variant, which can't read them: kproxy copes."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +26,7 @@ def served(lab: Lab, tmp_path: Path) -> Iterator[Path]:
     assert len(chains(lab)) > 10
     yield tmp_path / "objects"
     lab.node.run(["nft", "flush", "ruleset"])
-    cleanup(lab)
+    lab.node.clean_up()
 
 
 def chains(lab: Lab) -> list[str]:
@@ -42,16 +40,11 @@ def native(lab: Lab, *rules: str) -> None:
         lab.node.run(["nft", rule])
 
 
-def cleanup(lab: Lab) -> "subprocess.CompletedProcess[str]":
-    return lab.node.run([sys.executable, "-m", "kproxy", "cleanup"])
-
-
 @pytest.mark.usefixtures("served")
 @pytest.mark.parametrize("rules", [[NATIVE["ip"]], [*NATIVE.values(), FILTER]], ids=["one table", "all tables"])
 def test_cleanup_takes_kproxys_and_leaves_the_native(lab: Lab, rules: list[str]) -> None:
     native(lab, *rules)
-    done = cleanup(lab)
-    assert done.returncode == 0
+    lab.node.clean_up()
     assert chains(lab) == []
     left = lab.node.run(["nft", "list", "ruleset"]).stdout
     assert left.count("masquerade") == sum("masquerade" in rule for rule in rules)

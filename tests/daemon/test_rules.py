@@ -22,12 +22,8 @@ def clean_node(lab: Lab) -> Iterator[None]:
     """node-a's rules are afterwards what they were before."""
     before = [saved(lab, family) for family in FAMILIES]
     yield
-    clean_up(lab)
+    lab.node.clean_up()
     assert [saved(lab, family) for family in FAMILIES] == before
-
-
-def clean_up(lab: Lab, command: str = "cleanup") -> None:
-    lab.node.run([sys.executable, "-m", "kproxy", command])
 
 
 def saved(lab: Lab, family: str) -> list[str]:
@@ -190,7 +186,7 @@ def test_neighbours_rules_survive_syncs_and_cleanup(lab: Lab, neighbours: dict[s
         assert kproxy.stop() == 0
         assert unharmed()
         assert asker.ask("10.96.0.10", 80).server == "web"
-        clean_up(lab, command)
+        lab.node.run([sys.executable, "-m", "kproxy", command])
         assert unharmed()
         assert not [name for family in FAMILIES for name in chains(lab, family) if name.startswith("KUBE-")]
 

@@ -5,7 +5,6 @@ The settings change while kproxy runs, which takes them up.
 
 import socket
 import struct
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any
@@ -140,7 +139,7 @@ def test_nobody_gets_at_localhost_from_outside(world: World) -> None:
         assert outsider.ask("127.0.0.1", 4321, timeout=SILENCE).outcome is Outcome.DROPPED
         assert world.kproxy.stop() == 0
         assert outsider.ask("127.0.0.1", 4321, timeout=SILENCE).outcome is Outcome.DROPPED
-        node.run([sys.executable, "-m", "kproxy", "cleanup"])
+        node.clean_up()
         assert outsider.ask("127.0.0.1", 4321, timeout=SILENCE).outcome is Outcome.DROPPED
         node.namespace.sysctl("net.ipv4.conf.all.route_localnet", 1)
         assert outsider.ask("127.0.0.1", 4321).server == "treasure"
