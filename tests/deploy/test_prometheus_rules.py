@@ -11,7 +11,7 @@ from kproxy.config import ProxyMode
 from tests.kit.deploy.manifests import DEPLOY, documents
 from tests.kit.deploy.prometheus import dashboard_queries, with_variables
 from tests.kit.netns import need
-from tests.report.metrics.test_registry import busy
+from tests.report.metrics.kit import busy
 
 MONITORING = DEPLOY / "monitoring"
 (RULES,) = documents(MONITORING / "rules.yaml")

@@ -19,7 +19,7 @@ from kproxy.report.healthcheck import HealthCheckFailure
 from tests.kit.apiserver.kinds import Json
 from tests.kit.apiserver.server import ApiServer
 from tests.kit.deploy.manifests import typed
-from tests.report.kit import PATIENCE
+from tests.kit.waiting import PATIENCE
 
 FAILURE = HealthCheckFailure(ObjectKey("shop", "web"), 30999, "can't listen at [::]:30999: already in use")
 NOON = datetime.datetime(2026, 1, 2, 12, 0, 0, 250_000, datetime.UTC)

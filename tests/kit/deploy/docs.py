@@ -16,7 +16,7 @@ from kproxy.config.load import field_type
 from kproxy.config.parser import Flag, metavar
 from kproxy.config.schema import IPVS, KproxyConfiguration, KubeProxyConfiguration, LogOptions, Section, Winkernel
 from tests.kit.deploy.manifests import DEPLOY
-from tests.report.metrics.test_registry import busy
+from tests.report.metrics.kit import busy
 
 DOCS = DEPLOY / "docs"
 WITHOUT_EFFECT = (IPVS, Winkernel, LogOptions)
