@@ -2,5 +2,6 @@
 
 `text` holds the nouns (maps, slots, servers) and the language's spelling; `compile` translates a plan into them,
 without deciding anything; `control` is all that touches the machine; `engine` puts them together. `settings` is what it
-is told, `units` how many of what HAProxy has room for, `errors` what can go wrong.
+is told; `refusals` remembers what HAProxy does not take, of the `units` a plan can do without; `errors` are what can go
+wrong.
 """

@@ -13,29 +13,20 @@ from pathlib import Path
 
 import msgspec
 
-from kproxy.faults.bisect import find_culprits
 from kproxy.ingress.haproxy.compile.compiler import NOTHING_LEFT_OUT, Compiler, LeftOut, compile_plan
-from kproxy.ingress.haproxy.control.binds import bind_line, why_not_bind
 from kproxy.ingress.haproxy.control.files import Generations, Running
 from kproxy.ingress.haproxy.control.process import Master, wait_for_end
 from kproxy.ingress.haproxy.control.runtime import RuntimeSocket, worker_of
 from kproxy.ingress.haproxy.errors import EngineError, RefusedError, UnreachableError
+from kproxy.ingress.haproxy.refusals import Refusals, Refused
 from kproxy.ingress.haproxy.settings import EngineSettings
 from kproxy.ingress.haproxy.text.diff import NOTHING_LEFT, Leftovers, Reload, Steps, diff, tidy
 from kproxy.ingress.haproxy.text.model import NOTHING, Configuration, Memory
 from kproxy.ingress.haproxy.text.render import files
-from kproxy.ingress.haproxy.units import Unit, left_out, units_of
-from kproxy.ingress.plan.model import Bind, Plan
+from kproxy.ingress.plan.model import Plan
 
 _LONGEST_PAUSE_S = 30.0
 _GRACE_S = 10.0
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """A part of the plan that HAProxy would not take: left out, so that all others take effect."""
-
-    what: Unit
-    reason: str
 
 
 class ApplyReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +68,7 @@ class Engine:
         self._lock = threading.Lock()
         self._running: Running | None = None
         self._last_good: Configuration | None = None
-        self._refused: dict[Unit, tuple[object, str]] = {}
+        self._refusals = Refusals(ipv6=settings.ipv6)
         self._compiler = Compiler()
         self._begun = False
         self._stopping = False
@@ -90,9 +81,7 @@ class Engine:
         """Make HAProxy do what ``plan`` says; see `ApplyReport`. Raises EngineError, and the last state stays."""
         with self._lock:
             self._begin()
-            if self._refused:
-                units = units_of(plan)
-                self._refused = {unit: known for unit, known in self._refused.items() if units.get(unit) == known[0]}
+            self._refusals.forget_what_changed(plan)
             wanted = self._compile(plan)
             step = self._step(wanted)
             commands = 0
@@ -107,17 +96,13 @@ class Engine:
             return ApplyReport(
                 reloaded=step.reason if isinstance(step, Reload) else None,
                 commands=commands,
-                refused=[Refused(unit, reason) for unit, (_, reason) in self._refused.items()],
+                refused=self._refusals.all(),
             )
 
     def forgive(self) -> bool:
         """Forget that addresses were refused which can be had by now; tell whether there are any: `apply` once more."""
         with self._lock:
-            binds = [unit for unit in self._refused if isinstance(unit, Bind)]
-            free = [bind for bind in binds if why_not_bind(bind, ipv6=self.settings.ipv6) is None]
-            for bind in free:
-                del self._refused[bind]
-            return bool(free)
+            return self._refusals.forget_free_binds()
 
     def tidy(self) -> int:
         """Remove what earlier changes have left over in the process; return how much is left still.
@@ -204,7 +189,7 @@ class Engine:
         return self._running.configuration.memory if self._running is not None else NOTHING
 
     def _compile(self, plan: Plan) -> Configuration:
-        return self._compiler.compile(plan, self.settings, self._memory(), left_out(self._refused))
+        return self._compiler.compile(plan, self.settings, self._memory(), self._refusals.left_out())
 
     def _step(self, wanted: Configuration) -> Steps | Reload:
         if self._running is None or self._master.pid is None:
@@ -227,14 +212,15 @@ class Engine:
 
     def _reload(self, plan: Plan) -> None:
         """Bring the plan into force by a reload, without what HAProxy does not accept."""
-        self._leave_out_binds(plan)
+        known = self._last_good.head if self._last_good is not None and self._master.pid is not None else ()
+        self._refusals.find_binds(plan, known)
         wanted = self._compile(plan)
         folder = self._files.write(files(wanted))
         try:
             self._master.check(folder)
         except RefusedError as error:
             self._files.remove(folder)
-            self._find_culprits(plan, error)
+            self._refusals.find(plan, error, lambda without: self._check(plan, without))
             wanted = self._compile(plan)
             folder = self._files.write(files(wanted))
         self._take_up(wanted, folder)
@@ -268,42 +254,12 @@ class Engine:
         self._running, self._last_good = running, running.configuration
         self._files.remember(running)
 
-    def _leave_out_binds(self, plan: Plan) -> None:
-        """Leave out addresses that this machine does not have, or that others have taken: one such would stop all."""
-        known = self._last_good.head if self._last_good is not None and self._master.pid is not None else ()
-        for frontend in plan.frontends:
-            for bind in frontend.binds:
-                if f" {bind_line(bind)} " in f"{' '.join(known)} ":
-                    continue
-                reason = why_not_bind(bind, ipv6=self.settings.ipv6)
-                if reason is not None:
-                    self._refused[bind] = (bind, reason)
-
-    def _find_culprits(self, plan: Plan, error: RefusedError) -> None:
-        """Find what HAProxy refuses. Raises ``error`` if leaving out everything does not help."""
-        units = units_of(plan)
-        suspects = [unit for unit in units if unit not in self._refused and not isinstance(unit, Bind)]
-        accepted = set(self._refused)
-
-        def check(without: LeftOut) -> None:
-            folder = self._files.write(files(compile_plan(plan, self.settings, self._memory(), without)))
-            try:
-                self._master.check(folder)
-            finally:
-                self._files.remove(folder)
-
-        def add(group: Sequence[Unit]) -> None:
-            tried = admitted | set(group)
-            check(left_out(unit for unit in units if unit not in tried))
-            admitted.update(group)
-
-        admitted: set[Unit] = {unit for unit in units if isinstance(unit, Bind) and unit not in accepted}
+    def _check(self, plan: Plan, without: LeftOut) -> None:
+        folder = self._files.write(files(compile_plan(plan, self.settings, self._memory(), without)))
         try:
-            check(left_out(unit for unit in units if unit not in admitted))
-        except RefusedError:
-            raise error from None
-        for unit, reason in find_culprits(suspects, add, (RefusedError,)).items():
-            self._refused[unit] = (units[unit], reason)
+            self._master.check(folder)
+        finally:
+            self._files.remove(folder)
 
     def _revive(self) -> None:
         with self._lock:

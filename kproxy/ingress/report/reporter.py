@@ -7,7 +7,8 @@ from kproxy import logs
 from kproxy.api.kinds import ObjectKind
 from kproxy.api.types import ObjectKey, Problem
 from kproxy.ingress.api.kinds import IngressKind
-from kproxy.ingress.haproxy.engine import ApplyReport, Refused
+from kproxy.ingress.haproxy.engine import ApplyReport
+from kproxy.ingress.haproxy.refusals import Refused
 from kproxy.ingress.plan.action import RuleKey
 from kproxy.ingress.plan.model import Bind
 from kproxy.ingress.plan.planner import Planned

@@ -11,8 +11,9 @@ from kproxy.api.types import ObjectKey, Problem
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.daemon import loop as module
 from kproxy.ingress.daemon.loop import Loop
-from kproxy.ingress.haproxy.engine import ApplyReport, Refused
+from kproxy.ingress.haproxy.engine import ApplyReport
 from kproxy.ingress.haproxy.errors import EngineError
+from kproxy.ingress.haproxy.refusals import Refused
 from kproxy.ingress.plan.model import Bind, Plan
 from kproxy.ingress.plan.planner import HttpPlanner, Planned
 from kproxy.ingress.plan.settings import PlanSettings
