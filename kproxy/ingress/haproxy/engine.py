@@ -113,19 +113,13 @@ class Engine:
             running = self._running
             if running is None or running.left == NOTHING_LEFT:
                 return 0
-            kept_servers: dict[str, frozenset[str]] = {}
             try:
                 with RuntimeSocket(self._files.worker_socket) as runtime:
-                    for command, one in tidy(running.left):
-                        try:
-                            runtime.carry_out([command])
-                        except RefusedError:
-                            for slot, names in one.servers.items():
-                                kept_servers[slot] = kept_servers.get(slot, frozenset()) | names
+                    left = _tidied(runtime, running.left)
             except UnreachableError:
                 return 1
-            self._is_running(msgspec.structs.replace(running, left=Leftovers(kept_servers)))
-            return sum(map(len, kept_servers.values()))
+            self._is_running(msgspec.structs.replace(running, left=left))
+            return sum(map(len, left.servers.values()))
 
     def configuration(self) -> Configuration | None:
         """Return what is in force."""
@@ -303,6 +297,18 @@ class Engine:
 def render(plan: Plan, settings: EngineSettings | None = None) -> dict[str, str]:
     """Return all files of HAProxy's for a plan, by their paths: what ``kproxy ingress render`` shows."""
     return dict(files(compile_plan(plan, settings or EngineSettings(), NOTHING, NOTHING_LEFT_OUT)))
+
+
+def _tidied(runtime: RuntimeSocket, left: Leftovers) -> Leftovers:
+    """Remove what HAProxy lets go; return the rest: servers that have connections."""
+    kept: dict[str, frozenset[str]] = {}
+    for command, one in tidy(left):
+        try:
+            runtime.carry_out([command])
+        except RefusedError:
+            for slot, names in one.servers.items():
+                kept[slot] = kept.get(slot, frozenset()) | names
+    return Leftovers(kept)
 
 
 def _without_draining(configuration: Configuration) -> Configuration:

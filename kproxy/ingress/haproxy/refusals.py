@@ -70,7 +70,7 @@ class Refusals:
         """
         units = units_of(plan)
         suspects = [unit for unit in units if unit not in self._known and not isinstance(unit, Bind)]
-        admitted = {unit for unit in units if isinstance(unit, Bind) and unit not in self._known}
+        admitted: set[Unit] = {unit for unit in units if isinstance(unit, Bind) and unit not in self._known}
 
         def check_with(group: set[Unit]) -> None:
             check(left_out(unit for unit in units if unit not in group))
