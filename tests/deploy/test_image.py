@@ -225,7 +225,7 @@ def test_a_stopped_container_leaves_its_rules_and_the_next_one_goes_on_from_them
     asker = world.lab.pod("asker")
     with asker.connect(shop.ip("ipv4"), PORT) as held, asker.load(shop.ip("ipv4"), PORT) as load:
         assert world.kproxy.stop() == 0
-        assert_all(asker.ask_many(shop.ip("ipv4"), PORT, times=30), servers=WEB)
+        assert_all(asker.ask_many(shop.ip("ipv4"), PORT, times=60), servers=WEB)
         node = world.lab.node
         world.kproxy = Kproxy(kubelet.start(kubelet.pod["containers"][0]), node.namespace, node.ip)
         world.settle()

@@ -84,6 +84,6 @@ def test_before_the_way_back_all_rules_become_those_that_kube_proxy_knows(world:
         assert held.echo()
         until(lambda: not foreign_to_kube_proxy(world), PATIENCE, "what kube-proxy does not know to go")
         assert world.kproxy.stop() == 0
-        assert_all(asker.ask_many("10.96.0.21", PORT, times=20), servers=["web-1", "web-3"])
+        assert_all(asker.ask_many("10.96.0.21", PORT, times=40), servers=["web-1", "web-3"])
     assert not load.tally.failures
     world.start("--layout=classic")

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 
 from kproxy.backends.nftables.backend import NftablesBackend
 from kproxy.backends.nftables.kernel.applier import NftApplier
-from kproxy.backends.nftables.kernel.netlink import Reader
+from kproxy.backends.nftables.kernel.netlink import GET_ELEMENT, Message, Reader
 from kproxy.backends.nftables.kernel.reconcile import Differences, compare
 from kproxy.backends.nftables.kernel.table import KernelTable
 from kproxy.backends.nftables.rules.change import Change
@@ -250,3 +251,13 @@ __all__ = [
     "NAMES", "NODE", "NftApplier", "any_service", "assert_held", "carry_out", "copy", "difference", "held", "named",
     "nft", "plan_of", "pods", "service", "service_plans", "steps", "table_in_namespace",
 ]  # fmt: skip
+
+
+def tell_of_elements_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the kernel do so, as where it makes a set's hash table larger or smaller while it tells of them."""
+    dump = Reader.dump
+
+    def twice(reader: Reader, kind: int, family: int, body: bytes = b"") -> list[Message]:
+        return dump(reader, kind, family, body) * (2 if kind == GET_ELEMENT else 1)
+
+    monkeypatch.setattr(Reader, "dump", twice)

@@ -95,7 +95,7 @@ def test_pods_and_nodes_may_come_from_outside_as_well(world: World, shop: Expose
     target = ways_in(world, shop, family)[way]
     hosts: list[Host] = [world.lab.pod("asker"), world.lab.pod("web-1"), world.lab.node]
     for host in hosts:
-        assert_all(host.ask_many(*target, times=40), servers=WEB)
+        assert_all(host.ask_many(*target, times=60), servers=WEB)
 
 
 @each_family
@@ -109,7 +109,7 @@ def test_every_address_of_the_node_answers_at_node_ports(world: World, shop: Exp
 
 def test_localhost_answers_at_node_ports_in_ipv4_alone(world: World, shop: Exposed) -> None:
     """There is no route_localnet for IPv6."""
-    tally = world.lab.node.ask_many("127.0.0.1", shop.node_port, times=40)
+    tally = world.lab.node.ask_many("127.0.0.1", shop.node_port, times=60)
     assert_all(tally, servers=WEB)
     assert set(tally.sources) == {bridge().v4, world.lab.node.ip}
     assert world.lab.node.ask("127.8.8.8", shop.node_port).server in WEB
@@ -295,7 +295,7 @@ def restrict(world: World, *ranges: str) -> None:
 @pytest.mark.usefixtures("guarded")
 def test_source_ranges_let_in_who_is_named_and_nobody_else(world: World, family: str, protocol: str) -> None:
     client, vip = world.lab.client, of(GUARDED, family)
-    assert_all(client.ask_many(vip, PORT, protocol, times=40), servers=WEB)
+    assert_all(client.ask_many(vip, PORT, protocol, times=60), servers=WEB)
     refused = client.ask(vip, PORT, protocol, source=of(clients(1), family), timeout=SILENCE)
     assert refused.outcome is Outcome.DROPPED
 

@@ -203,7 +203,7 @@ def check_sources(world: World, expected: Mapping[str, bool]) -> None:
     for family in FAMILIES:
         for name, host in hosts.items():
             source = address(host, family) if expected[name] else of(bridge(), family)
-            assert_all(host.ask_many(here.ip(family), PORT, times=20), servers=WEB[:2], source=source)
+            assert_all(host.ask_many(here.ip(family), PORT, times=40), servers=WEB[:2], source=source)
 
 
 @each_family

@@ -243,9 +243,7 @@ class NftApplier:
         for name, keys in change.elements_gone.items():
             spec = self._specs.get(name)
             if spec is not None and spec.counted:
-                yield from (
-                    (name, found) for found in self._kernel.elements(name, spec, at_least=1) if found.key in keys
-                )
+                yield from ((name, found) for found in self._kernel.counted(name, spec) if found.key in keys)
 
     # --- the rest --------------------------------------------------------------------------------------------------
 
@@ -258,11 +256,7 @@ class NftApplier:
 
     def counted(self, sets: Mapping[str, SetSpec]) -> Counted:
         """See `Applier`."""
-        found = [
-            (name, element)
-            for name, spec in sets.items()
-            for element in self._counting.elements(name, spec, at_least=1)
-        ]
+        found = [(name, element) for name, spec in sets.items() for element in self._counting.counted(name, spec)]
         return Counted(found, self._counting.counters())
 
     def packets(self, elements: Sequence[tuple[str, Key]], sets: Mapping[str, SetSpec]) -> Sequence[int] | None:

@@ -54,14 +54,15 @@ def _differences(
     for name, spec in ruleset.sets.items():
         if spec.remembers:
             continue
-        wanted = dict(ruleset.elements.get(name, {}))
+        wanted = ruleset.elements.get(name, {})
+        missing = dict(wanted)
         for found in kernel.elements(name, spec) if name in sets else ():
             if found.key in wanted and wanted[found.key] == found.data:
-                del wanted[found.key]
+                missing.pop(found.key, None)
             else:
                 gone.setdefault(name, {})[found.key] = found.data
-        if wanted:
-            come[name] = wanted
+        if missing:
+            come[name] = missing
     counters = kernel.counters().keys()
     change = Change(
         after=ruleset,

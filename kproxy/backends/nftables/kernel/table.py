@@ -5,7 +5,7 @@ version to version; whoever must be sure of them writes them again, which costs 
 """
 
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
@@ -86,11 +86,19 @@ class KernelTable:
         return dict(read_counter(message.body) for message in messages)
 
     def elements(self, name: str, spec: SetSpec, *, at_least: int = 0) -> Iterator[Found]:
-        """Yield the elements of a set, declared as ``spec`` says, that have counted at least so many packets."""
+        """Yield the elements of a set, declared as ``spec`` says, that have counted at least so many packets.
+
+        One may come more than once: if the kernel makes a set's hash table larger or smaller, which it does a moment
+        after elements have come or gone, a walk through it begins anew (nft_rhash_walk, net/netfilter/nft_set_hash.c).
+        """
         reader = ElementReader(spec, self._family)
         body = self._of_table + attribute(_LIST_SET, name)
         for message in self._reader.dump(netlink.GET_ELEMENT, self._number, body):
             yield from reader.read(split_message(message.body)[1], at_least=at_least)
+
+    def counted(self, name: str, spec: SetSpec) -> Iterable[Found]:
+        """Return the elements of a set that have counted anything, each once."""
+        return {found.key: found for found in self.elements(name, spec, at_least=1)}.values()
 
     def packets(self, elements: Sequence[tuple[str, Key]], sets: Mapping[str, SetSpec]) -> list[int] | None:
         """Return what some elements have counted, asking for each by its key; None if they are not all there.

@@ -14,7 +14,7 @@ from kproxy.backends.nftables.rules.ruleset import Found, Key, SetSpec
 from kproxy.plan.model import Frontend, FrontendKind, Route, ServicePlan, Target
 from kproxy.report.metrics import ConnectionCounters, Reading
 from kproxy.state.model import Endpoint, Protocol
-from tests.kit.nft import named, plan_of, service, table_in_namespace
+from tests.kit.nft import named, plan_of, service, table_in_namespace, tell_of_elements_twice
 
 pytestmark = pytest.mark.kernel
 
@@ -202,6 +202,17 @@ def test_a_service_that_comes_back_begins_anew(backend: NftablesBackend, totals:
     assert totals.read().services == {}
     put(backend, service("web", 10, here(8081)))
     assert totals.read().services == {WEB: 0}
+
+
+def test_elements_that_the_kernel_tells_of_twice_count_once(
+    backend: NftablesBackend, totals: Totals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(backend, service("web", 10, here(8081)))
+    connect(5)
+    tell_of_elements_twice(monkeypatch)
+    assert totals.read().services == {WEB: 5}
+    put(backend, service("web", 10, here(8081, 8082)))
+    assert totals.read().services == {WEB: 5}
 
 
 def test_endpoints_that_are_gone_are_told_of_once_more(backend: NftablesBackend) -> None:

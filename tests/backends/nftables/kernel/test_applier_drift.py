@@ -6,7 +6,7 @@ from hack.lab import until
 from kproxy.backends.nftables.backend import NftablesBackend
 from kproxy.backends.nftables.kernel.applier import NftApplier
 from tests.backends.nftables.kernel.kit import STICKY, WEB, put
-from tests.kit.nft import assert_held, held, nft, plan_of, pods, service
+from tests.kit.nft import assert_held, held, nft, plan_of, pods, service, tell_of_elements_twice
 
 pytestmark = pytest.mark.kernel
 
@@ -112,3 +112,12 @@ def test_a_set_with_the_wrong_elements_is_counted_as_repaired(backend: NftablesB
     nft("add", "chain", "ip", "kproxy", "strange")
     assert backend.apply(plan_of(WEB), set(), full=True).repaired == 2
     assert backend.apply(plan_of(WEB), set(), full=True).repaired <= 1, "the emptied chain may still be around"
+
+
+def test_elements_that_the_kernel_tells_of_twice_stay(
+    backend: NftablesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ruleset = put(backend, WEB, STICKY)
+    tell_of_elements_twice(monkeypatch)
+    assert not backend.apply(plan_of(WEB, STICKY), set(), full=True).repaired
+    assert_held(ruleset)
