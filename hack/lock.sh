@@ -20,6 +20,7 @@
 # One resolution serves all of it, for Python 3.11 to 3.13 alike. At the end uv looks whether each package has files
 # that amd64 and arm64 can install with each of these Pythons. The name of no index gets into the lock.
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p}' "$0" && exit ;; esac
 cd "$(dirname "$0")/.."
 
 pythons=(3.11 3.12 3.13)
@@ -36,7 +37,7 @@ case "${1:-}" in
     shift
     if [ $# = 0 ]; then upgrade=(--upgrade); else upgrade=("${@/#/--upgrade-package=}"); fi
     ;;
-*) fail "unknown option $1; see the head of this script" ;;
+*) fail "unknown option $1; see hack/lock.sh --help" ;;
 esac
 
 scratch=$(mktemp -d)

@@ -4,6 +4,7 @@
 #
 #   hack/release.sh 0.2.0
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p}' "$0" && exit ;; esac
 cd "$(dirname "$0")/.."
 
 fail() { printf 'hack/release.sh: %s\n' "$*" >&2; exit 1; }

@@ -10,6 +10,7 @@
 #
 # Needs root only where a Debian package is missing.
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p}' "$0" && exit ;; esac
 cd "$(dirname "$0")/.."
 
 run_packages=(

@@ -10,6 +10,7 @@
 #
 # At the end it says how long each part took, and which tests took longest.
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p}' "$0" && exit ;; esac
 cd "$(dirname "$0")/.."
 
 options=()

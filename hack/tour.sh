@@ -7,6 +7,7 @@
 #   hack/tour.sh --pause    wait for Enter between steps
 #   hack/tour.sh --stay 1   leave the chapter standing, with a shell in it
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p}' "$0" && exit ;; esac
 cd "$(dirname "$0")/.."
 
 if [ "$(id -u)" != 0 ]; then
