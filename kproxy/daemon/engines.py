@@ -5,7 +5,6 @@ place first, then the old one's go. For that moment both are there, and the firs
 that exist already go on as conntrack remembers them.
 """
 
-import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -15,6 +14,7 @@ from kproxy import logs
 from kproxy.backends.base import Backend, BackendError, MissingError
 from kproxy.config import Config, IPTablesVariant, ProxyMode
 from kproxy.daemon.later import forget, later
+from kproxy.node import memory
 from kproxy.plan.model import Plan
 from kproxy.state.model import IPFamily
 
@@ -140,7 +140,7 @@ def _forget_engine(mode: ProxyMode) -> None:
     """Let go of an engine that was there to remove its rules."""
     if not any(name in sys.modules for name in WHO_KNOW_BOTH):  # else somebody has asked already, and is being answered
         forget(PACKAGES[mode])
-        gc.collect()
+        memory.let_go()
 
 
 def cleanup(config: Config, *, keep_guard: bool) -> Sequence[BackendError]:

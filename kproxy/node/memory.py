@@ -10,10 +10,17 @@ library keeps what is freed in case it is wanted again: a fifth of the process' 
 
 import ctypes
 import gc
+import time
+from collections.abc import Callable
 
 _M_ARENA_MAX = -8  # malloc.h
 _WORKING = (10_000, 10, 10)
 """After how many new objects Python looks through the young ones, and how many such looks make one for the older."""
+_QUIET_SECONDS = 2.0
+"""After so long without a sync it is time to tidy up."""
+_MOST_SECONDS = 30.0
+"""Where there is always another sync it is done so often: what is kept grows from one to the next, by pieces that don't
+fit."""
 
 
 def begin() -> None:
@@ -29,9 +36,15 @@ def settle() -> None:
 
 
 def let_go() -> None:
-    """Look through everything, after most of what was there to stay is gone; and give it back."""
+    """Look through everything, after much of what was there to stay is gone; and give it back.
+
+    What is left is there to stay as before.
+    """
+    settled = gc.isenabled()
     gc.unfreeze()
     gc.collect()
+    if settled:
+        gc.freeze()
     give_back()
 
 
@@ -40,6 +53,27 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+class Upkeep:
+    """Has memory given back when nobody waits for anything, or where there always is something, now and then."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._used_at: float | None = None
+        """When memory was used last, until it has been given back after that."""
+        self._given_at = clock()
+
+    def used(self) -> None:
+        """Note that memory was used for a while: a sync has ended."""
+        self._used_at = self._clock()
+
+    def idle(self) -> None:
+        """Give back what has been used, if it is time for that. To be called again and again."""
+        now = self._clock()
+        if self._used_at is not None and (now - self._used_at > _QUIET_SECONDS or now - self._given_at > _MOST_SECONDS):
+            self._used_at, self._given_at = None, now
+            give_back()
 
 
 def use_one_pool() -> None:

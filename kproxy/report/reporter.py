@@ -31,8 +31,6 @@ _PATIENCE_SECONDS = 10.0
 _LATELY_SECONDS = 900.0
 _MOST_LATELY = 1_000
 """For how long, and for how many syncs, it is remembered which services they changed."""
-_QUIET_SECONDS = 2.0
-"""After so long without a sync it is time to tidy up."""
 
 
 class LastSync(NamedTuple):
@@ -70,9 +68,8 @@ class Reporter:
         self._last_syncs: dict[IPFamily, LastSync] = {}
         self._losses: dict[IPFamily, Sequence[Loss]] = {}
         self._synced_once: set[IPFamily] = set()
-        self._synced_at: float | None = None
-        """When the last sync was, until memory has been given back after it."""
-        self._lately: deque[tuple[float, frozenset[ServicePortName]]] = deque(maxlen=_MOST_LATELY)
+        self._memory = memory.Upkeep()
+        self._lately: deque[tuple[float, tuple[ServicePortName, ...]]] = deque(maxlen=_MOST_LATELY)
         self._pending_services = 0
         self._pending_slices = 0
 
@@ -107,12 +104,12 @@ class Reporter:
     def synced(self, report: SyncReport, plan: Plan, changed: frozenset[ServicePortName], seconds: float) -> None:
         """See `kproxy.proxier.observer.Observer`."""
         family = plan.node.family
-        self._synced_at = time.monotonic()
+        self._memory.used()
         self._last_syncs[family] = LastSync(time.time(), seconds, report.full, report.rules)
         first = family not in self._synced_once
         self._synced_once.add(family)
         if changed and not first:
-            self._lately.append((time.time(), changed))
+            self._lately.append((time.time(), tuple(changed)))
         self._see_to_conntrack(report, plan, changed, first)
         self._health.synced(family)
         say = log.info if first else log.routine
@@ -164,9 +161,7 @@ class Reporter:
 
     def idle(self) -> None:
         """See `kproxy.proxier.observer.Observer`."""
-        if self._synced_at is not None and time.monotonic() - self._synced_at > _QUIET_SECONDS:
-            self._synced_at = None
-            memory.give_back()
+        self._memory.idle()
         if self._node is not None:
             self._node.idle()
 

@@ -96,7 +96,8 @@ class Tracker:
         changed = [port for port in before.keys() | after.keys() if before.get(port) != after.get(port)]
         names = (ServicePortName(owner.namespace, owner.name, port, protocol) for port, protocol in changed)
         # Endpoints without a service port need no programming; should one come, the Service itself makes it pending.
-        self.pending.update(name for name in names if name in self._ports)
+        # The names that go out are the ones held already, not one more with every slice that changes.
+        self.pending.update(self._ports[name].name for name in names if name in self._ports)
         return bool(changed)
 
     # --- complete sets ---------------------------------------------------------------------------------------------

@@ -95,6 +95,23 @@ def test_nobody_holds_on_to_what_is_forgotten_with_a_mode() -> None:
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
 
 
+LATE = """
+import importlib, weakref
+from kproxy.config import ProxyMode
+from kproxy.daemon import engines
+from kproxy.node import memory
+module = weakref.ref(importlib.import_module("kproxy.backends.nftables.backend"))
+memory.settle()
+engines._forget_engine(ProxyMode.NFTABLES)
+print(module() is None)
+"""
+
+
+def test_an_engine_is_let_go_of_though_all_was_settled_before_its_rules_were_gone() -> None:
+    """As after a first sync that takes seconds: what is there then is not looked through any more."""
+    assert subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=True).stdout == "True\n"
+
+
 def test_what_is_forgotten_is_loaded_anew() -> None:
     module = later(MODULE)
     before = module.validator

@@ -3,6 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+
+from kproxy.node import memory
+from kproxy.node.memory import Upkeep
+
 POOLS = """
 import ctypes, threading
 from kproxy.node import memory
@@ -53,3 +58,50 @@ def test_no_garbage_is_looked_for_till_all_is_settled() -> None:
     command = [sys.executable, "-c", GARBAGE]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said.split() == ["0", "True", "True"]
+
+
+LEFT = """
+import gc, types, weakref
+from kproxy.node import memory
+def engine():
+    one, other = types.ModuleType("engine"), types.ModuleType("part")
+    one.other, other.one = other, one
+    return weakref.ref(one)
+{before}
+gone = engine()
+kept = [[]]
+{settle}
+memory.let_go()
+print(gone() is None, gc.get_freeze_count() > 0, gc.isenabled())
+"""
+"""Something that hangs together in circles is left when all is settled, as an engine after a long first sync is."""
+
+
+@pytest.mark.parametrize(
+    ("settle", "expected"), [("memory.settle()", "True True True"), ("", "True False False")], ids=["settled", "before"]
+)
+def test_what_is_left_is_let_go_of_and_what_stays_is_as_settled_as_it_was(settle: str, expected: str) -> None:
+    command = [sys.executable, "-c", LEFT.format(before="memory.begin()", settle=settle)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.strip() == expected
+
+
+def given_back(monkeypatch: pytest.MonkeyPatch, seconds: int, every: int) -> list[int]:
+    """When memory is given back within so many seconds, if a sync ends ``every`` so many, and once in the beginning."""
+    now, found = 0, list[int]()
+    monkeypatch.setattr(memory, "give_back", lambda: found.append(now))
+    upkeep = Upkeep(lambda: float(now))
+    for now in range(seconds):
+        if now % every == 0:
+            upkeep.used()
+        upkeep.idle()
+    return found
+
+
+def test_memory_is_given_back_once_it_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert given_back(monkeypatch, seconds=100, every=1000) == [3]
+
+
+def test_memory_is_given_back_where_it_never_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a cluster where something changes every second: there it would be kept for ever, and more of it."""
+    assert given_back(monkeypatch, seconds=100, every=1) == [31, 62, 93]

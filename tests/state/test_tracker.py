@@ -241,3 +241,13 @@ def test_everything_pending(tracker: Tracker) -> None:
     settle(tracker)
     tracker.everything_pending()
     assert tracker.pending == {WEB, ADMIN}
+
+
+def test_names_are_held_once_however_often_slices_change(tracker: Tracker) -> None:
+    """Whoever hears of a change keeps its name: a new one each time would be one more for every Service."""
+    tracker.update_service(service("http"))
+    (held,) = tracker.ports
+    for ip in ("10.0.0.1", "10.0.0.2"):
+        settle(tracker)
+        tracker.update_slice(endpoint_slice(ip))
+        assert [name is held for name in tracker.pending] == [True]
