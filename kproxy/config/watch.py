@@ -24,13 +24,19 @@ C = TypeVar("C")
 class ConfigWatch(Generic[C]):
     """Reads the configuration again and again, in a thread of its own, until it is another one."""
 
-    def __init__(self, current: C, read: Callable[[], C], changed: Callable[[], None]) -> None:
-        """Watch for ``read`` to return something else than ``current``; then call ``changed``, once."""
+    def __init__(
+        self, current: C, read: Callable[[], C], changed: Callable[[], None], hindrance: Callable[[], str] = str
+    ) -> None:
+        """Watch for ``read`` to return something else than ``current``; then call ``changed``, once.
+
+        ``hindrance`` says why no other can be taken up, if that is so: then nothing is called till it is so no more.
+        """
         self.new: C | None = None
         """The new configuration, once there is one."""
         self._current = current
         self._read = read
         self._changed = changed
+        self._hindrance = hindrance
         self._problem = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="config-watch", daemon=True)
@@ -61,8 +67,11 @@ class ConfigWatch(Generic[C]):
                 for line in error.problems:
                     log.error("the new configuration can't be used; the one in force stays", problem=line)
             return False
-        self._problem = ""
-        if config == self._current:
+        problem = "" if config == self._current else self._hindrance()
+        if problem and problem != self._problem:
+            log.error("the new configuration can't be taken up; the one in force stays", problem=problem)
+        self._problem = problem
+        if problem or config == self._current:
             return False
         self.new = config
         self._changed()

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from kproxy import __version__, logs
 from kproxy.config import Config
 from kproxy.conntrack.keeper import Keeper
@@ -15,6 +17,7 @@ from kproxy.conntrack.reconciler import Reconciler
 from kproxy.daemon import engines
 from kproxy.daemon.door import open_door
 from kproxy.daemon.early import Begun
+from kproxy.daemon.files import ChangedError
 from kproxy.daemon.later import Once, later
 from kproxy.daemon.nodeview import NodeViewer
 from kproxy.daemon.rates import Rates
@@ -114,7 +117,10 @@ class _Questions:
 
     def reply(self, line: bytes) -> bytes:
         """Answer a question from the socket."""
-        return self._inspector().reply(line)
+        try:
+            return self._inspector().reply(line)
+        except ChangedError as error:  # with a `kproxy.explain.questions.Reply`, which is not to be loaded any more
+            return msgspec.json.encode({"error": str(error)})
 
     def _make_inspector(self) -> "inspect.Inspector":
         config, source = self._begun.config, self._begun.source

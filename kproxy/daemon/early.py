@@ -9,6 +9,7 @@ from kproxy.api.sink import Source
 from kproxy.api.transport.client import ApiClient
 from kproxy.api.types import Node, ServiceCIDR
 from kproxy.config import Config
+from kproxy.daemon.files import Files
 from kproxy.daemon.settings import KernelSettings
 from kproxy.plan.model import Destination
 from kproxy.plan.settings import NodeFacts, ProxySettings
@@ -62,6 +63,8 @@ class Life:
 
     started: float
     """Unix time."""
+    files: Files
+    """Those of the program."""
     totals: "Lasting | None" = None
     connections: "ConnectionCounters | None" = None
 

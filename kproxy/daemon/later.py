@@ -17,19 +17,29 @@ import threading
 import typing
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class _Later(ModuleType):
+    checks: ClassVar[list[Callable[[], None]]] = []
+
     def __getattr__(self, name: str) -> Any:
+        if self.__name__ not in sys.modules:
+            for check in self.checks:
+                check()
         return getattr(importlib.import_module(self.__name__), name)
 
 
 def later(name: str) -> Any:
     """Return what stands for a module, and imports it when something of it is first asked for. From any thread."""
     return _Later(name)
+
+
+def before_loading(check: Callable[[], None]) -> None:
+    """Have ``check`` called, in this process, before anything is imported by `later`; what it raises prevents that."""
+    _Later.checks[:] = [check]
 
 
 def forget(*names: str) -> None:

@@ -28,7 +28,8 @@ from kproxy.config import Config, ProxyMode, to_yaml
 from kproxy.config.watch import ConfigWatch
 from kproxy.daemon import engines
 from kproxy.daemon.early import Begun, Life, Requests
-from kproxy.daemon.later import later
+from kproxy.daemon.files import Files
+from kproxy.daemon.later import before_loading, later
 from kproxy.daemon.settings import KernelSettings
 from kproxy.daemon.signals import Both, Signals
 from kproxy.faults.containment import explain, watch_threads
@@ -62,7 +63,8 @@ def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> 
 
     ``signals`` must be handled by now.
     """
-    life = Life(started=time.time())
+    life = Life(started=time.time(), files=Files(Path(logs.__file__).parent))
+    before_loading(life.files.check)
     memory.use_one_pool()
     sys.setswitchinterval(_SWITCH_SECONDS)
     watch_threads()
@@ -122,6 +124,7 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
     with contextlib.ExitStack() as stack:
         source.start()
         stack.callback(source.stop)
+        life.files.remember()
         if problem := sysctl.set_oom_score_adj(config.proxy.oom_score_adj):
             log.routine(problem)
         ports = Ports()
@@ -137,7 +140,7 @@ def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, 
                 return None
             stack.enter_context(company.joined(begun, ports))
             memory.settle()
-            watch = ConfigWatch(configured, read_config, proxier.stop)
+            watch = ConfigWatch(configured, read_config, proxier.stop, hindrance=life.files.problem)
             with watch.running():
                 proxier.run()
         return watch.new

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from kproxy.backends.base import BackendError
 from kproxy.report.http import Routes
 from kproxy.report.protocol import Page, Request, Response
 
@@ -35,7 +38,14 @@ _OWN = {
 
 def page_routes(answers: "Callable[[], Answers]") -> Routes:
     """Return the pages that make the page; ``answers`` is called when somebody looks at it."""
-    return {**files_of(__package__), "/page.json": lambda request: headed(answers().answer(request))}
+
+    def answer(request: Request) -> Response:
+        try:
+            return headed(answers().answer(request))
+        except BackendError as error:  # nobody who could answer can be loaded
+            return headed(Response(503, msgspec.json.encode({"error": str(error)}), "application/json"))
+
+    return {**files_of(__package__), "/page.json": answer}
 
 
 def files_of(package: str) -> Routes:
