@@ -2,7 +2,7 @@
 
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 
-from hack.lab import Answer
+from hack.lab import Answer, Outcome, until
 from hack.lab.hosts import Host
 from kproxy.conntrack.flows import PROTOCOL_NUMBERS
 from kproxy.conntrack.message import LAYOUTS
@@ -19,6 +19,19 @@ class Client:
 
     def ask(self, timeout: float = SILENCE) -> Answer:
         return self._who.ask(*self._to, self._web.protocol, timeout=timeout, source_port=self.source_port)
+
+    def ask_in_vain(self) -> Outcome:
+        """Ask where nobody answers, and wait until node-a's conntrack knows: a packet may still be on its way."""
+        outcome = self.ask().outcome
+        address, port = self._to
+        family = IPFamily.IPV6 if ":" in address else IPFamily.IPV4
+        net, protocol = self._web.net, self._web.protocol
+        until(
+            lambda: net.entries(family, address, port, protocol, source_port=self.source_port),
+            PATIENCE,
+            "conntrack to know of an unanswered connection",
+        )
+        return outcome
 
     def answered_by(self) -> str:
         """Ask, and wait for as long as it takes: an answer may be late on a machine that has other things to do."""

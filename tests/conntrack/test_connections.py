@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.parametrize("family", list(IPFamil
 def test_connection_from_before_the_service_finds_it(net: Net, web: Dns, family: IPFamily) -> None:
     address = web.cluster_ips[family]
     client = Client(net.lab.pod("asking"), web, address)
-    assert client.ask().outcome in NOBODY
+    assert client.ask_in_vain() in NOBODY
     assert goes_to(net, web, family) == [address], "masqueraded perhaps, but sent nowhere else"
     web.put("here-2")
     assert net.kproxy.sync() == 1
@@ -25,7 +25,7 @@ def test_connection_from_before_the_service_finds_it(net: Net, web: Dns, family:
 
 def test_connection_from_the_node_itself_finds_it(net: Net, web: Dns, family: IPFamily) -> None:
     client = Client(net.lab.node, web, web.cluster_ips[family])
-    assert client.ask().outcome in NOBODY
+    assert client.ask_in_vain() in NOBODY
     web.put("there")
     assert net.kproxy.sync() == 1
     assert client.answered_by() == "there"
@@ -34,7 +34,7 @@ def test_connection_from_the_node_itself_finds_it(net: Net, web: Dns, family: IP
 def test_connection_from_before_kproxy_finds_its_service(net: Net, web: Dns, family: IPFamily) -> None:
     """kproxy starts on a node that has been waiting for it."""
     client = Client(net.lab.pod("asking"), web, web.cluster_ips[family])
-    assert client.ask().outcome in NOBODY
+    assert client.ask_in_vain() in NOBODY
     net.restart()
     web.put("here-1")
     assert net.kproxy.sync() == 1
@@ -46,14 +46,14 @@ def test_connection_from_a_gap_in_the_rules_finds_its_service(net: Net, web: Dns
     net.kproxy.sync()
     net.lab.node.iptables_restore("*nat\n-F KUBE-SERVICES\nCOMMIT\n", family)
     client = Client(net.lab.pod("asking"), web, web.cluster_ips[family])
-    assert client.ask().outcome in NOBODY
+    assert client.ask_in_vain() in NOBODY
     assert net.kproxy.sync(everything=True) == 1
     assert client.answered_by() == "here-1"
 
 
 def test_connection_from_before_a_service_without_endpoints_is_refused(net: Net, web: Dns, family: IPFamily) -> None:
     client = Client(net.lab.pod("asking"), web, web.cluster_ips[family])
-    assert client.ask().outcome in NOBODY
+    assert client.ask_in_vain() in NOBODY
     web.put()
     assert net.kproxy.sync() == 1
     answer = client.ask()
@@ -69,7 +69,7 @@ def test_connection_from_outside_finds_it(net: Net, web: Dns, family: IPFamily, 
     """node-a gets what is sent there, and has nobody to give it to until there is the service."""
     vip = "203.0.113.77" if family is IPFamily.IPV4 else "2001:db8:e::77"
     client = Client(net.lab.client, web, vip)
-    assert client.ask().outcome in NOBODY
+    assert client.ask_in_vain() in NOBODY
     if kind == "external IP":
         net.kproxy.put(web.service(externalIPs=["203.0.113.77", "2001:db8:e::77"]), *web.slices("there"))
     else:
@@ -85,7 +85,7 @@ def test_connection_to_an_endpoint_that_goes_moves(net: Net, web: Dns, family: I
     client = Client(net.lab.pod("asking"), web, web.cluster_ips[family])
     web.put("silent")
     net.kproxy.sync()
-    assert client.ask().outcome is Outcome.DROPPED
+    assert client.ask_in_vain() is Outcome.DROPPED
     assert goes_to(net, web, family) == [ip(silent, family)]
     net.kproxy.put(*web.slices("there"))
     assert net.kproxy.sync() == 1
@@ -98,7 +98,7 @@ def test_connection_through_a_node_port_moves(net: Net, web: Dns, family: IPFami
     client = Client(net.lab.client, web, node, web.node_port)
     net.kproxy.put(web.service(kind="NodePort"), *web.slices("silent"))
     net.kproxy.sync()
-    assert client.ask().outcome is Outcome.DROPPED
+    assert client.ask_in_vain() is Outcome.DROPPED
     net.kproxy.put(*web.slices("there"))
     assert net.kproxy.sync() == 1
     assert client.answered_by() == "there"
@@ -109,7 +109,7 @@ def test_connection_to_the_last_endpoint_is_refused_once_it_goes(net: Net, web: 
     client = Client(net.lab.pod("asking"), web, web.cluster_ips[family])
     web.put("silent")
     net.kproxy.sync()
-    assert client.ask().outcome is Outcome.DROPPED
+    assert client.ask_in_vain() is Outcome.DROPPED
     net.kproxy.put(*web.slices())
     assert net.kproxy.sync() == 1
     if web.protocol == "TCP":
@@ -124,7 +124,7 @@ def test_connection_follows_the_target_port(net: Net, web: Dns, family: IPFamily
     client = Client(net.lab.pod("asking"), web, web.cluster_ips[family])
     web.put("silent")
     net.kproxy.sync()
-    assert client.ask().outcome is Outcome.DROPPED
+    assert client.ask_in_vain() is Outcome.DROPPED
     net.kproxy.put(*web.slices("here-1", port=TARGET + 1))
     assert net.kproxy.sync() == 1
     assert client.answered_by() == "here-1-moved"
@@ -140,7 +140,7 @@ def test_connection_comes_home_when_the_policy_becomes_local(net: Net, web: Dns,
     client = Client(net.lab.client, web, node, web.node_port)
     net.kproxy.put(web.service(kind="NodePort"), *web.slices("silent-there"))
     net.kproxy.sync()
-    assert client.ask().outcome is Outcome.DROPPED
+    assert client.ask_in_vain() is Outcome.DROPPED
     assert [entry.goes_to for entry in net.entries(family, node, web.node_port, web.protocol)]
     local = web.service(kind="NodePort", externalTrafficPolicy="Local")
     net.kproxy.put(local, *web.slices("silent-there", "here-1"))
@@ -153,10 +153,10 @@ def test_connection_of_a_deleted_service_ends(net: Net, web: Dns, family: IPFami
     client = Client(net.lab.pod("asking"), web, web.cluster_ips[family])
     web.put("silent")
     net.kproxy.sync()
-    assert client.ask().outcome is Outcome.DROPPED
+    assert client.ask_in_vain() is Outcome.DROPPED
     net.kproxy.delete(web.name)
     assert net.kproxy.sync() == 1
-    assert client.ask().outcome in NOBODY
+    assert client.ask_in_vain() in NOBODY
     assert goes_to(net, web, family) == [web.cluster_ips[family]]
 
 

@@ -23,7 +23,7 @@ def test_connection_to_an_endpoint_that_is_there_still_waits_on(net: Net, web: D
     client = Client(net.lab.pod("asking"), web, web.cluster_ips[family])
     web.put("silent")
     net.kproxy.sync()
-    assert client.ask().outcome is Outcome.DROPPED
+    assert client.ask_in_vain() is Outcome.DROPPED
     before = net.entries(family, web.cluster_ips[family], DNS, web.protocol)
     assert len(before) == 1
     for change in (
@@ -75,7 +75,7 @@ def test_what_is_answered_between_look_and_release_stays(net: Net, web: Dns, fam
     two = [Client(net.lab.pod("asking"), web, address) for _ in range(2)]
     web.put("silent")
     net.kproxy.sync()
-    assert [client.ask().outcome for client in two] == [Outcome.DROPPED] * 2
+    assert [client.ask_in_vain() for client in two] == [Outcome.DROPPED] * 2
     protocol = Protocol(web.protocol.lower())
     (look,) = looks(family, {protocol: {Destination(address, DNS)}})
     with net.lab.node.namespace.entered(), KernelConntrack(family) as conntrack, talkative(silent, web):
@@ -119,7 +119,7 @@ COMMIT
     asking = net.lab.pod("asking")
     places = [(net.lab.client, node, 9053), (asking, other_service, DNS), (asking, pod, TARGET), (asking, pod, DNS)]
     for who, address, port in places:
-        assert Client(who, web, address, port).ask().outcome is Outcome.DROPPED
+        assert Client(who, web, address, port).ask_in_vain() is Outcome.DROPPED
     before = [net.entries(family, address, port, web.protocol) for _, address, port in places]
     assert [len(entries) for entries in before] == [1, 1, 1, 1]
     for pods in ("here-1",), (), ("silent",), ("there",):

@@ -136,8 +136,10 @@ class Net:
     def flow(self, who: Host, address: str, port: int = DNS) -> Flow:
         return who.flow(address, port, source_port=next(source_ports))
 
-    def entries(self, family: IPFamily, address: str, port: int = DNS, protocol: str = "UDP") -> list[Entry]:
-        """The node's conntrack entries of flows to an address."""
+    def entries(
+        self, family: IPFamily, address: str, port: int = DNS, protocol: str = "UDP", *, source_port: int | None = None
+    ) -> list[Entry]:
+        """The node's conntrack entries of flows to an address, of all clients or those from one port."""
         found = []
         address_family = LAYOUTS[family].address_family
         wanted = NFCTAttrTuple(family=address_family, proto=PROTOCOL_NUMBERS[Protocol(protocol.lower())], dport=port)
@@ -146,6 +148,8 @@ class Net:
                 original = NFCTAttrTuple.from_netlink(address_family, message.get_attr("CTA_TUPLE_ORIG"))
                 reply = NFCTAttrTuple.from_netlink(address_family, message.get_attr("CTA_TUPLE_REPLY"))
                 ports = message.get_attr("CTA_TUPLE_ORIG").get_attr("CTA_TUPLE_PROTO")  # of SCTP, it does not tell
+                if source_port not in (None, ports.get_attr("CTA_PROTO_SRC_PORT")):
+                    continue
                 if (original.daddr, ports.get_attr("CTA_PROTO_DST_PORT")) == (address, port):
                     packets = message.get_attr("CTA_COUNTERS_ORIG").get_attr("CTA_COUNTERS_PACKETS")
                     found.append(Entry(reply.saddr, message.get_attr("CTA_ID"), packets))
