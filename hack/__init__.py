@@ -1,1 +1,5 @@
-"""What a developer runs: the lab, the demo, the benchmarks. Nothing here is part of the installed kproxy."""
+"""What a developer runs: the lab, the demo, the benchmarks. Nothing here is part of the installed kproxy.
+
+`lab` is a cluster's network on one machine, on which `demo` shows kproxy, `tour` explains Kubernetes' network, and
+`bench` measures. `record` takes recordings of kube-proxy's rules, `screenshot` the picture of the page.
+"""

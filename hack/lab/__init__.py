@@ -18,8 +18,9 @@
           pod   pod       pod   pod     10.244.0.11 …, 10.244.1.11 …
 
 Everything has an IPv6 address as well. Read on in this order: `namespaces` (what a machine is here), `addresses` (who
-has which), `topology` (the wires, from veth to Service address), `servers` and `clients` (who talks), `processes` and
-`kproxy` (programs on a node), `hosts` and `lab` (all of it put together), `leases` (how it goes away again).
+has which), `topology` (the wires, from veth to Service address), `servers` and `clients` (who talks, by `sctp`,
+too), `processes` and `kproxy` (programs on a node), `hosts` and `lab` (all of it put together), `leases` (how it goes
+away again). `waiting` is for what comes sooner or later, `errors` for what does not work.
 
 ::
 

@@ -11,5 +11,7 @@ Each chapter is a module with its text, its commands and what they must show; re
 
 What they stand on: `world` (where a chapter's commands can do no harm), `guide` (what a step shows, and that a ✓ stands
 only where something was checked), `chapters` (the list), `play` (one chapter, in its world). The machines of the later
-chapters are `hack.lab`'s.
+chapters are `hack.lab`'s, what they are about is the `shop`, which `web` serves.
+
+`page` makes "The whole way of a packet" of what chapter 6 shows: `packet` follows a request, `picture` draws its way.
 """
