@@ -63,7 +63,7 @@ class Notes:
     def _load(self, file: Path) -> dict[str, Found]:
         try:
             notes = msgspec.json.decode(file.read_bytes(), type=_Notes)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return {}
         return dict(notes.found) if notes.boot == self._boot else {}
 

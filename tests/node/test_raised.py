@@ -34,12 +34,23 @@ def test_notes_do_not_outlive_a_boot(tmp_path: Path) -> None:
     assert Notes(None, root(tmp_path, "two"), run).found(NAME) is None
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"boot": 1}', '{"boot":"one","found":{"x":1}}'])
-def test_nonsense_counts_as_nothing_noted(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"boot": 1}',
+        b'{"boot":"one","found":{"x":1}}',
+        b'{"boot":"\xff","found":{}}',
+        b'{"more":' + b"[" * 100_000,
+    ],
+    ids=["empty", "a list", "a number for a boot", "a number for a note", "half a character", "nested too deeply"],
+)
+def test_nonsense_counts_as_nothing_noted(tmp_path: Path, content: bytes) -> None:
     run = tmp_path / "run"
     Notes(None, root(tmp_path), run).note(NAME, Found(0))
     (file,) = run.iterdir()
-    file.write_text(content)
+    file.write_bytes(content)
     assert Notes(None, root(tmp_path), run).found(NAME) is None
 
 

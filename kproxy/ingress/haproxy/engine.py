@@ -143,7 +143,7 @@ class Engine:
         """Start HAProxy again whenever it dies, until `close` is called; for a thread of its own."""
         pause_s, last = 0.0, 0.0
         while not self._is_stopping():
-            pids = [pid for pid in (self._master.pid, self._running.pid if self._running else None) if pid]
+            pids = [pid for pid in (self._master.pid, self._worker()) if pid is not None]
             died = wait_for_end(pids, 1.0 if len(pids) < 2 else None, self._wake_reader)
             if self._is_stopping() or (not died and len(pids) == 2) or self._last_good is None:
                 self._drain_wake()
@@ -223,19 +223,16 @@ class Engine:
         """Put a checked generation in force."""
         self._files.remember(None)
         before = self._files.put_in_force(folder)
-        old = self._running.pid if self._running is not None else None
-        if old is None:
-            with contextlib.suppress(UnreachableError):
-                old = worker_of(self._files.worker_socket)[0]
         try:
             if self._master.pid is None:
                 pid, started = self._master.start()
             else:
-                pid, started = self._master.reload(old)
+                pid, started = self._master.reload(self._worker())
         except EngineError:
             self.totals.failed_reloads += 1
             if before is not None:
                 self._files.put_in_force(before)
+                self._files.remove_others()  # or each attempt would leave its files behind
             self._running = None  # the next apply has to find out
             raise
         self.totals.reloads += 1
@@ -243,6 +240,15 @@ class Engine:
         self._is_running(Running(pid, started, _without_draining(msgspec.structs.replace(wanted, memory=memory))))
         self._files.remove_others()
         os.write(self._wake, b"x")
+
+    def _worker(self) -> int | None:
+        """Return the worker's process id; after a change that failed, that of whoever answers."""
+        running = self._running
+        if running is not None:
+            return running.pid
+        with contextlib.suppress(UnreachableError):
+            return worker_of(self._files.worker_socket)[0]
+        return None
 
     def _is_running(self, running: Running) -> None:
         self._running, self._last_good = running, running.configuration
@@ -259,15 +265,13 @@ class Engine:
         with self._lock:
             if self._stopping or self._last_good is None:
                 return
-            with contextlib.suppress(UnreachableError):
-                if self._master.pid is not None and self._running is not None:
-                    worker_of(self._files.worker_socket)
-                    return
+            if self._master.pid is not None and self.is_serving():
+                return
             self.totals.restarts += 1
             self._say("HAProxy has died; starting it again with the last good state")
             self._tell()
-            orphan, self._running = self._running, None
-            self._master.make_sure_of_end(orphan.pid if orphan is not None else None)
+            orphan, self._running = self._worker(), None
+            self._master.make_sure_of_end(orphan)
             try:
                 self._take_up(self._last_good, self._files.write(files(self._last_good)))
             except EngineError as error:

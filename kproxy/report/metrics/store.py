@@ -64,7 +64,7 @@ class Store:
                 return
             decoder = msgspec.json.Decoder(_Row)
             rows = [decoder.decode(line) for line in rest.split(b"\n")[:-1]]
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"not a state of kproxy's counters: {error}") from None
         for row in rows:
             _restore(counters, row)

@@ -1,6 +1,8 @@
 """Totals only grow, whatever the rules' own counters do, and survive a restart."""
 
 import itertools
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -226,7 +228,19 @@ def test_no_state_is_a_start_from_nothing(root: Path) -> None:
     assert counters.services == {}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"boot": 1}', b'{"boot": "this-boot"}\n{"family": "ipv5"}\n'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"boot": 1}',
+        b'{"boot": "this-boot"}\n{"family": "ipv5"}\n',
+        b'{"boot": "\xff"}\n',
+        b'{"more": ' + b"[" * 100_000,
+    ],
+    ids=["empty", "not JSON", "a list", "a number for a boot", "no family", "half a character", "nested too deeply"],
+)
 def test_a_broken_state_is_said_to_be_broken(root: Path, content: bytes) -> None:
     (root / "counters.json").write_bytes(content)
     with pytest.raises(ValueError, match="not a state of kproxy's counters") as caught:
@@ -245,6 +259,28 @@ def test_a_state_that_can_not_be_written_leaves_the_old_one(root: Path) -> None:
     again = ConnectionCounters()
     store.load(again)
     assert again.services == {A: 5}
+
+
+def test_what_the_disk_had_no_room_for_is_written_when_it_has(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kept() -> Mapping[ServicePortName, int]:
+        counters = ConnectionCounters()
+        Store(root / "state", root).load(counters)
+        return counters.services
+
+    def write_some(descriptor: int, data: bytes, write: Callable[[int, bytes], int] = os.write) -> int:
+        return write(descriptor, data[:20])
+
+    counters, store = ConnectionCounters(), Store(root / "state", root)
+    counters.fold(reading({(A, ONE): 5}))
+    store.save(counters)
+    counters.fold(reading({(A, ONE): 6}))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write_some)
+        with pytest.raises(OSError, match="could not be written to its end"):
+            store.save(counters)
+    assert kept() == {A: 5}
+    store.save(counters)
+    assert kept() == {A: 6}
 
 
 def test_what_is_saved_is_what_moved_and_the_file_is_made_anew_now_and_then(root: Path) -> None:

@@ -109,7 +109,7 @@ class Generations:
         """Return what was kept last, if anything."""
         try:
             return msgspec.msgpack.decode(self._state.read_bytes(), type=Running)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
     def _in_force(self) -> Path | None:
