@@ -26,6 +26,9 @@ RENEW_SECONDS = 2.0
 _MARGIN_SECONDS = 5.0
 """How long before the end the holder stops writing."""
 
+_SENSELESS = (msgspec.DecodeError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
+"""What comes of an answer that is no Lease."""
+
 _log = logs.get("lease")
 
 
@@ -56,7 +59,7 @@ class Lease:
             self._try()
         except ApiError as error:
             _log.warning("the Lease cannot be renewed", lease=self._name, error=error)
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
+        except _SENSELESS as error:
             _log.warning("the Lease makes no sense", lease=self._name, error=printable(str(error)))
         if self.held != before:
             _log.info("this one writes now" if self.held else "another one writes now", lease=self._name)
@@ -71,7 +74,7 @@ class Lease:
             lease = self._get()
             if lease is not None and lease["spec"].get("holderIdentity") == self._identity:
                 self._put(lease, {"holderIdentity": "", "leaseDurationSeconds": 1})
-        except (ApiError, msgspec.DecodeError, KeyError, TypeError) as error:
+        except (ApiError, *_SENSELESS) as error:
             _log.warning("the Lease cannot be given back", lease=self._name, error=printable(str(error)))
 
     def _try(self) -> None:

@@ -101,12 +101,29 @@ def test_a_server_that_refuses(replicas: Replicas, code: int) -> None:
     assert one.renew()
 
 
-def test_a_lease_that_makes_no_sense_is_nobodys(replicas: Replicas) -> None:
-    replicas.server.put(
-        {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": {"name": KEY.name, "namespace": KEY.namespace},
-        }
-    )
+def put(replicas: Replicas, **more: object) -> None:
+    metadata = {"name": KEY.name, "namespace": KEY.namespace}
+    replicas.server.put({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, **more})
+
+
+def test_a_lease_that_says_nothing_is_nobodys(replicas: Replicas) -> None:
+    put(replicas)
     assert replicas.replica("one").renew()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [["one"], "one", {"leaseTransitions": "many"}, {"holderIdentity": "two", "leaseDurationSeconds": "long"}],
+    ids=["a list", "a word", "a count that is none", "a time that is none"],
+)
+def test_a_lease_that_makes_no_sense_is_left_alone(replicas: Replicas, spec: object) -> None:
+    put(replicas, spec=spec)
+    one = replicas.replica("one")
+    assert not one.renew()
+    assert replicas.spec == spec
+    put(replicas)
+    assert one.renew()
+    put(replicas, spec=spec)
+    one.release()
+    assert not one.held
+    assert replicas.spec == spec
