@@ -36,8 +36,9 @@ class Watch:
         self._generation = 0
 
     def hear(self) -> Heard:
-        """Take in all that has been said."""
-        if self._notices is None:
+        """Take in all that has been said. Raises NoNftablesError where there is no socket to hear by; ask again."""
+        if self._notices is None:  # there was none to be had the last time
+            self._listen_anew()
             return Heard(0, complete=False)
         gone: list[memoryview] = []
         transactions = 0
@@ -73,7 +74,6 @@ class Watch:
         """
         heard = self.hear()
         self.close()
-        self._notices = None
         self._generation = self._reader.generation()
         return heard
 
@@ -86,3 +86,4 @@ class Watch:
         """Stop listening for good."""
         if self._notices is not None:
             self._notices.close()
+            self._notices = None

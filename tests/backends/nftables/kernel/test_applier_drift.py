@@ -1,10 +1,18 @@
 """Whatever others change in kproxy's table is noticed, counted and repaired; what is asked for is no repair."""
 
+import errno
+import os
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
 import pytest
 
 from hack.lab import until
 from kproxy.backends.nftables.backend import NftablesBackend
+from kproxy.backends.nftables.kernel import applier, watch
 from kproxy.backends.nftables.kernel.applier import NftApplier
+from kproxy.backends.nftables.kernel.errors import NoNftablesError
+from kproxy.backends.nftables.kernel.netlink import Message, Notices, NoticesLost
 from tests.backends.nftables.kernel.kit import STICKY, WEB, put
 from tests.kit.nft import assert_held, held, nft, plan_of, pods, service, tell_of_elements_twice
 
@@ -76,15 +84,15 @@ def test_an_edit_is_noticed_even_if_it_comes_between_looking_and_writing(
     backend: NftablesBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(backend, WEB)
-    applier = backend._applier
-    assert isinstance(applier, NftApplier)
-    run = applier._library.run
+    used = backend._applier
+    assert isinstance(used, NftApplier)
+    run = used._library.run
 
     def late(script: str) -> str:
         nft("flush", "chain", "ip", "kproxy", "refuse")
         return run(script)
 
-    monkeypatch.setattr(applier._library, "run", late)
+    monkeypatch.setattr(used._library, "run", late)
     put(backend, WEB, STICKY)
     assert backend.drifted()
 
@@ -97,6 +105,49 @@ def test_more_notices_than_can_be_held_count_as_drift(backend: NftablesBackend) 
     assert backend.drifted()
     put(backend, WEB, full=True)
     assert not backend.drifted()
+
+
+def lose_notices(backend: NftablesBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where others change more than the socket can hold."""
+
+    def pending(_: Notices) -> Iterator[Message]:
+        raise NoticesLost
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Notices, "pending", pending)
+        backend.drifted()
+
+
+def look_away(backend: NftablesBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As during a large change."""
+    with monkeypatch.context() as patch:
+        patch.setattr(applier, "LARGE", 0)
+        put(backend, WEB, STICKY)
+
+
+@pytest.mark.parametrize("change", [lose_notices, look_away])
+def test_who_could_not_listen_again_for_a_moment_does_so_later(
+    backend: NftablesBackend,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[NftablesBackend, pytest.MonkeyPatch], None],
+) -> None:
+    """As where there are no file descriptors left."""
+
+    def out_of_sockets() -> NoReturn:
+        raise NoNftablesError(os.strerror(errno.EMFILE))
+
+    put(backend, WEB)
+    with monkeypatch.context() as patch:
+        patch.setattr(watch, "Notices", out_of_sockets)
+        with pytest.raises(NoNftablesError):
+            change(backend, monkeypatch)
+        with pytest.raises(NoNftablesError):
+            backend.drifted()
+    assert backend.drifted(), "nobody knows what was missed"
+    put(backend, WEB, full=True)
+    assert not backend.drifted()
+    nft("flush", "chain", "ip", "kproxy", "services")
+    assert backend.drifted()
 
 
 def test_what_was_asked_for_does_not_count_as_repaired(backend: NftablesBackend) -> None:
