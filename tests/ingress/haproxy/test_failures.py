@@ -16,8 +16,9 @@ from kproxy.ingress.haproxy import engine as engines
 from kproxy.ingress.haproxy.engine import Engine
 from kproxy.ingress.haproxy.errors import EngineError
 from kproxy.ingress.plan.model import Bind, Plan
-from tests.ingress.haproxy.kit import engine, eventually, get, ingress, slices
+from tests.ingress.haproxy.kit import engine, get, ingress, slices
 from tests.ingress.kit import planned
+from tests.kit.waiting import eventually
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("three")]
 
