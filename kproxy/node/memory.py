@@ -13,7 +13,9 @@ import gc
 import time
 from collections.abc import Callable
 
-_M_ARENA_MAX = -8  # malloc.h
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
+_LARGE_BYTES = 128 * 1024
+"""What takes more is no part of the pool: it goes back to the system when it is freed. glibc begins with the same."""
 _WORKING = (10_000, 10, 10)
 """After how many new objects Python looks through the young ones, and how many such looks make one for the older."""
 _QUIET_SECONDS = 2.0
@@ -77,12 +79,17 @@ class Upkeep:
 
 
 def use_one_pool() -> None:
-    """Have the C library keep one pool for all threads, which is to be said before there are any.
+    """Have the C library keep one pool for all threads, of small pieces; to be said before there are any threads.
 
     By itself it makes one for each thread (malloc's *arenas*, M_ARENA_MAX in mallopt(3)), lest they wait for each
     other. Python's threads take turns anyway, and what each of a dozen pools keeps for its own next time comes to a
     sixth of a small daemon within an hour.
+
+    And by itself it puts into the pool whatever is no larger than the largest piece so far that was given back
+    (M_MMAP_THRESHOLD): tables of megabytes then, between which small ones stay, so that there is never a hole for the
+    next table. That was a tenth of a small daemon.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
         set_option(_M_ARENA_MAX, 1)
+        set_option(_M_MMAP_THRESHOLD, _LARGE_BYTES)

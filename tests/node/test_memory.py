@@ -38,6 +38,27 @@ def test_all_threads_share_one_pool() -> None:
     assert spread("") > 1 << 25 > spread("memory.use_one_pool()")
 
 
+TABLE = """
+import ctypes
+from kproxy.node import memory
+{before}
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+libc.free(libc.malloc(1 << 20))
+place = libc.malloc(1 << 20)
+heap = next(line.split()[0] for line in open("/proc/self/maps") if "[heap]" in line)
+first, end = (int(part, 16) for part in heap.split("-"))
+print(first <= place < end)
+"""
+"""Prints whether the second piece of a megabyte is in the pool, where small ones settle beside it."""
+
+
+@pytest.mark.parametrize(("before", "expected"), [("", "True"), ("memory.use_one_pool()", "False")])
+def test_tables_stay_out_of_the_pool(before: str, expected: str) -> None:
+    command = [sys.executable, "-c", TABLE.format(before=before)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == expected
+
+
 GARBAGE = """
 import gc
 from kproxy.node import memory
