@@ -1,107 +1,82 @@
-"""How long the reflector waits after a failure, and what it gives up: its policies, without a server."""
+"""The small parts of the reflector: cutting lines, waiting, comparing resource versions."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from kproxy.api.kinds import Kind
-from kproxy.api.transport.client import Answer
-from kproxy.api.transport.failures import RefusedError, UnreachableError
-from kproxy.api.watch.backoff import AT_ONCE_SECONDS
-from kproxy.api.watch.listwatch import Timing
-from kproxy.api.watch.reflector import Reflector
-from kproxy.api.wire import Status as WireStatus
-from kproxy.api.wire import StatusCause, StatusDetails
-from tests.kit.sources.recording import RecordingSink
-from tests.kit.sources.watching_world import NODE
+from kproxy.api.watch import lines as lines_module
+from kproxy.api.watch.backoff import Backoff
+from kproxy.api.watch.lines import split_lines
+from kproxy.api.watch.versions import is_older
 
 
-class Refusing:
-    """A client that fails in one way."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def get(self, path: str, query: Mapping[str, str] | None = None, patience: float = 0.0) -> Answer:  # noqa: ARG002
-        raise self.error
-
-    def distrust(self, server: str) -> None:
-        raise AssertionError(server)
+@settings(deadline=None)  # other tests may be running
+@given(st.lists(st.binary(min_size=1).filter(lambda line: b"\n" not in line)), st.lists(st.integers(0, 200)))
+def test_lines_are_the_same_however_they_are_cut(lines: list[bytes], cuts: list[int]) -> None:
+    data = b"".join(line + b"\n" for line in lines)
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    chunks = [data[start:end] for start, end in pairwise(places)]
+    cut = list(split_lines(chunks))
+    assert [line for completed in cut for line in completed] == lines
+    assert len(cut) == len(chunks)
 
 
-def refusing(error: Exception, timing: Timing | None = None) -> Reflector:
-    return Reflector(Kind.SERVICE, Refusing(error), RecordingSink(), NODE, timing or Timing())
+def test_rest_without_an_end_is_an_error() -> None:
+    lines = split_lines([b"a\nb", b"c"])
+    assert [next(lines), next(lines)] == [[b"a"], []]
+    with pytest.raises(ValueError, match="ended in the middle of an event"):
+        next(lines)
 
 
-def test_retry_after_is_honoured() -> None:
-    for code in (429, 503):
-        reflector = refusing(RefusedError("too busy", code, retry_after=40.0))
-        assert 40.0 <= reflector._attempt() < 41.0
+def test_line_without_measure_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines_module, "MAX_LINE", 1 << 20)
+    with pytest.raises(ValueError, match="more than 1 MB"):
+        list(split_lines(b"x" * (1 << 16) for _ in range(1_000)))
 
 
-def test_delays_grow_and_are_spread() -> None:
-    reflector = refusing(UnreachableError("refused"))
-    delays = [reflector._attempt() for _ in range(12)]
-    for number, delay in enumerate(delays):
-        expected = min(30.0, 0.8 * 2**number)
-        assert expected <= delay <= 2 * expected
-    assert len({delay / 30.0 for delay in delays[6:]}) == 6
+def test_empty_lines_are_passed_over() -> None:
+    assert list(split_lines([b"\n\na\n\n", b"\n"])) == [[b"a"], []]
 
 
-class BreaksOff:
-    """A server whose watches break off, each as soon as it stands."""
-
-    server = "https://somewhere"
-    closed = False
-
-    def get(self, path: str, query: Mapping[str, str] | None = None, patience: float = 0.0) -> Any:
-        del path, query, patience
-        if self.closed:
-            raise UnreachableError("refused")
-        return self
-
-    def distrust(self, server: str) -> None:
-        raise AssertionError(server)
-
-    def set_patience(self, seconds: float) -> None:
-        pass
-
-    def chunks(self) -> Iterator[bytes]:
-        raise UnreachableError("broken off")
-
-    def close(self) -> None:
-        pass
+def test_backoff_doubles_up_to_its_limit() -> None:
+    backoff = Backoff(0.8, 30, rand=lambda: 0.0)
+    assert [backoff.next() for _ in range(8)] == [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30]
+    backoff.reset()
+    assert backoff.next() == 0.8
 
 
-@pytest.mark.parametrize("lasted", [True, False])
-def test_a_watch_that_breaks_off_is_opened_again_at_once_if_it_had_lasted(lasted: bool) -> None:
-    timing = Timing(too_short=0.0 if lasted else 60.0)
-    reflector = Reflector(Kind.SERVICE, BreaksOff(), RecordingSink(), NODE, timing)
-    reflector._delivery.place = "7"
-    pause = reflector._attempt()
-    assert 0.0 <= pause <= AT_ONCE_SECONDS if lasted else pause >= timing.first_retry
-    assert reflector.status.failures == 1
+def test_backoff_stays_finite() -> None:
+    backoff = Backoff(rand=lambda: 1.0)
+    backoff.failures = 10**9
+    assert backoff.next() == 60
 
 
-def test_if_it_can_not_be_opened_again_the_row_of_delays_begins() -> None:
-    server = BreaksOff()
-    reflector = Reflector(Kind.SERVICE, server, RecordingSink(), NODE, Timing(too_short=0.0))
-    reflector._delivery.place = "7"
-    assert reflector._attempt() <= AT_ONCE_SECONDS
-    server.closed = True
-    assert [reflector._attempt() >= 0.8 * 2**number for number in range(3)] == [True] * 3
+@pytest.mark.parametrize(("asked", "delay"), [(0.1, 0.8), (5.0, 5.0), (10**6, 120.0)])
+def test_backoff_waits_as_long_as_asked_within_reason(asked: float, delay: float) -> None:
+    assert Backoff(0.8, rand=lambda: 0.0).next(asked) == delay
 
 
-def test_version_that_is_too_large_means_a_fresh_list() -> None:
-    status = WireStatus(504, "Timeout", "", StatusDetails(causes=(StatusCause("ResourceVersionTooLarge"),)))
-    reflector = refusing(RefusedError("Too large resource version", 504, 1.0, status))
-    reflector._delivery.place = "7"
-    assert reflector._attempt() == 0
-    assert reflector._delivery.place is None
+@settings(deadline=None)  # other tests may be running
+@given(st.floats(0, 1, exclude_max=True), st.floats(0, 100))
+def test_backoff_is_spread_but_never_shorter_than_asked(share: float, asked: float) -> None:
+    assert asked <= Backoff(rand=lambda: share).next(asked) <= max(1.6, asked + 0.8)
 
 
-def test_expired_again_and_again_is_slowed_down() -> None:
-    reflector = refusing(RefusedError("too old", 410))
-    assert reflector._attempt() == 0
-    assert [reflector._attempt() > 1.0 for _ in range(3)] == [True] * 3
+@pytest.mark.parametrize(
+    ("version", "than", "older"),
+    [
+        ("9", "10", True),
+        ("10", "9", False),
+        ("10", "10", False),
+        ("", "10", False),
+        ("10", "", False),
+        ("a9", "b1", False),
+        ("٣", "9", False),
+        ("-1", "5", False),
+        ("1" * 5000, "5", False),
+    ],
+)
+def test_versions(version: str, than: str, older: bool) -> None:
+    assert is_older(version, than) is older
