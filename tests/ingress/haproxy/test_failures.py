@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kproxy.ingress.haproxy import engine as engines
+from kproxy.ingress.haproxy import refusals
 from kproxy.ingress.haproxy.engine import Engine
 from kproxy.ingress.haproxy.errors import EngineError
 from kproxy.ingress.plan.model import Bind, Plan
@@ -70,7 +70,7 @@ def full(folder: Path) -> Iterator[None]:
 def reload_failed(one: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have a reload fail, as it does where somebody takes a port after kproxy has seen that it is free."""
     with monkeypatch.context() as patch, socket.create_server(("0.0.0.0", MORE)):
-        patch.setattr(engines, "why_not_bind", lambda *_args, **_more: None)
+        patch.setattr(refusals, "why_not_bind", lambda *_args, **_more: None)
         with pytest.raises(EngineError, match=f"did not take the configuration up: .*:{MORE}"):
             one.apply(with_another_port(OTHER))
         yield
