@@ -119,7 +119,7 @@ class _Questions:
         """Answer a question from the socket."""
         try:
             return self._inspector().reply(line)
-        except ChangedError as error:  # with a `kproxy.explain.questions.Reply`, which is not to be loaded any more
+        except ChangedError as error:  # with a `kproxy.explain.protocol.Reply`, which is not to be loaded any more
             return msgspec.json.encode({"error": str(error)})
 
     def _make_inspector(self) -> "inspect.Inspector":

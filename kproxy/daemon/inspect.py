@@ -18,8 +18,8 @@ from kproxy.daemon.rates import Rates
 from kproxy.explain.answer import Kernel, explain
 from kproxy.explain.compare import KernelRules
 from kproxy.explain.model import DIFFERS, Answer, Flow
+from kproxy.explain.protocol import DiffQuestion, ExplainQuestion, Questions, Reply, StatusQuestion
 from kproxy.explain.question import Question, QuestionError, ask
-from kproxy.explain.questions import DiffQuestion, ExplainQuestion, Questions, Reply, StatusQuestion
 from kproxy.explain.view import View
 from kproxy.held.changes import Changes, FamilyChanges
 from kproxy.node import interfaces

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from kproxy.config import Config
+from kproxy.explain.protocol import Questions, Reply
 from kproxy.explain.question import QuestionError
-from kproxy.explain.questions import Questions, Reply
 from kproxy.node.door import socket_path
 
 _PATIENCE_SECONDS = 60.0

@@ -8,7 +8,7 @@ import msgspec
 from kproxy.backends.iptables.compile.lists import Layout
 from kproxy.backends.iptables.kernel.variant import Variant, detect_variant
 from kproxy.config import Config, IPTablesVariant, ProxyMode
-from kproxy.explain.questions import DiffQuestion
+from kproxy.explain.protocol import DiffQuestion
 from kproxy.explain.view import View
 from kproxy.held.changes import Change, Changes, FamilyChanges
 from kproxy.held.diff import changes_wanted

@@ -11,8 +11,8 @@ from kproxy.api.types import Problem
 from kproxy.config import Config, ProxyMode
 from kproxy.explain.answer import explain
 from kproxy.explain.model import EXIT_CODES, Answer
+from kproxy.explain.protocol import ExplainQuestion
 from kproxy.explain.question import Question, QuestionError, ask
-from kproxy.explain.questions import ExplainQuestion
 from kproxy.tools.ask import ask_daemon
 from kproxy.tools.explained import as_text
 from kproxy.tools.narrow import narrowed

@@ -8,7 +8,7 @@ import msgspec
 
 from kproxy.config import Config
 from kproxy.config.schema import HEALTHZ_PORT, METRICS_PORT
-from kproxy.explain.questions import StatusQuestion
+from kproxy.explain.protocol import StatusQuestion
 from kproxy.report.status import FamilyState, ServiceRate, Status, WatchState
 from kproxy.tools.ask import ask_daemon
 from kproxy.tools.screen import as_json, faint, harmless, one_line, paint, strong, table

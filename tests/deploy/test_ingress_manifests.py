@@ -10,7 +10,7 @@ from kproxy.config import ArgumentParser
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.config.flags import add_flags, from_flags
 from kproxy.ingress.config.settings import Settings
-from kproxy.ingress.daemon.objects import LEASE_NAME
+from kproxy.ingress.daemon.statuses import LEASE_NAME
 from kproxy.report.events import EVENTS_PATH
 from tests.kit.apiserver.kinds import Json
 from tests.kit.deploy.manifests import DEPLOY, documents, find, render, typed

@@ -34,7 +34,7 @@ from kproxy.ingress.api.source import IngressSource
 from kproxy.ingress.config.settings import Settings
 from kproxy.ingress.daemon.accesslog import access_log
 from kproxy.ingress.daemon.loop import Facts, Loop
-from kproxy.ingress.daemon.objects import ObjectReporter, status_writer
+from kproxy.ingress.daemon.statuses import ObjectReporter, status_writer
 from kproxy.ingress.daemon.traffic import TrafficReader
 from kproxy.ingress.explain.reply import DOOR, replier
 from kproxy.ingress.haproxy.control.files import Generations
