@@ -1,6 +1,6 @@
 """Everything kproxy tells Prometheus.
 
-`catalogue` is the list of metrics, `setters` sets them and is asked for the text of /metrics; `watches` and `faults`
+`registry` is the list of metrics, `setters` sets them and is asked for the text of /metrics; `watches` and `faults`
 are read when it is asked. What counts is `lasting`, over changes of the configuration.
 `counters` makes totals of what the rules count for each Service, which has an account in it (`accounts`), `store` keeps
 them over a restart, `connections` is their text.

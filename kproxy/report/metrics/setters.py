@@ -1,4 +1,4 @@
-"""What Prometheus sees of kproxy: sets the metrics that `catalogue` lists, and writes them out.
+"""What Prometheus sees of kproxy: sets the metrics that `registry` lists, and writes them out.
 
 Buckets are written as Go writes them (``le="1"``), as kube-proxy's are. Callers use plain methods; no type of the
 metrics library leaves this package. All methods may be called from any thread.
@@ -16,10 +16,10 @@ from kproxy.api.status import WatchStatus
 from kproxy.config import ProxyMode
 from kproxy.node import problems
 from kproxy.plan.claims import Loss
-from kproxy.report.metrics.catalogue import Catalogue
 from kproxy.report.metrics.connections import connection_text
 from kproxy.report.metrics.counters import ConnectionCounters
 from kproxy.report.metrics.lasting import Lasting
+from kproxy.report.metrics.registry import Registry
 from kproxy.state.model import IPFamily
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -45,7 +45,7 @@ class Metrics:
         """
         lasting = lasting or Lasting()
         self._watches = lasting.watches
-        self._all = Catalogue(mode, families, lasting)
+        self._all = Registry(mode, families, lasting)
         self._families = [family.metric_label for family in families]
         self._clock = clock
         self._since = since
@@ -188,7 +188,7 @@ class Metrics:
     def watch_statuses(self, read: Callable[[], Collection[WatchStatus]]) -> None:
         """Show how the watches do, by asking ``read`` at each scrape."""
         self._watches.follow(read)
-        self._all.registry.register(self._watches)
+        self._all.collectors.register(self._watches)
 
     def connection_counters(self, read: Callable[[], ConnectionCounters], *, endpoints: bool = True) -> None:
         """Show connections per service (and endpoint), by asking ``read`` once at each scrape.
@@ -209,7 +209,7 @@ class Metrics:
         Not OpenMetrics, which kube-proxy does not speak either: it has no gauges that end in ``_total``.
         """
         with self._collecting:
-            text = _WHOLE_BUCKET.sub(rb"\1", prometheus_client.generate_latest(self._all.registry))
+            text = _WHOLE_BUCKET.sub(rb"\1", prometheus_client.generate_latest(self._all.collectors))
             if self._read_connections is None:
                 return text
             return text + connection_text(self._read_connections(), endpoints=self._endpoint_series).encode()

@@ -1,10 +1,10 @@
-"""The list of metrics: their names, types, labels and help. What sets them is in `registry`.
+"""The list of metrics: their names, types, labels and help. What sets them is in `setters`.
 
 The first kind (``kubeproxy_*``, ``rest_client_*``, ``process_*``) has the names, types, labels and buckets of
 kube-proxy v1.36, so that its dashboards and alerts work unchanged; that includes gauges with names that end in
 ``_total``, which promtool's linter frowns at. The second is ``kproxy_*``.
 
-Counters and histograms are those of the process: a catalogue that is made for another configuration has those of the
+Counters and histograms are those of the process: a registry that is made for another configuration has those of the
 one before, and Prometheus never sees one fall. Gauges are made anew.
 
 Two decisions. ``go_goroutines`` is exported although there are none: the kubernetes-mixin's dashboard has a panel for
@@ -37,16 +37,16 @@ REQUEST_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 M = TypeVar("M", bound=MetricWrapperBase)
 
 
-class Catalogue:
-    """All metrics of one kproxy that somebody sets; `registry` has these, and those that are read when asked for."""
+class Registry:
+    """All metrics of one kproxy that somebody sets; `setters` has these, and those that are read when asked for."""
 
     def __init__(self, mode: ProxyMode, families: Sequence[IPFamily], lasting: Lasting) -> None:
         """Go on from what has been counted so far."""
         self._lasting = lasting
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
+        self.collectors = CollectorRegistry()
         self._families = [family.metric_label for family in families]
-        prometheus_client.ProcessCollector(registry=self.registry)
+        prometheus_client.ProcessCollector(registry=self.collectors)
         self._add_sync_metrics()
         self._add_change_metrics()
         self._add_backend_metrics(mode)
@@ -54,13 +54,13 @@ class Catalogue:
         self._add_own_metrics()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return self._started(self._lasting.counter(self.registry, name, text, labels), labels)
+        return self._started(self._lasting.counter(self.collectors, name, text, labels), labels)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(name, text, labels, registry=self.registry)
+        return Gauge(name, text, labels, registry=self.collectors)
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-        return self._started(self._lasting.histogram(self.registry, name, text, buckets, labels), labels)
+        return self._started(self._lasting.histogram(self.collectors, name, text, buckets, labels), labels)
 
     def _started(self, metric: M, labels: Sequence[str]) -> M:
         """Let series begin at zero, so that the first event of a kind shows up in a rate()."""
@@ -231,7 +231,7 @@ class Catalogue:
         )
         for reason in problems.reasons():
             self.node_problem.labels(reason)
-        self.registry.register(FaultCollector())
+        self.collectors.register(FaultCollector())
         self.objects = self._gauge("kproxy_objects", "Objects in force", "kind")
         self.config_warnings = self._gauge(
             "kproxy_config_warnings", "Settings of the configuration that have no effect; the log names them"
