@@ -53,7 +53,7 @@ def test_files_that_are_named_are_there(page: Path) -> None:
         assert (DEPLOY.parent / name).exists() or (DEPLOY / name).exists(), name
 
 
-NOT_ITS_OWN = r"kubectl|docker|kubeadm|buildah|apt-get|bin/pip|minikube|-A [A-Z]"
+NOT_ITS_OWN = r"kubectl|docker|kubeadm|buildah|apt-get|bin/pip|minikube|-m coverage|-A [A-Z]"
 """What tells lines that name kproxy, and flags of other programs: commands, and rules of iptables."""
 OTHERS = ("family", "fast", "from", "header", "help", "method", "node", "protocol", "version", "watch")
 """Options of hack/test.sh, of kproxy explain and status, and of kproxy alone."""
