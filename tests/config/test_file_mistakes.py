@@ -37,6 +37,10 @@ from tests.config.kit import HEAD, OWN_HEAD, problems
             "iptables: {minSyncPeriod: 31s}",
             "f:3: iptables.minSyncPeriod: must be no more than iptables.syncPeriod, 30s, but is 31s",
         ),
+        (
+            "nftables: {minSyncPeriod: -1s}",
+            "f:3: nftables.minSyncPeriod: must not be negative, as -1s is",
+        ),
         ("configSyncPeriod: -1s", "f:3: configSyncPeriod: must be more than 0s, not -1s"),
         (
             "conntrack: {udpTimeout: -1s}",

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from kproxy.api.kinds import Kind
-from kproxy.api.types import Node, Problem, Service
+from kproxy.api.types import Node, ObjectKey, Problem, Service
 from kproxy.backends.base import BackendError
 from kproxy.proxier.observer import Notes
 from kproxy.state.model import IPFamily
@@ -169,7 +169,9 @@ def test_service_cidrs_reach_the_plan() -> None:
 
 
 @pytest.mark.parametrize("part", ["drifted", "apply", "counts"])
-@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), RuntimeError("a bug")])
+@pytest.mark.parametrize(
+    "error", [OSError(24, "Too many open files"), RuntimeError("a bug"), BackendError("the kernel says no")]
+)
 def test_no_failure_of_a_part_ends_the_loop(part: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     setup = Setup()
     failing = threading.Event()
@@ -273,8 +275,14 @@ def test_who_comes_later_hears_of_all_that_has_happened_in_its_order() -> None:
     notes, heard, later = Notes(), Recorder(), Recorder()
     setup = Setup()
     setup.proxier.tell(Both(notes, heard))
+    setup.inbox.report([Problem(Kind.SERVICE, ObjectKey("ns", "web"), "spec", "nonsense")])
+    setup.v4.error = BackendError("the kernel says no")
     setup.fill()
+    while "sync_failed" not in heard.names():
+        setup.proxier.begin(0.05)
+    setup.v4.error, setup.v6.has_drifted = None, True
     setup.proxier.begin(60)
+    assert {"skipped", "sync_failed", "drifted", "all_synced"} <= set(heard.names())
     notes.pass_on(later)
     assert later.events == [event for event in heard.events if event[0] != "idle"]
     notes.pass_on(later)

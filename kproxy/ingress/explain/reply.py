@@ -38,5 +38,5 @@ def _reply(plan: Plan | None, question: bytes) -> Reply:
         return Reply(explain(plan, msgspec.json.decode(question, type=Question)))
     except QuestionError as error:
         return Reply(error=str(error), misuse=True)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Reply(error="this is no question", misuse=True)

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from hack.lab import until
-from kproxy.api.transport.failures import RefusedError
+from kproxy.api.transport.failures import ApiError, RefusedError, UnreachableError
 from kproxy.api.types import ObjectKey
+from kproxy.ingress.api import secrets as module
 from kproxy.ingress.api.core import Secret
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.api.secrets import NamedSecrets
@@ -81,3 +82,46 @@ def test_what_the_watch_tells_meanwhile_counts(
         assert sink.names(IngressKind.SECRET) == expected
     finally:
         secrets.stop()
+
+
+class FailingClient:
+    """Fails once; ``failure`` is raised or, if it is an answer, given. Another Secret is there from the first."""
+
+    def __init__(self, failure: ApiError | bytes) -> None:
+        self._failure = [failure]
+        self.failed = threading.Event()
+
+    def get(self, path: str) -> BytesIO:
+        if path.endswith("/other"):
+            return BytesIO(msgspec.json.encode(yaml.safe_load(secret("other"))))
+        if not self._failure:
+            return BytesIO(msgspec.json.encode(stored(1)))
+        failure = self._failure.pop()
+        self.failed.set()
+        if isinstance(failure, ApiError):
+            raise failure
+        return BytesIO(failure)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [UnreachableError("the server is out of reach"), RefusedError("overloaded", 503), b'{"kind": "Secret", "meta'],
+    ids=["out of reach", "refused", "half an answer"],
+)
+def test_a_secret_that_could_not_be_fetched_is_asked_for_again_and_keeps_no_other_waiting(
+    failure: ApiError | bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    client, sink = FailingClient(failure), RecordingSink()
+    secrets = NamedSecrets(client, sink)  # type: ignore[arg-type]  # of a client it takes no more than this
+    secrets.replace(IngressKind.SECRET, {})
+    secrets.name([KEY, ObjectKey("default", "other")])
+    assert not secrets.settled
+    secrets.start()
+    try:
+        assert client.failed.wait(DEADLINE)
+        until(lambda: secrets.settled, DEADLINE, "all to be fetched")
+        assert sink.names(IngressKind.SECRET) == {"cert", "other"}
+    finally:
+        secrets.stop()
+    assert caplog.text.count("a Secret cannot be fetched, trying again") == 1

@@ -72,3 +72,28 @@ def test_what_is_no_pipe_is_replaced(tmp_path: Path) -> None:
         os.write(open_pipe(tmp_path / "log.pipe"), b"one\n")
         assert out.written.wait(10)
     assert out.getvalue() == b"one\n"
+
+
+def test_without_a_pipe_there_is_no_access_log_and_one_line_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    with access_log(tmp_path / "file/log.pipe", Out()):
+        pass
+    assert "no access log" in caplog.text
+
+
+def test_lines_that_nobody_reads_any_more_wait_for_the_next_kproxy(tmp_path: Path, haproxy: int) -> None:
+    class Gone(Out):
+        def write(self, _: object) -> int:
+            self.written.set()
+            raise BrokenPipeError
+
+    gone, out = Gone(), Out()
+    with access_log(tmp_path / "log.pipe", gone):
+        os.write(haproxy, b"one\n")
+        assert gone.written.wait(10)
+    os.write(haproxy, b"two\n")
+    with access_log(tmp_path / "log.pipe", out):
+        assert out.written.wait(10)
+    assert out.getvalue() == b"two\n"
