@@ -20,6 +20,7 @@ from kproxy.api.transport.client import ApiClient
 from kproxy.api.transport.failures import ApiError, RefusedError
 from kproxy.api.types import ApiObject, ObjectKey, Problem
 from kproxy.api.watch.versions import is_older
+from kproxy.faults.containment import contained
 from kproxy.ingress.api.core import TLS_SECRET_TYPE, Secret
 from kproxy.ingress.api.kinds import IngressKind
 
@@ -143,7 +144,9 @@ class NamedSecrets:
         while not self._stopping.is_set():
             self._wake.wait(pause)
             self._wake.clear()
-            pause = self._round()
+            pause = RETRY_SECONDS
+            with contained("secrets"):
+                pause = self._round()
 
     def _round(self) -> float | None:
         """Fetch what has to be; return the seconds until the next time, None for when something new is named."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from kproxy import logs
+from kproxy.faults.containment import contained
 from kproxy.ingress.haproxy.engine import Engine
 from kproxy.ingress.haproxy.errors import EngineError
 from kproxy.ingress.report.metrics import Scraped
@@ -69,7 +70,7 @@ class TrafficReader:
 
     def _run(self) -> None:
         while not self._stopping.wait(READ_SECONDS):
-            with self._lock:
+            with contained("traffic"), self._lock:
                 self._read()
 
     def _read(self) -> bool:

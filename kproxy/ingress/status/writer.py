@@ -18,6 +18,7 @@ from kproxy import logs
 from kproxy.api.transport.client import ApiClient
 from kproxy.api.transport.failures import ApiError, RefusedError
 from kproxy.api.types import ObjectKey
+from kproxy.faults.containment import contained, survived
 from kproxy.ingress.status.doors import Door
 from kproxy.ingress.status.lease import RENEW_SECONDS, Lease
 from kproxy.ingress.status.reports import StatusPatch
@@ -102,16 +103,24 @@ class StatusWriter:
 
     def _run(self) -> None:
         while not self._stopping:
-            held = self._hold()
+            with contained("statuses"):
+                self._turn()
+                continue
             with self._condition:
-                self._condition.wait_for(lambda held=held: self._has_to_act(held), self._renew_seconds)  # type: ignore[misc]
-                work = self._work if held else None
-                if held:
-                    self._work = None
-            pause = self._write_all(work) if work is not None else None
-            if work is not None and pause is not None:
-                self._again(work, pause)
+                self._condition.wait_for(lambda: self._stopping, self._retry_seconds)
         self._lease.release()
+
+    def _turn(self) -> None:
+        """See to the lease, and write what there is to write."""
+        held = self._hold()
+        with self._condition:
+            self._condition.wait_for(lambda: self._has_to_act(held), self._renew_seconds)
+            work = self._work if held else None
+            if held:
+                self._work = None
+        pause = self._write_all(work) if work is not None else None
+        if work is not None and pause is not None:
+            self._again(work, pause)
 
     def _has_to_act(self, held: bool) -> bool:
         return self._stopping or (held and self._work is not None)
@@ -162,6 +171,10 @@ class StatusWriter:
         except ApiError as error:
             self.failures += 1
             _log.warning("not written, trying again", path=write.path, error=error)
+            return False
+        except Exception as error:  # nobody foresaw it; all other objects are told all the same
+            self.failures += 1
+            survived("statuses", error, f"not written, trying again: {write.path}")
             return False
         self._sent[write.path] = write.body
         return True

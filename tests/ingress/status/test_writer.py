@@ -11,6 +11,7 @@ from kproxy.api.transport.access import AccessOptions
 from kproxy.api.transport.client import ApiClient
 from kproxy.api.transport.credentials import Credentials
 from kproxy.api.types import ObjectKey
+from kproxy.faults.containment import counts
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.status.doors import Door
 from kproxy.ingress.status.lease import Lease
@@ -115,6 +116,39 @@ def test_what_may_pass_is_tried_again(api_server: ApiServer, kubeconfig: Path) -
     with writing(kubeconfig) as writer:
         writer.submit(Work(patches=[patch(GW, "192.0.2.2")]))
         until(lambda: addresses(api_server) == {"gw": "192.0.2.2"}, "the status")
+
+
+def test_a_mistake_with_one_object_keeps_nothing_else_from_being_written(
+    api_server: ApiServer, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody foresaw is counted, and ends neither the others nor the thread."""
+    put(api_server, "gw", "b")
+    with writing(kubeconfig) as writer:
+        send = writer._client.patch
+
+        def fail(path: str, body: bytes) -> None:
+            if "/gw/" in path:
+                raise RuntimeError("a bug")
+            send(path, body)
+
+        monkeypatch.setattr(writer._client, "patch", fail)
+        writer.submit(Work(patches=[patch(GW, "192.0.2.1"), patch(ObjectKey("default", "b"), "192.0.2.2")]))
+        until(lambda: addresses(api_server) == {"b": "192.0.2.2"} and writer.failures > 1, "the other one")
+        monkeypatch.undo()
+        until(lambda: addresses(api_server).get("gw") == "192.0.2.1", "this one")
+
+
+def test_a_mistake_with_the_lease_is_not_for_good(
+    api_server: ApiServer, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(api_server, "gw")
+    before = counts().get("statuses", 0)
+    with monkeypatch.context() as for_now, writing(kubeconfig) as writer:
+        for_now.setattr(writer._lease, "renew", lambda: 1 // 0)
+        until(lambda: counts().get("statuses", 0) > before, "the mistake")
+        writer.submit(Work(patches=[patch(GW, "192.0.2.1")]))
+        for_now.undo()
+        until(lambda: addresses(api_server) == {"gw": "192.0.2.1"}, "the status")
 
 
 def test_an_old_version_is_not_written(api_server: ApiServer, kubeconfig: Path) -> None:
