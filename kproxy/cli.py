@@ -18,6 +18,7 @@ from kproxy.config import ArgumentParser, Config, ConfigError, add_flags, from_f
 from kproxy.config.values import nearest
 from kproxy.daemon.later import later
 from kproxy.daemon.signals import Signals
+from kproxy.faults.output import OutputError, put_out
 from kproxy.state.model import IPFamily
 from kproxy.wording import quote
 
@@ -97,7 +98,16 @@ _NAMES = (*(command.name for command in _COMMANDS), "ingress")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; return the exit code."""
-    args = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+    except OutputError as error:
+        if error.unwanted:
+            return OK
+        _complain(str(error))
+        return FAILED
+
+
+def _main(args: list[str]) -> int:
     if args and args[0].startswith("-") and args[0] not in ("-h", "--help", "--version"):
         args.insert(0, "run")
     other = _second_program(args)
@@ -122,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             _complain(line)
         return USAGE
-    except BrokenPipeError:  # somebody closed our output early, as `head` does
+    except BrokenPipeError:  # nobody reads what we complain of
         sys.stderr.close()
         return OK
 
@@ -215,7 +225,7 @@ def _render(options: argparse.Namespace, config: Config) -> int:
     text, problems = render_files(request, config)
     for problem in problems:
         _complain(str(problem))
-    _print(text)
+    put_out(text)
     return OK
 
 
@@ -244,7 +254,7 @@ def _explain(options: argparse.Namespace, config: Config) -> int:
         return USAGE
     for problem in explained.problems:
         _complain(str(problem))
-    _print(explained.text)
+    put_out(explained.text)
     return explained.exit_code
 
 
@@ -266,7 +276,7 @@ def _diff(options: argparse.Namespace, config: Config) -> int:
         _complain(str(error))
         return TROUBLE
     text, code = told(of_family(changes, options.family), json=options.output == "json")
-    _print(text)
+    put_out(text)
     return code
 
 
@@ -281,11 +291,6 @@ def _status(options: argparse.Namespace, config: Config) -> int:
         return FAILED
     except KeyboardInterrupt:
         return OK
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
 
 
 def _complain(line: str) -> None:

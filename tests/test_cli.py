@@ -1,7 +1,11 @@
 """What the command line says to those who get it wrong, and to those who ask."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -71,3 +75,59 @@ def test_where_the_second_program_lacks_its_library_it_says_so(arguments: list[s
     assert done.returncode == 1
     said = "use the image of kproxy ingress, or pip install 'kproxy[ingress]'"
     assert done.stderr == f"kproxy: this needs the Python package cryptography: {said}\n"
+
+
+def full() -> TextIO:
+    return Path("/dev/full").open("w")
+
+
+def closed() -> TextIO:
+    """As after `head` has seen enough."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w")
+
+
+SHOP = ["-f", *map(str, sorted((ROOT / "hack/demo/shop").glob("*.yaml")))]
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "said"),
+    [
+        (full, 1, "kproxy: the result can't be written to standard output: No space left on device\n"),
+        (closed, 0, ""),
+    ],
+)
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["render", *SHOP],
+        ["explain", "10.96.0.80:80", *SHOP],
+        ["run", "--write-config-to", "-"],
+        ["ingress", "render", *SHOP],
+        ["explain", *SHOP, "http://shop.example.com/"],
+    ],
+    ids=["render", "explain", "write-config", "ingress render", "explain URL"],
+)
+def test_where_results_go_nowhere_it_says_so_in_one_line_or_nothing_where_nobody_reads_on(
+    args: list[str],
+    output: Callable[[], TextIO],
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with output() as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert cli.main(args) == code
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(("output", "code"), [(full, 1), (closed, 0)])
+def test_python_has_nothing_to_add_at_its_end(output: Callable[[], TextIO], code: int) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "kproxy", "render", *SHOP]
+    with output() as stream:
+        done = subprocess.run(command, stdout=stream, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert done.returncode == code
+    assert len(done.stderr.splitlines()) == code

@@ -33,6 +33,7 @@ from kproxy.daemon.later import before_loading, later
 from kproxy.daemon.settings import KernelSettings
 from kproxy.daemon.signals import Both, Signals
 from kproxy.faults.containment import explain, watch_threads
+from kproxy.faults.output import put_out
 from kproxy.node import interfaces, limits, memory, sysctl
 from kproxy.node.facts import node_facts, proxy_settings
 from kproxy.plan.settings import NodeFacts
@@ -204,7 +205,7 @@ def _facts(config: Config) -> Callable[[Node | None, Collection[ServiceCIDR]], N
 def _write_config(config: Config) -> int:
     text = to_yaml(config)
     if config.options.write_config_to == "-":
-        sys.stdout.write(text)
+        put_out(text)
         return 0
     try:
         Path(config.options.write_config_to).write_text(text)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kproxy.api.manifests import ManifestError
 from kproxy.config import ArgumentParser, ConfigError
 from kproxy.daemon.signals import Signals
+from kproxy.faults.output import put_out
 from kproxy.ingress.config.flags import GROUPS, RUNNING_FLAGS, SERVING_FLAGS, add_flags, from_flags
 from kproxy.ingress.daemon.init import surviving
 
@@ -29,9 +30,6 @@ def main(arguments: Sequence[str]) -> int:
         for line in str(error).splitlines():
             _complain(line)
         return USAGE
-    except BrokenPipeError:  # somebody closed our output early, as `head` does
-        sys.stderr.close()
-        return OK
 
     def work() -> int:
         signals = Signals("bringing everything into force anew")
@@ -76,8 +74,7 @@ def _render(options: argparse.Namespace) -> int:
     text, problems = render_files(options.files, from_flags(options))
     for problem in problems:
         _complain(str(problem))
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    put_out(text)
     return OK
 
 
@@ -108,8 +105,7 @@ def explain(arguments: Sequence[str]) -> int:
         return USAGE
     for problem in explained.problems:
         _complain(str(problem))
-    sys.stdout.write(explained.text)
-    sys.stdout.flush()
+    put_out(explained.text)
     return explained.exit_code
 
 

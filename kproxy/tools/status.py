@@ -9,6 +9,7 @@ import msgspec
 from kproxy.config import Config
 from kproxy.config.schema import HEALTHZ_PORT, METRICS_PORT
 from kproxy.explain.protocol import StatusQuestion
+from kproxy.faults.output import put_out
 from kproxy.report.status import FamilyState, ServiceRate, Status, WatchState
 from kproxy.tools.ask import ask_daemon
 from kproxy.tools.screen import as_json, faint, harmless, one_line, paint, strong, table
@@ -34,11 +35,9 @@ def show(read: Callable[[], Status], *, json: bool, watch_seconds: float | None)
         status = read()
         text = as_json(status) if json else as_text(status)
         if watch_seconds is None:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            put_out(text)
             return OK if status.healthy and status.ready else UNWELL
-        sys.stdout.write(text if json or not sys.stdout.isatty() else _CLEAR + text)
-        sys.stdout.flush()
+        put_out(text if json or not sys.stdout.isatty() else _CLEAR + text)
         time.sleep(watch_seconds)
 
 
