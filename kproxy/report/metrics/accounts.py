@@ -4,7 +4,7 @@ What was read last is remembered beside the totals: a reading above it adds the 
 new, and what was not there the last time is all new, too. Pure.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 from kproxy.backends.base import Counter, Of
@@ -22,7 +22,7 @@ class Account:
         self.rejected = 0
         self.dropped = 0
         self.endpoints: Mapping[str, int] = _NONE
-        """Totals by ``ip:port``, also of endpoints that are gone."""
+        """Totals by ``ip:port``, also of endpoints that are gone and had been given something."""
         self.readings: Mapping[str, int] = _NONE
         """What was read last, by counter, where that is not 0."""
         self.endpoint_readings: Mapping[str, int] = _NONE
@@ -52,9 +52,9 @@ class Account:
         else:
             self.readings = readings
 
-    def forget(self, endpoint: str) -> None:
-        """Forget an endpoint."""
-        self.endpoints = {text: total for text, total in self.endpoints.items() if text != endpoint}
+    def forget(self, endpoints: Collection[str]) -> None:
+        """Forget some endpoints."""
+        self.endpoints = {text: total for text, total in self.endpoints.items() if text not in endpoints} or _NONE
 
     def _read(self, counters: Sequence[Counter], before: Mapping[str, int]) -> Mapping[str, int]:
         now: dict[str, int] = {}

@@ -61,10 +61,7 @@ class FamilyCounters:
         self._keep(counts.services)
         for name, counter in counts.ended:
             if (account := self.accounts.get(name)) is not None:
-                before = len(account.endpoints)
-                account.end(counter)
-                self.held += len(account.endpoints) - before
-                self.unsaved.add(name)
+                self._end(name, account, counter)
         for name, counters in counts.counters.items():
             if (account := self.accounts.get(name)) is not None and account.take(counters):
                 self.unsaved.add(name)
@@ -98,6 +95,14 @@ class FamilyCounters:
                 if name not in self.accounts:
                     self.accounts[name] = Account()
 
+    def _end(self, name: ServicePortName, account: Account, counter: Counter) -> None:
+        before = len(account.endpoints)
+        account.end(counter)
+        if len(account.endpoints) > before:  # nothing had been given to it when stock was taken
+            self.held += 1
+            self.past.setdefault((name, counter.endpoint))
+        self.unsaved.add(name)
+
     def _take_endpoints(self, name: ServicePortName, account: Account, counters: Sequence[Counter]) -> None:
         before = len(account.endpoints)
         if account.take_endpoints(counters):
@@ -111,17 +116,25 @@ class FamilyCounters:
             account.begin(endpoints)
             self.held += len(account.endpoints) - before
         there = frozenset(endpoints)
-        for endpoint in account.endpoints:
-            if endpoint not in there:
+        blank: list[str] = []
+        for endpoint, total in account.endpoints.items():
+            if endpoint in there:
+                self.past.pop((name, endpoint), None)
+            elif total:
                 self.past.setdefault((name, endpoint))
-            elif self.past:
+            else:
+                blank.append(endpoint)
+        if blank:  # nothing was ever given to them: there is nothing to remember
+            account.forget(blank)
+            self.held -= len(blank)
+            for endpoint in blank:
                 self.past.pop((name, endpoint), None)
 
     def _shrink(self, most: int) -> None:
         """Forget endpoints without a counter, oldest first, until no more than ``most`` are left or all have one."""
         for name, endpoint in list(self.past)[: max(0, self.held - most)]:
             del self.past[name, endpoint]
-            self.accounts[name].forget(endpoint)
+            self.accounts[name].forget([endpoint])
             self.held -= 1
             self.unsaved.add(name)
 

@@ -164,6 +164,26 @@ def test_past_endpoints_are_remembered_within_bounds() -> None:
     assert counters.omitted == {"services": 0, "endpoints": 10}
 
 
+def test_of_endpoints_that_are_gone_none_is_remembered_that_was_given_nothing() -> None:
+    """A Service that is rolled out again and again would fill the bounds with noughts, and memory."""
+    counters = ConnectionCounters()
+    for number in range(200):
+        counters.fold(reading({(A, ONE): 3, (A, f"10.0.1.{number}:80"): 0}))
+    assert counters.endpoints == {(A, ONE): 3, (A, "10.0.1.199:80"): 0}
+    assert counters.families[V4].held == 2
+    counters.fold(reading({(A, TWO): 0}))
+    assert counters.endpoints == {(A, ONE): 3, (A, TWO): 0}
+
+
+def test_what_ends_after_its_endpoint_was_gone_is_counted_within_bounds() -> None:
+    counters = ConnectionCounters(max_endpoints=10)
+    for number in range(200):
+        ended = Counter("k", Of.CONNECTIONS, 1, f"10.0.1.{number}:80")
+        counters.fold(Reading(V4, Counts(services=(A,), ended=[(A, ended)])))
+    assert len(counters.endpoints_of([A])) == counters.families[V4].held == 20
+    assert counters.services == {A: 200}
+
+
 def test_the_busiest_services_are_shown_where_there_are_too_many() -> None:
     counters = ConnectionCounters(max_services=1)
     counters.fold(reading({(A, ONE): 5, (B, ONE): 6}))
