@@ -118,6 +118,7 @@ def test_mistakes_are_named_with_line_field_and_remedy(text: str, expected: str)
     [
         ("layot: large", "f:3: unknown field layot; did you mean layout?"),
         ("cpuShare: 0", "f:3: cpuShare: must be more than 0 and no more than 1 (a whole core), not 0"),
+        ("resyncPeriod: -1s", "f:3: resyncPeriod: must not be negative, as -1s is; 0s never resyncs unasked"),
         ("watchIdleTimeout: 10ms", "f:3: watchIdleTimeout: must be 1s or more, not 10ms"),
         ("maxEndpointSeries: -1", "f:3: maxEndpointSeries: must not be negative, as -1 is; 0 shows none"),
         ("apiServers: ['10.0.0.1']", "f:3: apiServers[0]: '10.0.0.1' is not a URL such as https://10.0.0.1:6443"),

@@ -87,6 +87,33 @@ def test_exec_plugin_that_fails(
     assert caplog.records == []
 
 
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (None, "gave no credentials ("),
+        ([], "gave no credentials ("),
+        ({}, "gave no credentials ("),
+        ({"token": 5}, "gave no credentials ("),
+        ({"expirationTimestamp": "2030-01-01T00:00:00Z"}, "gave no credentials ("),
+        ({"token": "t", "clientKeyData": "k"}, "gave a certificate without a key, or a key without a certificate"),
+        ({"clientCertificateData": "c"}, "gave a certificate without a key, or a key without a certificate"),
+        ({"clientCertificateData": "c", "clientKeyData": "k"}, "its client certificate and key are not PEM"),
+    ],
+    ids=str,
+)
+def test_exec_plugin_that_gives_nothing_of_use(
+    kubeconfig: Path, tmp_path: Path, status: object, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    use_plugin(kubeconfig, plugin(tmp_path, GIVES_FILE))
+    (tmp_path / "status").write_text(json.dumps(status))
+    with pytest.raises(AccessError) as error:
+        client(kubeconfig=str(kubeconfig))
+    assert str(error.value).startswith(f"kubeconfig {kubeconfig}: ")
+    assert reason in str(error.value)
+    assert str(error.value).isprintable()
+    assert caplog.records == []
+
+
 def test_reading_manifests_needs_no_kubernetes_package() -> None:
     imports = "kproxy.api.manifests, kproxy.api.folder, kproxy.api.watch.source, kproxy.api.transport.credentials"
     assert loaded(f"import {imports}") == []

@@ -51,6 +51,11 @@ BOTH_CA = {"certificate-authority": "ca.crt", "certificate-authority-data": DATA
         (as_user("", {"token": "t", "username": "u"}), "its user has both a token and a user name or password"),
         (as_user("", {"tokenFile": "none"}), "tokenFile none cannot be read: No such file or directory"),
         (as_user("", {"tokenFile": "empty"}), "tokenFile empty is empty"),
+        (as_user("", {"tokenFile": "a\0b"}), "tokenFile a\\x00b is not the name of a file"),
+        (
+            as_user("", {"client-certificate": "a\0b", "client-key": "tls.key"}),
+            "client-certificate: a\\x00b is not the name of a file",
+        ),
         (as_user("", {"as-groups": ["g"]}), 'without "as": set as, or remove them'),
         (as_user("", {"as": "a\r\nb"}), "it holds control characters"),
         (as_user("", CERTIFICATE | {"client-certificate": "tls.crt"}), "are both given: remove one"),

@@ -20,6 +20,14 @@ def test_what_is_in_the_process_is_kept_until_it_changes(tmp_path: Path) -> None
     assert Generations(tmp_path).remembered() is None
 
 
+def test_what_cannot_be_kept_leaves_nothing_that_is_true_no_more(tmp_path: Path) -> None:
+    files = Generations(tmp_path)
+    files.remember(KEPT)
+    (tmp_path / "state.new").mkdir()  # nothing can be written there
+    files.remember(msgspec.structs.replace(KEPT, pid=8))
+    assert Generations(tmp_path).remembered() is None
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"\0\0", WHOLE[:-3], WHOLE.replace(b"global", b"glob\xff\xff"), b"\x81\xa4more" + b"\x91" * 100_000],

@@ -96,14 +96,15 @@ class Generations:
 
     def remember(self, running: Running | None) -> None:
         """Keep what is in the process. None: it is about to change, and nobody knows how far that will get."""
-        with contextlib.suppress(OSError):  # then a restarted kproxy will reload HAProxy
-            if running is None:
-                self._state.unlink(missing_ok=True)
+        if running is not None:
+            with contextlib.suppress(OSError):
+                fresh = self._state.with_suffix(".new")
+                fresh.touch(mode=0o600)
+                fresh.write_bytes(msgspec.msgpack.encode(running))
+                fresh.replace(self._state)
                 return
-            fresh = self._state.with_suffix(".new")
-            fresh.touch(mode=0o600)
-            fresh.write_bytes(msgspec.msgpack.encode(running))
-            fresh.replace(self._state)
+        with contextlib.suppress(OSError):  # a restarted kproxy will reload HAProxy; what was is true no more
+            self._state.unlink(missing_ok=True)
 
     def remembered(self) -> Running | None:
         """Return what was kept last, if anything."""
