@@ -1,17 +1,18 @@
 """Connections are counted per Service and endpoint, and the totals never fall, whatever happens to rules and kproxy."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
 import pytest
 
-from hack.lab import Lab, Pod, select, until
+from hack.lab import Pod, select, until
 from hack.lab.hosts import IPTABLES
-from tests.kit.lab import lab_of
 from tests.kit.packets import FAMILIES, PATIENCE, PORT, TARGET_PORT, Exposed, World, address, each_family
+from tests.kit.variants import lab as lab
+from tests.kit.variants import variant as variant
 
 pytestmark = pytest.mark.kernel
 
@@ -25,17 +26,6 @@ FORGETFUL = ("nft", "large", "ipv6")
 """Where rewritten rules begin at zero: ip6tables-nft 1.8.9 takes no counters with a rule."""
 
 each_layout = pytest.mark.parametrize("layout", LAYOUTS)
-
-
-@pytest.fixture(scope="module", params=["legacy", "nft"])
-def variant(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def lab(variant: str) -> Iterator[Lab]:
-    with lab_of(variant) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

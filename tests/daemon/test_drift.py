@@ -3,14 +3,15 @@
 import os
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
-from hack.lab import Lab, select, until
+from hack.lab import select, until
 from hack.lab.hosts import IPTABLES
-from tests.kit.lab import lab_of
 from tests.kit.packets import FAMILIES, PATIENCE, PORT, Exposed, World, assert_all, each_family
+from tests.kit.variants import lab as lab
+from tests.kit.variants import variant as variant
 
 pytestmark = pytest.mark.kernel
 
@@ -43,18 +44,6 @@ COMMANDS: dict[str, Sequence[str]] = {
     "rule added": ["-t nat -I KUBE-SERVICES 1 -j RETURN"],
 }
 RELOADS = {"emptied": EMPTY, "reloaded": NEIGHBOUR}
-
-
-@pytest.fixture(scope="module", params=["legacy", "nft"])
-def variant(request: pytest.FixtureRequest) -> str:
-    """Which iptables everybody on the node uses."""
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def lab(variant: str) -> Iterator[Lab]:
-    with lab_of(variant) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
 """What tests share, and no test itself.
 
 * `apiserver`: a Kubernetes API server, with faults on demand; `sources`: what watches it, and the way there.
-* `packets`: kproxy at work in the lab, which `lab` has as a fixture; `netns` is a single namespace.
+* `packets`: kproxy at work in the lab, which `lab` has as a fixture, `variants` once for each iptables;
+  `netns` is a single namespace.
 * `semantics`: random clusters, and an oracle that says what must become of packets in them.
 * `iptables` and `nft`: rules of either kind, for the tests of the backends; `held` is a node that holds some.
 * `deploy`: manifests, pages of the docs, the image.
