@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any, NamedTuple
 
 from kproxy.ingress.haproxy.engine import Engine
@@ -40,6 +41,10 @@ class Answer(NamedTuple):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+    def server_bind(self) -> None:
+        """Ask no DNS server what the address is called, as an HTTPServer does: in a pod it waits 10 s for an answer."""
+        TCPServer.server_bind(self)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients may go away when they like."""
