@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kproxy.backends.packet import DROPPED, REFUSED, UNTOUCHED, Outcome, PacketState
 from kproxy.explain.answer import Kernel, explain
@@ -15,6 +14,7 @@ from kproxy.explain.question import ask
 from kproxy.state.model import IPFamily, endpoint_text
 from tests.explain.test_decision import MODES, views
 from tests.flows.scenarios import Flow, Scenario, read_scenarios, scenarios
+from tests.kit.yaml_text import to_yaml
 
 _VERDICTS = {REFUSED: Verdict.REJECT, DROPPED: Verdict.DROP, UNTOUCHED: Verdict.NONE}
 
@@ -22,7 +22,7 @@ _VERDICTS = {REFUSED: Verdict.REJECT, DROPPED: Verdict.DROP, UNTOUCHED: Verdict.
 def scenario(folder: Path, **said: Any) -> Scenario:
     """Make a scenario of the table's language by itself."""
     path = folder / "one.yaml"
-    path.write_text(yaml.safe_dump([{"scenario": "one", "families": ["ipv4"], "flows": [], **said}]))
+    path.write_text(to_yaml([{"scenario": "one", "families": ["ipv4"], "flows": [], **said}]))
     return next(read_scenarios(path))
 
 

@@ -1,11 +1,13 @@
 """Every flow of the table, through every way of carrying out a Plan."""
 
+import functools
 from fractions import Fraction
 
 import pytest
 
 from kproxy.backends.packet import Memory, Outcome, World, without_memory
 from kproxy.node.facts import proxy_settings
+from kproxy.plan.model import Plan
 from kproxy.state.model import IPFamily
 from kproxy.tools.render import plan_objects
 from tests.flows.engines import ENGINES, Engine, Follow
@@ -13,21 +15,27 @@ from tests.flows.scenarios import Flow, Scenario, scenarios
 from tests.kit.semantics.traffic import aged
 
 SCENARIOS = scenarios()
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 TOLERANCE = Fraction(1, 2**30)
 """The chances that rules can give are multiples of 2**-31; test_draw says how near to equal they come."""
 
 
-def load(engine: Engine, scenario: Scenario, *, before: bool = False) -> dict[IPFamily, Follow]:
-    """Compile what there is, or with `before` was, in both families."""
-    objects = scenario.objects(before=before)
-    settings = proxy_settings(scenario.config(engine.mode))
-    loaded = {}
-    facts = scenario.facts()
+@functools.cache
+def plans(name: str, mode: str, *, before: bool) -> dict[IPFamily, Plan]:
+    """Plan for what there is in a scenario, or with `before` was, in both families. Engines of one mode share it."""
+    scenario = BY_NAME[name]
+    objects, facts = scenario.objects(before=before), scenario.facts()
+    settings = proxy_settings(scenario.config(mode))
+    made = {}
     for family in IPFamily:
-        plan, problems = plan_objects(objects, family, settings, facts)
+        made[family], problems = plan_objects(objects, family, settings, facts)
         assert problems == ()
-        loaded[family] = engine.load(plan)
-    return loaded
+    return made
+
+
+def load(engine: Engine, scenario: Scenario, *, before: bool = False) -> dict[IPFamily, Follow]:
+    """Compile that plan."""
+    return {family: engine.load(plan) for family, plan in plans(scenario.name, engine.mode, before=before).items()}
 
 
 def remembered(flow: Flow, earlier: Follow, world: World) -> Memory:

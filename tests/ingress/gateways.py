@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
+from tests.kit.yaml_text import to_yaml
 
 
 def gateway(
@@ -21,7 +21,7 @@ def gateway(
         "metadata": metadata,
         "spec": {"gatewayClassName": "kproxy", "listeners": whole} | spec,
     }
-    return yaml.safe_dump(raw)
+    return to_yaml(raw)
 
 
 def route(
@@ -39,7 +39,7 @@ def route(
     if hostnames:
         spec["hostnames"] = list(hostnames)
     metadata = {"name": name, "namespace": namespace} | ({"creationTimestamp": created} if created else {})
-    return yaml.safe_dump(
+    return to_yaml(
         {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": metadata, "spec": spec}
     )
 
@@ -58,7 +58,7 @@ def grant(
     """Return a ReferenceGrant in ``namespace`` for objects of ``kind`` in namespace ``of``."""
     target = {"group": group, "kind": to_kind} | ({"name": name} if name else {})
     origin = {"group": "gateway.networking.k8s.io", "kind": kind, "namespace": of}
-    return yaml.safe_dump(
+    return to_yaml(
         {
             "apiVersion": f"gateway.networking.k8s.io/{version}",
             "kind": "ReferenceGrant",

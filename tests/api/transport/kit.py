@@ -17,6 +17,7 @@ from kproxy.api.transport.failures import ApiError, UnreachableError
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.certs import Authority
 from tests.kit.apiserver.runner import server_context
+from tests.kit.yaml_text import to_yaml
 
 LIST = "/api/v1/services"
 NAME = "k8s.corp"
@@ -28,7 +29,7 @@ def kubeconfig(of: ApiServer, folder: Path, user: Mapping[str, Any] | None = Non
     config = yaml.safe_load(path.read_text())
     config["clusters"][0]["cluster"].update({name.replace("_", "-"): value for name, value in cluster.items()})
     config["users"][0]["user"].update(user or {})
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(to_yaml(config))
     return path
 
 

@@ -21,6 +21,7 @@ from tests.api.transport.kit import server as server
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.certs import EXPIRED, TOO_EARLY, Lifetime
 from tests.kit.sources.clients import works
+from tests.kit.yaml_text import to_yaml
 
 # As whom
 
@@ -49,7 +50,7 @@ def test_certificates_are_kept_where_master_names_the_server(server: ApiServer, 
     path = server.kubeconfig(tmp_path / "config", user="system:kube-proxy")
     config = yaml.safe_load(path.read_text())
     del config["clusters"][0]["cluster"]["server"]
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(to_yaml(config))
     assert works(client(path, master=server.url))
     assert server.requests.seen("services")[0].user == "system:kube-proxy"
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from kproxy.api.transport.access import AccessError, AccessOptions, tls_context
 from kproxy.api.transport.credentials import Credentials
 from kproxy.api.transport.proxies import ProxyTextError, from_environment
 from kproxy.api.transport.urls import parse_url
+from tests.kit.yaml_text import to_yaml
 
 WORDS = "http https socks5 :// : / @ [ ] % . * , 127.0.0.1 fd00::1 ::1 localhost corp 6443 99999 8 -1"
 PIECES = st.sampled_from([*WORDS.split(), " ", "\n", "\0"])
@@ -104,7 +104,7 @@ def test_kubeconfigs(tmp_path: Path, cluster: dict[str, Any], user: dict[str, An
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "x",
     }
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(to_yaml(config))
     try:
         access = Credentials(AccessOptions(str(path), master, environ={"HTTPS_PROXY": proxy})).current()
         tls_context(access)
@@ -124,7 +124,7 @@ def test_other_shapes(tmp_path: Path, field: str, value: Any) -> None:
         "current-context": "x",
         field: value,
     }
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(to_yaml(config))
     try:
         Credentials(AccessOptions(str(path), environ={}))
     except AccessError as error:

@@ -3,22 +3,22 @@
 from typing import Any
 
 import pytest
-import yaml
 
 from kproxy.ingress.plan.action import BackendKey
 from kproxy.ingress.plan.model import Endpoint
 from tests.ingress.kit import backend_of, planned, problems
+from tests.kit.yaml_text import to_yaml
 
 KEY = BackendKey("default", "web", 80)
 
 
 def service(spec: dict[str, Any]) -> str:
     raw = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"}, "spec": spec}
-    return yaml.safe_dump(raw)
+    return to_yaml(raw)
 
 
 def endpoint_slice(*endpoints: dict[str, Any], name: str = "web-1", family: str = "IPv4", port: str = "http") -> str:
-    return yaml.safe_dump(
+    return to_yaml(
         {
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",

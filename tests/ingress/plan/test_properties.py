@@ -5,7 +5,6 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from kproxy.ingress.plan.walk import Request, find
 from tests.ingress.gateways import gateway, route
 from tests.ingress.kit import CLASSES, planned, service
 from tests.kit.examples import chances, scaled
+from tests.kit.yaml_text import to_yaml
 
 HOSTS = ["a.com", "x.a.com", "y.x.a.com", "*.a.com", "*.x.a.com", ""]
 PATHS = ["/", "/a", "/a/", "/a/b", "/ab", "/a/b/c"]
@@ -42,7 +42,7 @@ def ingresses(draw: st.DrawFn, name: str) -> str:
     if draw(st.booleans()):
         spec["defaultBackend"] = {"service": {"name": "s0", "port": {"number": 80}}}
     metadata = {"name": name, "namespace": "default", "creationTimestamp": draw(st.sampled_from(STAMPS))}
-    return yaml.safe_dump({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata, "spec": spec})
+    return to_yaml({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata, "spec": spec})
 
 
 @st.composite

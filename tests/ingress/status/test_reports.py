@@ -16,6 +16,7 @@ from kproxy.ingress.plan.settings import PlanSettings
 from kproxy.ingress.status.reports import Applied, StatusPatch, patches
 from tests.ingress.gateways import gateway, route, to
 from tests.ingress.kit import CLASSES, planner, service
+from tests.kit.yaml_text import to_yaml
 
 NOW, LATER = "2026-11-26T10:00:00Z", "2026-11-26T11:00:00Z"
 OFFLINE = PlanSettings(in_cluster=False)
@@ -31,7 +32,7 @@ spec: {ingressClassName: kproxy, defaultBackend: {service: {name: web, port: {nu
 def with_generation(document: str, generation: int) -> str:
     raw = yaml.safe_load(document)
     raw["metadata"]["generation"] = generation
-    return yaml.safe_dump(raw)
+    return to_yaml(raw)
 
 
 def written(
@@ -179,7 +180,7 @@ def test_what_others_say_stays() -> None:
         {"parentRef": {"name": "gone"}, "controllerName": "kproxy.dev/gateway", "conditions": []},
     ]  # fmt: skip
     raw = yaml.safe_load(route(to("web"))) | {"status": {"parents": others}}
-    made = planner(CLASSES, gateway({"name": "x"}), yaml.safe_dump(raw), service("web"), settings=OFFLINE)
+    made = planner(CLASSES, gateway({"name": "x"}), to_yaml(raw), service("web"), settings=OFFLINE)
     parents = written(made)["HTTPRoute/route"].body["status"]["parents"]
     assert [(one["controllerName"], one["parentRef"]["name"]) for one in parents] == [
         ("example.com/x", "theirs"),
@@ -188,7 +189,7 @@ def test_what_others_say_stays() -> None:
     # The condition of generation 1 is of a later one than this object, of generation 0: nothing of it is touched.
     assert conditions(parents[1])["Accepted"][1] == "Old"
     raw["metadata"]["generation"] = 2
-    made = planner(CLASSES, gateway({"name": "x"}), yaml.safe_dump(raw), service("web"), settings=OFFLINE)
+    made = planner(CLASSES, gateway({"name": "x"}), to_yaml(raw), service("web"), settings=OFFLINE)
     ours = conditions(written(made)["HTTPRoute/route"].body["status"]["parents"][1])
     assert ours == {
         "Accepted": ("True", "Accepted", 2, "2020-01-01T00:00:00Z"),
@@ -235,6 +236,6 @@ def test_rules_that_the_engine_refused_are_named() -> None:
 @pytest.mark.parametrize("text", ["a\nb", "x" * 5000])
 def test_messages_are_of_one_line_and_not_too_long(text: str) -> None:
     raw = yaml.safe_load(route({"matches": [{"method": text}]}))
-    made = planner(CLASSES, gateway({"name": "x"}), yaml.safe_dump(raw), settings=OFFLINE)
+    made = planner(CLASSES, gateway({"name": "x"}), to_yaml(raw), settings=OFFLINE)
     (parent,) = written(made)["HTTPRoute/route"].body["status"]["parents"]
     assert all(one["message"].isprintable() and len(one["message"]) < 1100 for one in parent["conditions"])

@@ -4,9 +4,8 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.kit.apiserver.certs import KeyPair
+from tests.kit.yaml_text import to_yaml
 
 
 def write_kubeconfig(path: Path, url: str, authority: bytes, credentials: str | KeyPair) -> Path:
@@ -28,7 +27,7 @@ def write_kubeconfig(path: Path, url: str, authority: bytes, credentials: str | 
         "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
         "current-context": "test",
     }
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    path.write_text(to_yaml(config))
     path.chmod(0o600)
     return path
 

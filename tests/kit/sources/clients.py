@@ -8,6 +8,7 @@ import yaml
 from kproxy.api.transport.access import AccessOptions
 from kproxy.api.transport.client import ApiClient
 from kproxy.api.transport.credentials import Credentials
+from tests.kit.yaml_text import to_yaml
 
 
 def client(**options: Any) -> ApiClient:
@@ -29,5 +30,5 @@ def edit(kubeconfig: Path, **parts: Any) -> Path:
         entry.update(changes)
         for name in [name for name, value in entry.items() if value is None]:
             del entry[name]
-    kubeconfig.write_text(yaml.safe_dump(config))
+    kubeconfig.write_text(to_yaml(config))
     return kubeconfig

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kproxy.api.transport.access import AccessOptions
 from tests.kit.apiserver.certs import Authority
+from tests.kit.yaml_text import to_yaml
 
 AUTHORITY = Authority()
 CA = AUTHORITY.certificate
@@ -73,7 +72,7 @@ def write(path: Path, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> Pa
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "x",
     }
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(to_yaml(config))
     return path
 
 
