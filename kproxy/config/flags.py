@@ -158,17 +158,17 @@ IGNORED_FLAGS: Mapping[str, str] = {
 
 
 class _Ignore(argparse.Action):
-    """Notes a flag that has no effect in ``namespace.ignored_flags``."""
+    """Notes those given of the flags that have no effect in ``namespace.ignored_flags``."""
 
     def __call__(
         self,
         _parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
         values: str | Sequence[Any] | None,
-        _option: str | None = None,
+        option: str | None = None,
     ) -> None:
         """Keep the name, and what one of them may have to say after all."""
-        name = self.option_strings[0].lstrip("-")
+        name = (option or "").lstrip("-")
         if name == _SCHEDULER and values:
             namespace.ipvs_scheduler = str(values)
         namespace.ignored_flags = (*getattr(namespace, "ignored_flags", ()), name)
@@ -180,8 +180,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(title)
         for flag in flags:
             add_flag(group, flag, field_type(flag.field))
-    for name in IGNORED_FLAGS:
-        parser.add_argument(f"--{name}", action=_Ignore, dest=argparse.SUPPRESS, nargs="?", help=argparse.SUPPRESS)
+    ignored = [f"--{name}" for name in IGNORED_FLAGS]
+    parser.add_argument(*ignored, action=_Ignore, dest=argparse.SUPPRESS, nargs="?", help=argparse.SUPPRESS)
 
 
 def from_flags(namespace: argparse.Namespace) -> Config:

@@ -26,8 +26,12 @@ fit."""
 
 
 def begin() -> None:
-    """Look for no garbage till all is settled: a daemon starts, or takes up another configuration."""
+    """Look for no garbage till all is settled: a daemon starts, or takes up another configuration.
+
+    Who does look meanwhile, for what he has just made, is spared all that was there before.
+    """
     gc.disable()
+    gc.freeze()
 
 
 def settle() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import ParamSpec
 
 from kproxy.api.kinds import Kind, ObjectKind
-from kproxy.api.types import ApiObject, Node, ObjectKey, ServiceCIDR
+from kproxy.api.types import ApiObject, Node, ObjectKey, Problem, ServiceCIDR
 from kproxy.backends.base import Backend, BackendError, Counts
 from kproxy.faults.containment import contained, explain, survived
 from kproxy.plan.settings import NodeFacts, ProxySettings
@@ -221,11 +221,15 @@ class Proxier:
         if kind is Kind.SERVICE_CIDR:
             self._set_service_cidr(key, obj if isinstance(obj, ServiceCIDR) else None)
             return
-        changes = [family.take(kind, key, obj) for family in self._families]
-        if any(change.changed for change in changes):
+        changed = False
+        problems: dict[Problem, None] = {}  # what is wrong in both families is told once
+        for family in self._families:
+            change = family.take(kind, key, obj)
+            changed |= change.changed
+            problems |= dict.fromkeys(change.problems)
+        if changed:
             counts[kind] = counts.get(kind, 0) + 1
-        if any(change.problems for change in changes):
-            problems = dict.fromkeys(problem for change in changes for problem in change.problems)
+        if problems:
             self._tell(self._observer.skipped, tuple(problems))
 
     def _set_node(self, node: Node | None) -> None:

@@ -7,8 +7,9 @@ that can end up in a rule's comment or in a log line is a DNS label. What isn't 
 object stays in force.
 """
 
+import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import TypeAlias
 
 from kproxy.api.types import ObjectKey, Problem
@@ -23,8 +24,12 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _PROTOCOLS = {None: Protocol.TCP, "": Protocol.TCP, "TCP": Protocol.TCP, "UDP": Protocol.UDP, "SCTP": Protocol.SCTP}
 
 
+@functools.lru_cache(maxsize=256)
 def is_label(text: str) -> bool:
-    """Tell whether ``text`` is a DNS label (RFC 1123): what names of namespaces, Services and ports are."""
+    """Tell whether ``text`` is a DNS label (RFC 1123): what names of namespaces, Services and ports are.
+
+    They come again and again: a namespace with all its Services, a Service in both address families.
+    """
     return _LABEL.fullmatch(text) is not None
 
 
@@ -54,10 +59,16 @@ class Findings:
             return None
         return canonical if its_family is family else None
 
-    def addresses(self, field: str, texts: Iterable[str] | None, parse: Parse, family: IPFamily) -> tuple[str, ...]:
+    def addresses(self, field: str, texts: Collection[str] | None, parse: Parse, family: IPFamily) -> tuple[str, ...]:
         """Return the addresses among ``texts`` that are sound and of ``family``, each once."""
-        found = (self.address(f"{field}[{index}]", text, parse, family) for index, text in enumerate(texts or ()))
-        return tuple(dict.fromkeys(address for address in found if address))
+        if not texts:
+            return ()
+        found: dict[str, None] = {}
+        for index, text in enumerate(texts):
+            address = self.address(f"{field}[{index}]", text, parse, family)
+            if address:
+                found[address] = None
+        return tuple(found)
 
     def protocol(self, field: str, text: str | None) -> Protocol | None:
         """Return the protocol that ``text`` names, TCP where nothing is said; None where kproxy knows no such one."""

@@ -102,7 +102,9 @@ def _created(service: Service, findings: Findings) -> int:
         return AGE_UNKNOWN
     try:
         moment = datetime.datetime.fromisoformat(text)
-        return int(moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp())
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=datetime.UTC)
+        return int(moment.timestamp())
     except (ValueError, OverflowError):
         findings.add("metadata.creationTimestamp", f"{quote(text)} is no time such as 2026-01-31T12:00:00Z; left out")
         return AGE_UNKNOWN

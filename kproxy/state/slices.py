@@ -1,6 +1,6 @@
 """EndpointSlices → Endpoints of one address family."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TypeAlias
 
 from kproxy.api.types import LABEL_SERVICE_NAME, EndpointPort, EndpointSlice, Problem, SliceEndpoint
@@ -48,7 +48,7 @@ def slice_endpoints(
 ) -> tuple[SlicePorts, tuple[Problem, ...]]:
     """Return a slice's endpoints by port, and what was skipped. ``node_name`` decides which of them are local."""
     findings = Findings("EndpointSlice", endpoint_slice.metadata.key)
-    places = list(_sound_places(endpoint_slice, family, findings))
+    places = _sound_places(endpoint_slice, family, findings)
     ports: dict[tuple[str, Protocol], tuple[Endpoint, ...]] = {}
     for index, port in enumerate(endpoint_slice.ports or ()):
         key = _slice_port(f"ports[{index}]", port, findings)
@@ -57,13 +57,15 @@ def slice_endpoints(
         if key in ports:
             findings.add(f"ports[{index}]", f"{quote(key[0])}/{key[1]} is there twice; the first one counts")
             continue
-        ports[key] = tuple(_endpoint(ip, port.port, place, node_name) for ip, place in places)
+        ports[key] = tuple([_endpoint(ip, port.port, place, node_name) for ip, place in places])
     return ports, tuple(findings.problems)
 
 
 def _sound_places(
     endpoint_slice: EndpointSlice, family: IPFamily, findings: Findings
-) -> Iterator[tuple[str, SliceEndpoint]]:
+) -> list[tuple[str, SliceEndpoint]]:
+    """Return the endpoints that can be used, each with its address."""
+    found: list[tuple[str, SliceEndpoint]] = []
     for index, place in enumerate(endpoint_slice.endpoints or ()):
         if not place.addresses:
             findings.add(f"endpoints[{index}].addresses", "empty; the endpoint is ignored")
@@ -75,10 +77,11 @@ def _sound_places(
             findings.add(f"endpoints[{index}].addresses[0]", f"{quote(text)}: {error}; the endpoint is ignored")
             continue
         if its_family is family:
-            yield ip, place
+            found.append((ip, place))
         else:
             reason = f"{ip} in a slice of type {endpoint_slice.address_type}; it is ignored"
             findings.add(f"endpoints[{index}].addresses[0]", reason)
+    return found
 
 
 def _slice_port(field: str, port: EndpointPort, findings: Findings) -> tuple[str, Protocol] | None:

@@ -6,7 +6,8 @@ have changed pile up in `pending` until the owner says that they are in the kern
 nothing: what it was to do is still pending.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -14,6 +15,9 @@ from kproxy.api.types import EndpointSlice, ObjectKey, Problem, Service
 from kproxy.state.model import Endpoint, IPFamily, ServicePort, ServicePortName, endpoint_text
 from kproxy.state.services import service_ports, why_not_proxied
 from kproxy.state.slices import SlicePorts, owner_name, slice_endpoints, slice_family, why_ignored
+
+
+K = TypeVar("K")
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -42,7 +46,7 @@ class Tracker:
         """Take in a Service that is new or was modified."""
         ports, problems = service_ports(service, self.family)
         key = service.metadata.key
-        why = why_not_proxied(service)
+        why = None if ports else why_not_proxied(service)
         if why is None:
             self._unproxied.pop(key, None)
         else:
@@ -62,8 +66,8 @@ class Tracker:
         if after:
             self._ports.update(after)
             self._services[key] = tuple(after)
-        changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-        self.pending |= changed
+        changed = _differing(before, after)
+        self.pending.update(changed)
         return bool(changed)
 
     # --- EndpointSlices --------------------------------------------------------------------------------------------
@@ -72,8 +76,10 @@ class Tracker:
         """Take in an EndpointSlice that is new or was modified; slices of the other family do nothing."""
         key = endpoint_slice.metadata.key
         service = owner_name(endpoint_slice)
-        if slice_family(endpoint_slice) is not self.family or service is None:
-            return Change(self.delete_slice(key).changed, why_ignored(endpoint_slice))
+        family = slice_family(endpoint_slice)
+        if family is not self.family or service is None:
+            is_other = family is not None and service is not None  # the other family's, and in order
+            return Change(self.delete_slice(key).changed, () if is_other else why_ignored(endpoint_slice))
         owner = ObjectKey(key.namespace, service)
         moved = self._slice_owner.get(key, owner) != owner and self.delete_slice(key).changed
         ports, problems = slice_endpoints(endpoint_slice, self.family, self._node_name)
@@ -93,11 +99,11 @@ class Tracker:
             slices[slice_name] = ports
         if not slices:
             del self._slices[owner]
-        changed = [port for port in before.keys() | after.keys() if before.get(port) != after.get(port)]
-        names = (ServicePortName(owner.namespace, owner.name, port, protocol) for port, protocol in changed)
-        # Endpoints without a service port need no programming; should one come, the Service itself makes it pending.
-        # The names that go out are the ones held already, not one more with every slice that changes.
-        self.pending.update(self._ports[name].name for name in names if name in self._ports)
+        changed = _differing(before, after)
+        for port, protocol in changed:
+            held = self._ports.get(ServicePortName(owner.namespace, owner.name, port, protocol))
+            if held is not None:  # else nothing need be done; should it come, the Service itself makes it pending
+                self.pending.add(held.name)  # not one more name with every slice that changes
         return bool(changed)
 
     # --- complete sets ---------------------------------------------------------------------------------------------
@@ -125,8 +131,9 @@ class Tracker:
         """Return the endpoints behind a service port, each address once, in kube-proxy's order (by their text)."""
         merged: dict[str, Endpoint] = {}
         slices = self._slices.get(name.service, {})
+        port = name.port, name.protocol
         for slice_name in sorted(slices):
-            for endpoint in slices[slice_name].get((name.port, name.protocol), ()):
+            for endpoint in slices[slice_name].get(port, ()):
                 text = endpoint_text(endpoint.ip, endpoint.port)
                 other = merged.get(text)
                 if other is None or _usefulness(endpoint) > _usefulness(other):
@@ -149,6 +156,13 @@ class Tracker:
     def applied(self, names: Iterable[ServicePortName]) -> None:
         """Note that ``names`` are in the kernel as they are held here."""
         self.pending.difference_update(names)
+
+
+def _differing(before: Mapping[K, object], after: Mapping[K, object]) -> Collection[K]:
+    """Return the keys under which two mappings hold something else, or only one of them anything."""
+    if not before:
+        return after.keys()
+    return [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
 
 
 def _usefulness(endpoint: Endpoint) -> tuple[bool, bool, bool, bool]:

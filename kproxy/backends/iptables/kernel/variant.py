@@ -17,7 +17,6 @@ from kproxy.backends.iptables.kernel.legacy.applier import LegacyApplier
 from kproxy.backends.iptables.kernel.legacy.entry import entry_layout
 from kproxy.backends.iptables.kernel.legacy.lock import XtablesLock
 from kproxy.backends.iptables.kernel.legacy.tableinfo import TableReader
-from kproxy.backends.iptables.kernel.nft.applier import NftApplier, NftTools
 from kproxy.backends.iptables.rules.ruleset import TableName
 from kproxy.state.model import IPFamily
 
@@ -30,13 +29,19 @@ def detect_variant() -> Variant:
     """
     if (variant := marked()) is not None:
         return variant
-    there = {variant for variant in Variant for family in IPFamily if _is_there(variant, family)}
-    return Variant.NFT if there == {Variant.NFT} else Variant.LEGACY
+    if any(_is_there(Variant.LEGACY, family) for family in IPFamily):
+        return Variant.LEGACY
+    return Variant.NFT if any(_is_there(Variant.NFT, family) for family in IPFamily) else Variant.LEGACY
+
+
+# The applier of variant nft is imported where it is asked for: most nodes have no use for it, nor for what runs programs.
 
 
 def _is_there(variant: Variant, family: IPFamily) -> bool:
     try:
         if variant is Variant.NFT:
+            from kproxy.backends.iptables.kernel.nft.applier import NftTools
+
             NftTools(family).chains("filter")
         else:
             TableReader(entry_layout(family)).close()
@@ -49,7 +54,11 @@ def _is_there(variant: Variant, family: IPFamily) -> bool:
 
 def open_applier(family: IPFamily, variant: Variant, lock: XtablesLock | None = None) -> Engine[Any]:
     """Return the applier of a variant, in the calling thread's network namespace. Raises NoIptablesError."""
-    return LegacyApplier(family, lock) if variant is Variant.LEGACY else NftApplier(family)
+    if variant is Variant.LEGACY:
+        return LegacyApplier(family, lock)
+    from kproxy.backends.iptables.kernel.nft.applier import NftApplier
+
+    return NftApplier(family)
 
 
 def is_guarded() -> bool:
