@@ -17,8 +17,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
+from hack.browser import browser_in
 from hack.lab import Lab
 from hack.lab.kproxy import METRICS_PORT
 from tests.kit.apiserver.objects import endpoint, make_node, make_service, make_slice, service_port, slice_port
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             manifests=Path(scratch), args=["--state-directory", str(lab.folder / "state"), "--proxy-mode", "nftables"]
         )
         kproxy.wait_ready(60)
-        with clients(lab), browser_page(lab, Path(scratch)) as page:
+        with clients(lab), browser_page(lab) as page:
             pictures(page, folder)
     return 0
 
@@ -95,20 +96,13 @@ def clients(lab: Lab) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def browser_page(lab: Lab, scratch: Path) -> Iterator[Page]:
+def browser_page(lab: Lab) -> Iterator[Page]:
     """Open the page in a browser that runs on the node, where metrics are served."""
-    wrapper = scratch / "chromium"
-    wrapper.write_text(f'#!/bin/sh\nexec ip netns exec {lab.node.namespace.name} /usr/bin/chromium "$@"\n')
-    wrapper.chmod(0o755)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(wrapper), chromium_sandbox=False, args=["--disable-gpu", "--disable-quic"]
-        )
+    with browser_in(lab.node.namespace) as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme="light")
         page.set_default_timeout(_PATIENCE_MS)
         page.goto(f"http://{lab.node.ip}:{METRICS_PORT}/")
         yield page
-        browser.close()
 
 
 def pictures(page: Page, folder: Path | None) -> None:

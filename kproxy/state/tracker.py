@@ -16,7 +16,6 @@ from kproxy.state.model import Endpoint, IPFamily, ServicePort, ServicePortName,
 from kproxy.state.services import service_ports, why_not_proxied
 from kproxy.state.slices import SlicePorts, owner_name, slice_endpoints, slice_family, why_ignored
 
-
 K = TypeVar("K")
 
 

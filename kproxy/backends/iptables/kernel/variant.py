@@ -34,7 +34,7 @@ def detect_variant() -> Variant:
     return Variant.NFT if any(_is_there(Variant.NFT, family) for family in IPFamily) else Variant.LEGACY
 
 
-# The applier of variant nft is imported where it is asked for: most nodes have no use for it, nor for what runs programs.
+# The applier of variant nft is imported where it is asked for: most nodes have no use for it and what it imports.
 
 
 def _is_there(variant: Variant, family: IPFamily) -> bool:
