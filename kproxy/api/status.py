@@ -6,13 +6,14 @@ following (kubernetes/kubernetes#76338).
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
+from msgspec import field
 
 from kproxy.api.kinds import ObjectKind
 
 
-@dataclass(slots=True)
-class WatchStatus:
+class WatchStatus(msgspec.Struct):
     """Written by the one thread that watches, read by any other: each attribute is replaced as a whole."""
 
     kind: ObjectKind

@@ -2,8 +2,9 @@
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Set
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
 
 from kproxy.api.sink import Source
 from kproxy.api.transport.client import ApiClient
@@ -57,8 +58,7 @@ class Requests:
         counter.request_finished(method=verb, verb=verb, host=host, code=status, seconds=seconds)
 
 
-@dataclass
-class Life:
+class Life(msgspec.Struct):
     """What goes on for as long as the process lives, whatever configurations it takes up: all that is counted."""
 
     started: float

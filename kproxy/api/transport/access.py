@@ -11,8 +11,10 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
+from msgspec import field
 
 from kproxy.api.transport.proxies import Proxy
 
@@ -24,8 +26,7 @@ class AccessError(Exception):
     """Nothing can be reached with what is configured. Its text is one line, with the remedy."""
 
 
-@dataclass(frozen=True)
-class AccessOptions:
+class AccessOptions(msgspec.Struct, frozen=True):
     """The ways to an API server, as configured. With neither kubeconfig nor master, it is the pod's service account."""
 
     kubeconfig: str = ""
@@ -37,20 +38,22 @@ class AccessOptions:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
-@dataclass(frozen=True)
-class TlsFiles:
+class TlsFiles(msgspec.Struct, frozen=True):
     """What TLS is made of, PEM. Without an authority, the system's are trusted."""
 
     authority: bytes | None = None
     certificate: bytes | None = None
-    key: bytes | None = field(default=None, repr=False)
+    key: bytes | None = None
     verify: bool = True
     server_name: str | None = None
     """The name to expect in the server's certificate, where it differs from the URL's."""
 
+    def __repr__(self) -> str:
+        """Leave out the key, and all that is long."""
+        return f"TlsFiles(verify={self.verify}, server_name={self.server_name!r})"
 
-@dataclass(frozen=True)
-class Access:
+
+class Access(msgspec.Struct, frozen=True):
     """The way to the API server, as of now."""
 
     servers: tuple[str, ...]
@@ -60,12 +63,16 @@ class Access:
     tls: TlsFiles = TlsFiles()
     proxies: Mapping[str, Proxy] = field(default_factory=dict)
     """By server; those that are not in here are reached directly."""
-    authorization: str | None = field(default=None, repr=False)
+    authorization: str | None = None
     """The Authorization header. It is for https only: no token ever travels in the clear."""
     headers: tuple[tuple[str, str], ...] = ()
     """Further headers of each request: whom to impersonate."""
     remedy: str = "check the server's URL in --kubeconfig or --master"
     """What to do about a server that isn't there."""
+
+    def __repr__(self) -> str:
+        """Leave out what is secret."""
+        return f"Access(servers={self.servers!r}, whose={self.whose!r}, tls={self.tls!r}, proxies={self.proxies!r})"
 
 
 def tls_context(access: Access) -> ssl.SSLContext:

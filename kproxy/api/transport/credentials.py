@@ -14,10 +14,11 @@ import base64
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote as percent
+
+from msgspec.structs import replace
 
 from kproxy import logs
 from kproxy.api.transport.access import Access, AccessError, AccessOptions, TlsFiles

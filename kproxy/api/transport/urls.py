@@ -4,8 +4,9 @@ Go takes hosts as they are written and keeps their case; what it calls invalid i
 """
 
 import re
-from dataclasses import dataclass, field
 from urllib.parse import unquote
+
+import msgspec
 
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
@@ -18,16 +19,18 @@ _LOGIN = re.compile(r"//[^/?#]*@")
 _HIGHEST_PORT = 65535
 
 
-@dataclass(frozen=True)
-class Login:
+class Login(msgspec.Struct, frozen=True):
     """User and password, as sent."""
 
     user: str
-    password: str = field(default="", repr=False)
+    password: str = ""
+
+    def __repr__(self) -> str:
+        """Leave out the password."""
+        return f"Login(user={self.user!r})"
 
 
-@dataclass(frozen=True)
-class Url:
+class Url(msgspec.Struct, frozen=True):
     """An absolute URL; the scheme is in small letters, the host without brackets, ``port`` None where none is named."""
 
     scheme: str
