@@ -26,9 +26,6 @@ def _strip_zeros(text: str) -> str:
     return ".".join(octet.lstrip("0") or "0" if octet.isdecimal() else octet for octet in text.split("."))
 
 
-_ORDINARY = frozenset(range(1, 224)) - {127, 169}
-"""What IPv4 addresses begin with of which nothing more need be asked: no multicast, loopback or link-local ones."""
-
 _Address: TypeAlias = tuple[IPFamily, str, bytes]
 """Family, canonical text, and the bytes, of which there are four or sixteen."""
 
@@ -54,8 +51,6 @@ def _parse(text: str) -> _Address:
 def _destination(text: str) -> _Address:
     address = family, _, packed = _parse(text)
     first = packed[0]
-    if first in _ORDINARY and family is IPFamily.IPV4:
-        return address
     if first & 0xF0 == 0xE0 if family is IPFamily.IPV4 else first == 0xFF:
         raise NotAnAddress("a multicast address cannot be a destination")
     if not first and not any(packed):
@@ -80,8 +75,6 @@ def parse_unicast_ip(text: str) -> tuple[IPFamily, str]:
     """
     family, canonical, packed = _destination(text)
     if family is IPFamily.IPV4:
-        if packed[0] in _ORDINARY:
-            return family, canonical
         special = packed[0] == 127 or packed[:2] == b"\xa9\xfe"
     else:
         special = packed == b"\0" * 15 + b"\1" or (packed[0] == 0xFE and packed[1] & 0xC0 == 0x80)
