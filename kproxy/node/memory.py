@@ -16,6 +16,8 @@ from collections.abc import Callable
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 _LARGE_BYTES = 128 * 1024
 """What takes more is no part of the pool: it goes back to the system when it is freed. glibc begins with the same."""
+_TOO_LARGE_BYTES, _MOST_BYTES = 4 * 1024**2, 32 * 1024**2
+"""Pieces that are better kept than made anew each time, and the most that glibc keeps."""
 _WORKING = (10_000, 10, 10)
 """After how many new objects Python looks through the young ones, and how many such looks make one for the older."""
 _QUIET_SECONDS = 2.0
@@ -82,6 +84,16 @@ class Upkeep:
             give_back()
 
 
+def keep_pieces(size: int) -> None:
+    """Have pieces of so many bytes kept in the pool if they are large: they are wanted again, and soon.
+
+    It is the kernel that makes each page anew where they are not, of the copies of a table of 15 MB for a sixth of the
+    processor time that a change of it takes. They do lie between small ones then, which is little of such a process.
+    """
+    if size > _TOO_LARGE_BYTES:
+        _set_option(_M_MMAP_THRESHOLD, _MOST_BYTES)
+
+
 def use_one_pool() -> None:
     """Have the C library keep one pool for all threads, of small pieces; to be said before there are any threads.
 
@@ -93,7 +105,12 @@ def use_one_pool() -> None:
     (M_MMAP_THRESHOLD): tables of megabytes then, between which small ones stay, so that there is never a hole for the
     next table. That was a tenth of a small daemon.
     """
+    _set_option(_M_ARENA_MAX, 1)
+    _set_option(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+def _set_option(option: int, value: int) -> None:
+    """Do nothing where it is not glibc."""
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
-        set_option(_M_ARENA_MAX, 1)
-        set_option(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        set_option(option, value)

@@ -168,6 +168,7 @@ class LegacyApplier(Engine[bytes]):
                     self._in_turn = {chain for chain in self._in_turn if handle.begin_turns(chain, randrange)}
                 _commit(handle)
             self._outlines[name] = self._reader.info(name)
+            memory.keep_pieces(self._outlines[name].size)
 
 
 def _takes_turns(rules: Chain) -> bool:
