@@ -9,6 +9,7 @@ PATIENCE = 30_000
 """Milliseconds to wait for what is to be seen."""
 _FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 _FLAGS += ["--disable-component-update", "--disable-sync"]
+_FLAGS += ["--renderer-process-limit=1", "--disable-site-isolation-trials"]  # or it starts two for each page
 _UNSEEN = r"/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u"
 
 

@@ -18,10 +18,9 @@ SECONDS = {False: "kproxy/seconds", True: "kproxy/seconds-without-kernel"}
 """In pytest's cache: how long each file took when all tests were last run, and when those without a kernel were."""
 
 LONG = {
-    "tests/report/page/test_browser.py": 25.0,
+    "tests/report/page/test_browser.py": 29.0,
     "tests/api/watch/test_reflector_faults.py": 25.0,
     "tests/api/watch/test_time_runs_backwards.py": 13.0,
-    "tests/ingress/report/test_page.py": 6.0,
     "tests/api/watch/test_reflector.py": 6.0,
     "tests/apiserver/test_faults.py": 6.0,
     "tests/flows/test_flows.py": 4.0,

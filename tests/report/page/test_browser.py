@@ -1,11 +1,13 @@
-"""What people see of the page, in a real browser."""
+"""What people see of both programs' pages, in one real browser: it takes seconds to start."""
 
 import re
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 from playwright.sync_api import Page, Request, expect
 
+from tests.ingress.report import kit as ingress
 from tests.kit.browser import PATIENCE, chromium, later, looking, unseen
 from tests.kit.hostile import EVIL as EVIL_TEXT
 from tests.kit.hostile import answer, how_it_does
@@ -232,3 +234,58 @@ def test_ten_thousand_services_are_a_handful_of_rows(page: Page, world: World) -
     assert len(ids(page)) < 60
     page.locator("#services").evaluate("list => { list.scrollTop = list.scrollHeight }")
     expect(page.locator("#rows [data-id='shop/s-9999']")).to_be_visible()
+
+
+def test_people_see_the_routes_of_ingress_and_ask_and_nothing_of_strangers_becomes_markup(tab: Page) -> None:
+    world = ingress.World()
+    world.open()
+    with ingress.served(world) as address, looking(tab) as page:
+        page.goto(address)
+        expect(page.locator("#rows tr")).to_have_count(4, timeout=PATIENCE)
+        expect(page.locator("#verdict")).to_have_text("well")
+        expect(page.locator("#trouble li")).to_have_text(
+            ["Ingress default/bad: " + ingress.EVIL.replace("\u202e", "\\u202e")]
+        )
+        page.get_by_label("Show").select_option("trouble")
+        expect(page.locator("#rows tr")).to_have_count(2)
+        page.get_by_label("Show").select_option("")
+        page.get_by_label("Search").fill("shop.example.com")
+        expect(page.locator("#rows tr")).to_have_count(2)
+        page.get_by_label("URL").fill("http://shop.example.com/cart?a=1")
+        page.get_by_role("button", name="Explain").click()
+        expect(page.locator("#answer strong")).to_have_text("is forwarded")
+        page.get_by_label("URL").fill(f"http://{ingress.EVIL}/")
+        page.get_by_role("button", name="Explain").click()
+        expect(page.locator("#answer strong")).to_have_text("is answered 404: no rule is met")
+        expect(page.locator("#answer li").first).to_contain_text("<img src=x")
+        world.now += 4
+        later(page)
+        served_row = page.locator("#rows tr", has_text="every path")
+        expect(served_row.locator("td.number").first).not_to_have_text("\u2013", timeout=PATIENCE)
+        assert page.locator("img").count() == 0
+        assert page.title() == "kproxy ingress"
+        world.now, world.ready = world.now + 4, False
+        later(page)
+        expect(page.locator("#verdict")).to_have_text("not ready", timeout=PATIENCE)
+
+
+def test_the_worst_of_texts_everywhere_on_that_of_ingress(tab: Page) -> None:
+    """Whatever text the page is told, it shows what nobody can see in it by number, and is no wider than its window."""
+    with ingress.served(ingress.World()) as address, looking(tab) as page:
+        page.route(
+            "**/page.json?", lambda route: route.fulfill(body=msgspec.json.encode(ingress.how_it_goes(EVIL_TEXT)))
+        )
+        page.route(
+            "**/page.json?url=*", lambda route: route.fulfill(body=msgspec.json.encode(ingress.reply(EVIL_TEXT)))
+        )
+        page.goto(address)
+        expect(page.locator("#rows tr")).to_have_count(1, timeout=PATIENCE)
+        expect(page.locator("#trouble li").first).to_contain_text("a\\u001b[2J")
+        expect(page.locator("#rows td").first).to_contain_text("b\\u202egnp")
+        page.get_by_label("URL").fill("http://a/")
+        page.get_by_role("button", name="Explain").click()
+        expect(page.locator("#answer li").first).to_contain_text("onerror")
+        assert unseen(page) == []
+        assert page.locator("img").count() == 0
+        page.set_viewport_size({"width": 360, "height": 740})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
