@@ -111,7 +111,7 @@ test_in_shares() {
 
 # Most tests wait most of the time, for packets and processes; hence more of them at once than there are processors. All
 # tests of a file run in one process, as they share labs.
-at_once=$(($(nproc) + 2))
+at_once=$(($(nproc) + 3))
 tests=passed
 printf '\n== python -m pytest, and beside it the linters\n'
 if [ "$fast" = yes ] && [ "${#options[@]}" = 2 ]; then

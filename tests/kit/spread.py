@@ -18,14 +18,22 @@ SECONDS = {False: "kproxy/seconds", True: "kproxy/seconds-without-kernel"}
 """In pytest's cache: how long each file took when all tests were last run, and when those without a kernel were."""
 
 LONG = {
-    "tests/report/page/test_browser.py": 29.0,
+    "tests/report/page/test_browser.py": 22.0,
     "tests/api/watch/test_reflector_faults.py": 25.0,
     "tests/api/watch/test_time_runs_backwards.py": 13.0,
     "tests/api/watch/test_reflector.py": 6.0,
     "tests/apiserver/test_faults.py": 6.0,
-    "tests/flows/test_flows.py": 4.0,
+    "tests/flows/test_flows.py": 7.0,
+    "tests/flows/test_properties.py": 5.0,
+    "tests/deploy/test_scripts.py": 4.0,
     "tests/explain/test_decision.py": 4.0,
+    "tests/explain/test_answer.py": 4.0,
+    "tests/explain/test_recordings.py": 4.0,
+    "tests/api/test_bad_objects.py": 4.0,
     "tests/api/transport/test_way_connected.py": 4.0,
+    "tests/bench/test_all.py": 2.5,
+    "tests/report/metrics/test_registry.py": 2.5,
+    "tests/backends/nftables/test_properties.py": 2.5,
 }
 """Seconds of some that need no kernel, for a checkout in which nothing has been run yet."""
 _BYTES_A_SECOND = 20_000
