@@ -155,6 +155,16 @@ def test_a_new_zone_plans_anew() -> None:
         eventually(lambda: setup.v4.endpoints == {"default/web": ["10.244.1.12:80"]})
 
 
+def test_of_a_node_that_is_not_listed_any_more_nothing_is_known() -> None:
+    setup = Setup()
+    with setup.running():
+        setup.fill()
+        eventually(lambda: setup.v4.endpoints == WEB)
+        setup.inbox.replace(Kind.NODE, {})
+        eventually(lambda: setup.recorder.names().count("node_changed") == 2)
+    assert [args[0] for name, args in setup.recorder.events if name == "node_changed"][-1] is None
+
+
 def test_service_cidrs_reach_the_plan() -> None:
     setup = Setup()
     with setup.running():

@@ -126,6 +126,17 @@ def test_a_port_in_use_is_waited_for_otherwise(servers: HttpServers, port: int) 
     assert get(port, "/a").status == 200
 
 
+def test_stopping_waits_for_no_port(port: int) -> None:
+    servers = HttpServers()
+    servers.start()
+    with closing(socket.create_server(("127.0.0.1", port))):
+        servers.serve("test", BindAddress("127.0.0.1", port), PAGES, retry_seconds=3600)
+        eventually(lambda: asyncio.all_tasks(servers._loop))
+        (waiting,) = asyncio.all_tasks(servers._loop)
+        servers.stop()
+    assert waiting.cancelled()
+
+
 def test_stopping_closes_everything_at_once(port: int) -> None:
     servers = HttpServers()
     servers.start()
