@@ -20,7 +20,7 @@ from tests.kit.packets.conntrack import web as web
 from tests.kit.packets.fixtures import idle_world as idle_world
 from tests.kit.packets.fixtures import kproxy_args as kproxy_args
 from tests.kit.packets.fixtures import world as world
-from tests.kit.spread import SECONDS, needs_kernel
+from tests.kit.spread import SECONDS, needs_kernel, spaced
 
 # Others are at work on the same machine: how long it takes to make or to try an example says nothing about kproxy.
 settings.register_profile(
@@ -60,15 +60,21 @@ def _known(config: pytest.Config) -> dict[str, float]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that all processes end together.
 
-    Where that is not known yet, it is those that build the image, then those with packets.
+    Where that is not known yet, it is those with packets. Files that need the image come one after the other: whoever
+    builds it lets nobody else at it, and four processes that wait for the fifth would do nothing for a minute or more.
     """
     known = _known(config)
     weights: dict[str, float] = {}
+    with_image: set[str] = set()
     for item in items:
         file = _file_of(item.nodeid)
-        guess = 1000.0 if item.get_closest_marker("image") else 100.0 if item.get_closest_marker("kernel") else 0.0
+        guess = 100.0 if item.get_closest_marker("kernel") else 0.0
         weights[file] = known.get(file, max(guess, weights.get(file, 0.0)))
-    items.sort(key=lambda item: -weights[_file_of(item.nodeid)])
+        if item.get_closest_marker("image"):
+            with_image.add(file)
+    order = spaced(sorted(weights, key=lambda file: -weights[file]), with_image)
+    places = {file: place for place, file in enumerate(order)}
+    items.sort(key=lambda item: places[_file_of(item.nodeid)])
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

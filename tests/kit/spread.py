@@ -9,7 +9,7 @@ of them and telling of each. So hack/test.sh --fast gives each process its share
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tests.kit.paths import ROOT, TESTS
@@ -38,6 +38,8 @@ LONG = {
 """Seconds of some that need no kernel, for a checkout in which nothing has been run yet."""
 _BYTES_A_SECOND = 20_000
 """As a guess for all others; some seconds are for the rest of a file."""
+_APART = 12
+"""Files: several processes run as many in a minute."""
 
 
 def needs_kernel(file: Path) -> bool:
@@ -54,6 +56,14 @@ def shares(seconds: Mapping[str, float], number: int) -> list[list[str]]:
         dealt[least].append(file)
         loads[least] += seconds[file]
     return dealt
+
+
+def spaced(files: Sequence[str], few: Collection[str]) -> list[str]:
+    """Put the first of some few files first, and the others among the rest, as far apart as one of them takes."""
+    order = [file for file in files if file not in few]
+    for number, file in enumerate(one for one in files if one in few):
+        order.insert(number * _APART, file)
+    return order
 
 
 def expected(files: Iterable[Path], known: Mapping[str, float]) -> dict[str, float]:
