@@ -50,9 +50,10 @@ class Planner:
     def update(self, names: Iterable[ServicePortName]) -> frozenset[ServicePortName]:
         """Plan ``names`` anew, and those who win or lose an address by it; return whose plan came out different."""
         names = set(names)
+        ports = self._tracker.ports
         changed = set()
         for name in names | self._settle(names):
-            port = self._tracker.ports.get(name)
+            port = ports.get(name)
             old = self._services.get(name)
             if port is None:
                 new = None

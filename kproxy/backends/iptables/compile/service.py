@@ -76,9 +76,17 @@ class _ServiceCompiler:
         self.text = str(plan.name)
         self.protocol: Protocol = plan.name.protocol
         self.cluster_chain = names.cluster_chain(plan.name)
-        self.local_chain = names.local_chain(plan.name)
-        self.external_chain = names.external_chain(plan.name)
         self._all_need_chains = layout is Layout.CLASSIC or bool(plan.affinity_seconds)
+
+    @property
+    def local_chain(self) -> str:
+        """The chain that spreads over this node's endpoints."""
+        return names.local_chain(self.name)
+
+    @property
+    def external_chain(self) -> str:
+        """The chain that connections from outside come to."""
+        return names.external_chain(self.name)
 
     # --- entries in the shared lists -------------------------------------------------------------------------------
 
@@ -138,9 +146,8 @@ class _ServiceCompiler:
             guarded = [frontend for frontend in plan.frontends if frontend.sources]
             if guarded:
                 chains[names.firewall_chain(self.name)] = tuple(self._firewall_rules(guarded[0]))
-        for endpoint in plan.reachable_endpoints:
-            if self._needs_chain(endpoint):
-                chains[names.endpoint_chain(self.name, endpoint)] = self._endpoint_rules(endpoint)
+        for endpoint in filter(self._needs_chain, plan.reachable_endpoints):
+            chains[names.endpoint_chain(self.name, endpoint)] = self._endpoint_rules(endpoint)
         return chains
 
     def _policy_chains(self, chain: str, target: Target, endpoints: tuple[Endpoint, ...]) -> dict[str, Chain]:
