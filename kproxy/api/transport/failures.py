@@ -1,5 +1,6 @@
 """What can go wrong with a request, each said in one line that names the server and, where there is one, the remedy."""
 
+import contextlib
 import email.utils
 import http.client
 import ssl
@@ -136,11 +137,11 @@ def _describe_refusal(way: Way, code: int, message: str, body: bytes, headers: M
 
 def _retry_after(response: BaseHTTPResponse, status: Status | None) -> float | None:
     header = response.headers.get("Retry-After", "")
-    if header.isascii() and header.isdigit():
-        return float(header[:9])
-    moment = email.utils.parsedate_to_datetime(header) if "," in header else None
-    if moment is not None:
-        return max(0.0, moment.timestamp() - time.time())
+    number = header.partition(",")[0]  # two that each set one give "1, 1"
+    if number.isascii() and number.isdigit():
+        return float(number[:9])
+    with contextlib.suppress(ValueError, OverflowError):
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
     details = status.details if status else None
     seconds = details.retry_after_seconds if details else None
     return float(seconds) if seconds and 0 < seconds < 10**9 else None

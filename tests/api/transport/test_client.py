@@ -4,11 +4,13 @@ import re
 import select
 import socket
 import threading
+from io import BytesIO
 from pathlib import Path
 
 import msgspec
 import pytest
 import yaml
+from urllib3 import HTTPResponse, PoolManager
 
 from kproxy.api.transport.access import AccessOptions
 from kproxy.api.transport.client import ApiClient
@@ -140,6 +142,29 @@ def test_retry_after(api: ApiClient, api_server: ApiServer, header: int | None, 
         api.get(LIST)
     assert error.value.retry_after == seconds
     assert error.value.code == 429
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("30", 30.0),
+        ("1, 1", 1.0),  # as where a proxy and the server both set one
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", None),
+        ("Wed, 21 Oct 99999 07:28:00 GMT", None),
+        ("soon, perhaps", None),
+        (", ", None),
+        ("", None),
+    ],
+)
+def test_retry_after_as_others_on_the_way_may_write_it(
+    api: ApiClient, monkeypatch: pytest.MonkeyPatch, header: str, seconds: float | None
+) -> None:
+    answer = HTTPResponse(BytesIO(), headers={"Retry-After": header}, status=503, preload_content=False)
+    monkeypatch.setattr(PoolManager, "urlopen", lambda *_args, **_more: answer)
+    with pytest.raises(RefusedError, match="503 Service Unavailable") as error:
+        api.get(LIST)
+    assert error.value.retry_after == seconds
 
 
 def test_version_too_large_is_told_apart(api: ApiClient) -> None:
