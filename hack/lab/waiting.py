@@ -7,7 +7,9 @@ from typing import TypeVar
 from hack.lab.errors import LabError
 
 T = TypeVar("T")
-PAUSE = 0.01  # seconds between two looks
+PAUSE = 0.01  # seconds between two looks, at first
+LONGEST_PAUSE = 0.1  # seconds
+_SHARE = 20  # a twentieth of the time that has gone by: looks take the processor from what is waited for
 
 
 def until(look: Callable[[], T], timeout: float, what: str) -> T:
@@ -15,9 +17,15 @@ def until(look: Callable[[], T], timeout: float, what: str) -> T:
 
     Raises LabError after `timeout` seconds; `what` says what was waited for, and the last thing seen is told with it.
     """
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while not (seen := look()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > timeout:
             raise LabError(f"waited {timeout:g} s for {what}; last seen: {seen!r}")
-        time.sleep(PAUSE)
+        time.sleep(pause(waited))
     return seen
+
+
+def pause(waited: float) -> float:
+    """Seconds until the next look, after as many of waiting."""
+    return min(LONGEST_PAUSE, max(PAUSE, waited / _SHARE))

@@ -5,18 +5,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from hack.lab.waiting import pause
+
 PATIENCE = 60.0
 """Seconds for what ends the wait; on a machine that does other things, it may take its time."""
-_PAUSE = 0.005
-"""Seconds between two looks."""
 
 
 def eventually(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait until something holds."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while not holds():
-        assert time.monotonic() < deadline, f"did not come true within {seconds:g} s"
-        time.sleep(_PAUSE)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"did not come true within {seconds:g} s"
+        time.sleep(pause(waited))
 
 
 @contextmanager
