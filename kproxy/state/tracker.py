@@ -60,6 +60,10 @@ class Tracker:
     def _set_ports(self, key: ObjectKey, ports: Sequence[ServicePort]) -> bool:
         if not ports and key not in self._services:
             return False  # as most Services are in one of the families
+        if tuple(port.name for port in ports) == self._services.get(key) and all(
+            self._ports[port.name] == port for port in ports
+        ):
+            return False  # what is held stays where it is in memory: a list that brings nothing new leaves none behind
         before = {name: self._ports.pop(name) for name in self._services.pop(key, ())}
         after = {port.name: port for port in ports}
         if after:
@@ -82,7 +86,7 @@ class Tracker:
         owner = ObjectKey(key.namespace, service)
         moved = self._slice_owner.get(key, owner) != owner and self.delete_slice(key).changed
         ports, problems = slice_endpoints(endpoint_slice, self.family, self._node_name)
-        self._slice_owner[key] = owner
+        self._slice_owner.setdefault(key, owner)
         return Change(self._set_slice(owner, key.name, ports) or moved, problems)
 
     def delete_slice(self, key: ObjectKey) -> Change:
@@ -92,6 +96,8 @@ class Tracker:
 
     def _set_slice(self, owner: ObjectKey, slice_name: str, ports: SlicePorts | None) -> bool:
         slices = self._slices.setdefault(owner, {})
+        if ports is not None and slices.get(slice_name) == ports:
+            return False  # as with Services
         before: SlicePorts = slices.pop(slice_name, {})
         after: SlicePorts = ports or {}
         if ports is not None:

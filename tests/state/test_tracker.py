@@ -251,3 +251,17 @@ def test_names_are_held_once_however_often_slices_change(tracker: Tracker) -> No
         settle(tracker)
         tracker.update_slice(endpoint_slice(ip))
         assert [name is held for name in tracker.pending] == [True]
+
+
+def test_a_list_that_brings_nothing_new_leaves_what_is_held_as_it_is(tracker: Tracker) -> None:
+    """All of a cluster's objects made anew, among those that go again, would leave holes all over the memory."""
+    for _ in range(2):
+        tracker.update_service(service("http", "admin"))
+        tracker.update_slice(endpoint_slice("10.0.0.1"))
+        held = [*tracker.ports.values(), *tracker.ports, tracker.slices_of(KEY)["web-1"]]
+        settle(tracker)
+    assert not tracker.update_service(service("http", "admin")).changed
+    assert not tracker.update_slice(endpoint_slice("10.0.0.1")).changed
+    now = [*tracker.ports.values(), *tracker.ports, tracker.slices_of(KEY)["web-1"]]
+    assert [one is other for one, other in zip(held, now, strict=True)] == [True] * 5
+    assert not tracker.pending
