@@ -60,7 +60,7 @@ class Encoder:
     def __init__(self, family: IPFamily) -> None:
         self._layout = entry_layout(family)
         self._targets = TARGETS[family]
-        self._ip = lru_cache(maxsize=8192)(_ip4 if family is IPFamily.IPV4 else _ip6)
+        self._ip = lru_cache(maxsize=1024)(_ip4 if family is IPFamily.IPV4 else _ip6)
         self._tail = _tail_struct(self._layout)
 
     def encode(self, rule: Rule) -> bytes:
