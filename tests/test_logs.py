@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kproxy import logs
+from tests.kit.clock import Clock
 
 TOKEN = "eyJhbGciOiJSUzI1NiIsImtpZCI6Ilgi.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl"
 
@@ -172,13 +173,6 @@ def test_a_librarys_traceback_is_one_line_too() -> None:
         logging.getLogger("aiohttp.server").exception("Error handling request")
     (line,) = stream.getvalue().splitlines()
     assert "boom" in line
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def record(level: int, message: str, **fields: object) -> logging.LogRecord:

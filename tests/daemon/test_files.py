@@ -14,18 +14,10 @@ from hack.lab.processes import REPOSITORY
 from kproxy.daemon.files import ChangedError, Files
 from kproxy.daemon.later import before_loading, later
 from tests.kit.apiserver.objects import endpoint, make_service, make_slice, service_port, slice_port
+from tests.kit.clock import Clock
 from tests.kit.packets import PATIENCE
 
 ABSENT = "wsgiref.validate"  # a module that nothing else here needs
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -70,27 +62,27 @@ def test_what_changed_is_named_with_the_remedy(
 ) -> None:
     assert files.problem() == ""
     change(package / name)
-    clock.now = 2
+    clock.now += 2
     assert files.problem() == f"kproxy's own files have changed since it started: kproxy/{name}; restart it"
 
 
 def test_of_many_one_is_named(files: Files, package: Path, clock: Clock) -> None:
     shutil.rmtree(package)
-    clock.now = 2
+    clock.now += 2
     assert files.problem().endswith(f"changed since it started: {package.name}/here.py and 1 more; restart it")
 
 
 @pytest.mark.parametrize("name", ["ingress/other.py", "room/__pycache__/there.pyc", "readme.txt"])
 def test_what_is_not_loaded_by_the_daemon_may_change(files: Files, package: Path, clock: Clock, name: str) -> None:
     put(package / name)
-    clock.now = 2
+    clock.now += 2
     assert files.problem() == ""
 
 
 def test_how_they_were_is_noted_once(files: Files, package: Path, clock: Clock) -> None:
     put(package / "here.py")
     files.remember()
-    clock.now = 2
+    clock.now += 2
     assert files.problem()
 
 
@@ -106,7 +98,7 @@ def test_nothing_is_loaded_any_more_once_files_have_changed(
     before_loading(files.check)
     try:
         put(package / "here.py")
-        clock.now = 2
+        clock.now += 2
         with pytest.raises(ChangedError, match="restart it"):
             _ = later(ABSENT).validator
         assert ABSENT not in sys.modules

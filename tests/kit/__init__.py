@@ -7,7 +7,7 @@
 * `iptables` and `nft`: rules of either kind, for the tests of the backends; `held` is a node that holds some.
 * `deploy`: manifests, pages of the docs, the image.
 * `browser` looks at pages, `hostile` is what strangers may have written, `views` are what explanations are made from,
-  `totals` what may only grow; `waiting` is for what threads do.
+  `totals` what may only grow; `waiting` is for what threads do, `clock` is set by hand.
 * `paths` says where things are, `examples` how many a property test tries, `spread` which process runs what,
   `yaml_text` is YAML.
 """

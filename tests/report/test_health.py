@@ -7,19 +7,12 @@ from kproxy.api.status import WatchStatus
 from kproxy.api.types import Node, NodeSpec, ObjectMeta, Taint
 from kproxy.report.health import TO_BE_DELETED_TAINT, HealthState
 from kproxy.state.model import IPFamily
+from tests.kit.clock import Clock
 
 V4, V6 = IPFamily.IPV4, IPFamily.IPV6
 NODE = Node(metadata=ObjectMeta(name="n"))
 TAINTED = Node(metadata=ObjectMeta(name="n"), spec=NodeSpec(taints=(Taint("x"), Taint(TO_BE_DELETED_TAINT))))
 DELETED = Node(metadata=ObjectMeta(name="n", deletion_timestamp="2026-01-01T00:00:00Z"))
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

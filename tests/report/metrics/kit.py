@@ -13,6 +13,7 @@ from kproxy.plan.claims import Claim, Loss
 from kproxy.plan.model import FrontendKind
 from kproxy.report.metrics import ConnectionCounters, Lasting, Metrics, Reading
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
+from tests.kit.clock import Clock
 from tests.kit.totals import totals_of
 
 V4, V6 = IPFamily.IPV4, IPFamily.IPV6
@@ -26,11 +27,7 @@ LOSS = Loss(
 )
 
 
-class Clock:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+NOW = 1_000_000.0
 
 
 def families(metrics: Metrics) -> dict[str, Metric]:
@@ -58,7 +55,7 @@ def given(name: ServicePortName, endpoint: str) -> Counts:
 
 def busy(mode: ProxyMode = ProxyMode.IPTABLES, lasting: Lasting | None = None) -> Metrics:
     """Metrics to which everything has happened once."""
-    metrics = Metrics(mode, clock=Clock(), lasting=lasting)
+    metrics = Metrics(mode, clock=Clock(NOW), lasting=lasting)
     metrics.changes_seen(services=1, endpoints=2)
     metrics.changes_pending(services=1, endpoints=2)
     metrics.queued()

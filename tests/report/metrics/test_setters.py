@@ -8,12 +8,13 @@ from kproxy.config import ProxyMode
 from kproxy.plan.claims import Claim
 from kproxy.report.metrics import ConnectionCounters, Lasting, Metrics, Reading
 from kproxy.state.model import Protocol, ServicePortName
+from tests.kit.clock import Clock
 from tests.kit.totals import fallen
-from tests.report.metrics.kit import LOSS, NAME, V4, V6, Clock, busy, families, given, totals, value
+from tests.report.metrics.kit import LOSS, NAME, NOW, V4, V6, busy, families, given, totals, value
 
 
 def test_a_new_kproxy_shows_zeros_and_no_half_made_series() -> None:
-    metrics = Metrics(clock=Clock())
+    metrics = Metrics(clock=Clock(NOW))
     assert value(metrics, "kubeproxy_sync_proxy_rules_duration_seconds_count", ip_family="IPv4") == 0
     assert value(metrics, "kubeproxy_sync_proxy_rules_iptables_restore_failures_total", ip_family="IPv6") == 0
     assert value(metrics, "kproxy_drift_repairs_total", ip_family="IPv4") == 0
@@ -30,8 +31,8 @@ def test_syncs() -> None:
     assert value(metrics, "kubeproxy_sync_proxy_rules_duration_seconds_count", ip_family="IPv4") == 3
     assert value(metrics, "kubeproxy_sync_full_proxy_rules_duration_seconds_count", ip_family="IPv4") == 1
     assert value(metrics, "kubeproxy_sync_partial_proxy_rules_duration_seconds_count", ip_family="IPv4") == 2
-    assert value(metrics, "kubeproxy_sync_proxy_rules_last_timestamp_seconds", ip_family="IPv4") == Clock.now
-    assert value(metrics, "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds", ip_family="IPv6") == Clock.now
+    assert value(metrics, "kubeproxy_sync_proxy_rules_last_timestamp_seconds", ip_family="IPv4") == NOW
+    assert value(metrics, "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds", ip_family="IPv6") == NOW
     assert value(metrics, "kubeproxy_sync_proxy_rules_iptables_total", ip_family="IPv4", table="nat") == 6
     assert value(metrics, "kubeproxy_sync_proxy_rules_iptables_last", ip_family="IPv4", table="nat") == 1
     assert value(metrics, "kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total", ip_family="IPv4") == 1
@@ -50,7 +51,7 @@ def test_syncs() -> None:
 def test_network_programming_time_starts_where_the_control_plane_says(
     moments: list[str], count: int, total: float
 ) -> None:
-    metrics = Metrics(clock=Clock())
+    metrics = Metrics(clock=Clock(NOW))
     metrics.programmed(moments, [V4])
     name = "kubeproxy_network_programming_duration_seconds"
     assert value(metrics, f"{name}_count", ip_family="IPv4") == count
@@ -59,7 +60,7 @@ def test_network_programming_time_starts_where_the_control_plane_says(
 
 def test_what_was_triggered_before_the_start_does_not_count() -> None:
     """After a restart in an old cluster each slice bears the time of its last change, which may be months ago."""
-    metrics = Metrics(clock=Clock(), since=999_999.5)
+    metrics = Metrics(clock=Clock(NOW), since=999_999.5)
     metrics.programmed(["1970-01-12T13:46:39.25Z", "1970-01-12T13:46:39.75Z", "1969-01-01T00:00:00Z"], [V4])
     name = "kubeproxy_network_programming_duration_seconds"
     assert value(metrics, f"{name}_count", ip_family="IPv4") == 1
