@@ -29,7 +29,10 @@ def is_running(pid: int) -> bool:
 def tour_that_stays() -> Iterator["subprocess.Popen[str]"]:
     command = [sys.executable, "-m", "hack.tour", "pod", "--stay"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    # Somebody who runs the tests beside something else has a shell that has them, and all they start, ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, text=True, cwd=REPOSITORY, **pipes) as process:  # type: ignore[call-overload]
+        signal.signal(signal.SIGINT, before)
         yield process
         process.kill()
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +16,9 @@ from kproxy.backends.iptables.kernel.nft.watch import NftWatch
 from kproxy.backends.iptables.kernel.variant import Variant
 from kproxy.backends.iptables.rules.diff import diff
 from kproxy.backends.iptables.rules.render import render_rule, render_ruleset
-from kproxy.backends.iptables.rules.ruleset import Chain, Rule, TableName
+from kproxy.backends.iptables.rules.ruleset import Chain, DestinationPort, Rule, TableName
 from kproxy.backends.iptables.rules.ruletext import canonical, target_of
-from kproxy.state.model import IPFamily
+from kproxy.state.model import IPFamily, Protocol
 from tests.backends.iptables.kernel.legacy.test_encode_listing import TABLES, ruleset
 from tests.kit.examples import scaled
 from tests.kit.iptables.samples import sample
@@ -69,11 +70,31 @@ def test_different_rules(one: str, other: str) -> None:
     assert canonical(one) != canonical(other)
 
 
+def texts_of(*rules: Rule) -> list[str]:
+    return [render_rule(rule, IPFamily.IPV4) for rule in rules]
+
+
+def without_words(rule: Rule) -> Rule:
+    """The rule without what says nothing: that any port will do."""
+    any_port = [DestinationPort(protocol, 0, 65_535) for protocol in Protocol]
+    return msgspec.structs.replace(rule, matches=tuple(one for one in rule.matches if one not in any_port))
+
+
+def check_forms(one: Rule, other: Rule) -> None:
+    forms = [canonical(text) for text in texts_of(one, other)]
+    said = texts_of(without_words(one), without_words(other))
+    assert (forms[0] == forms[1]) == (said[0] == said[1])
+
+
 @given(st.data())
 def test_different_rules_have_different_forms(data: st.DataObject) -> None:
-    one, other = (data.draw(rules(IPFamily.IPV4, TableName.NAT)) for _ in range(2))
-    texts = [render_rule(rule, IPFamily.IPV4) for rule in (one, other)]
-    assert (canonical(texts[0]) == canonical(texts[1])) == (texts[0] == texts[1])
+    check_forms(*(data.draw(rules(IPFamily.IPV4, TableName.NAT)) for _ in range(2)))
+
+
+def test_that_any_port_will_do_is_no_difference() -> None:
+    any_port = DestinationPort(Protocol.TCP, 0, 65_535)
+    plain = Rule(target=None, protocol=Protocol.TCP)
+    check_forms(plain, msgspec.structs.replace(plain, matches=(any_port,)))
 
 
 @pytest.mark.kernel
