@@ -44,29 +44,33 @@ from kproxy.node import memory
 {before}
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
-libc.free(libc.malloc(1 << 20))
-place = libc.malloc(1 << 20)
+libc.free(libc.malloc({size}))
+place = libc.malloc({size})
 heap = next(line.split()[0] for line in open("/proc/self/maps") if "[heap]" in line)
 first, end = (int(part, 16) for part in heap.split("-"))
 print(first <= place < end)
 """
-"""Prints whether the second piece of a megabyte is in the pool, where small ones settle beside it."""
+"""Prints whether the second piece of a size is in the pool, where small ones settle beside it."""
 
 
 KEPT = "memory.use_one_pool(); memory.keep_pieces({})"
+ROOM_FOR_MESSAGES, SMALL_TABLE = 1 << 20, 2 << 20
 
 
 @pytest.mark.parametrize(
-    ("before", "expected"),
+    ("before", "size", "expected"),
     [
-        ("", "True"),
-        ("memory.use_one_pool()", "False"),
-        (KEPT.format(2 << 20), "False"),
-        pytest.param(KEPT.format(16 << 20), "True", id="of-a-large-cluster"),
+        ("", SMALL_TABLE, "True"),
+        ("memory.use_one_pool()", SMALL_TABLE, "False"),
+        ("memory.use_one_pool()", ROOM_FOR_MESSAGES, "True"),
+        (KEPT.format(2 << 20), SMALL_TABLE, "False"),
+        pytest.param(KEPT.format(16 << 20), SMALL_TABLE, "True", id="of-a-large-cluster"),
     ],
 )
-def test_tables_stay_out_of_the_pool_but_those_that_take_long_to_make_anew(before: str, expected: str) -> None:
-    command = [sys.executable, "-c", TABLE.format(before=before)]
+def test_tables_stay_out_of_the_pool_but_those_that_take_long_to_make_anew(
+    before: str, size: int, expected: str
+) -> None:
+    command = [sys.executable, "-c", TABLE.format(before=before, size=size)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == expected
 
 
