@@ -19,12 +19,12 @@ from kproxy.api import tolerant
 from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.types import ApiObject, ObjectKey, Problem
 from kproxy.api.wire import Added, Bookmark, BookmarkObject, Deleted, Error, Event, List, ListMeta, Modified, Status
+from kproxy.faults.undecodable import UNDECODABLE
 from kproxy.wording import printable, shown
 
 Problems: TypeAlias = tuple[Problem, ...]
 
 _EVENTS: dict[str, type[Any]] = {"ADDED": Added, "MODIFIED": Modified, "DELETED": Deleted}
-_REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _RAW_PAGE = Decoder(List[msgspec.Raw])
 _DIGITS = 400  # more than any number has; Python refuses to parse integers far longer
 
@@ -88,7 +88,7 @@ def decode_object(kind: ObjectKind, data: bytes | msgspec.Raw) -> Decoded:
     """Decode one object. Raises `DecodeError` where ``data`` isn't JSON."""
     try:
         obj: ApiObject = _OBJECTS[kind.struct].decode(data)
-    except _REFUSED:
+    except UNDECODABLE:
         return _convert(kind, _parse(bytes(data)))
     return _named(kind, obj)
 
@@ -97,7 +97,7 @@ def convert_object(kind: ObjectKind, raw: object) -> Decoded:
     """Make an object of what a parser left: mappings, lists and scalars, with strings of sound Unicode."""
     try:
         obj: ApiObject = msgspec.convert(raw, kind.struct)
-    except _REFUSED:
+    except UNDECODABLE:
         return _convert(kind, raw)
     return _named(kind, obj)
 
@@ -106,7 +106,7 @@ def decode_page(kind: ObjectKind, data: bytes) -> Page:
     """Decode one page of a list. Raises `DecodeError` where ``data`` is no such thing."""
     try:
         page = _PAGES[kind.struct].decode(data)
-    except _REFUSED:
+    except UNDECODABLE:
         return _decode_page_by_object(kind, data)
     objects = page.items or ()
     problems: list[Problem] = []
@@ -133,7 +133,7 @@ def _split_page(kind: ObjectKind, data: bytes) -> tuple[ListMeta, Sequence[objec
     """Return a list's items, each still as bytes where it is JSON to msgspec's taste."""
     try:
         page = _RAW_PAGE.decode(data)
-    except _REFUSED:
+    except UNDECODABLE:
         pass
     else:
         return page.metadata, page.items or ()
@@ -150,7 +150,7 @@ def decode_event(kind: ObjectKind, line: bytes) -> DecodedEvent:
     """Decode one line of a watch. Raises `DecodeError` where it isn't a watch event."""
     try:
         event = _WATCH_EVENTS[kind.struct].decode(line)
-    except _REFUSED:
+    except UNDECODABLE:
         return _convert_event(kind, line)
     if isinstance(event, Bookmark | Error) or event.object.metadata.name:
         return DecodedEvent(event)

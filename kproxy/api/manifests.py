@@ -21,6 +21,7 @@ from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.selection import wanted
 from kproxy.api.types import ApiObject, EndpointSlice, ObjectKey, Problem
 from kproxy.api.yamlreader import NESTED_TOO_DEEPLY, UnreadableError, read_documents
+from kproxy.faults.undecodable import UNDECODABLE
 from kproxy.wording import printable, shown
 
 DEFAULT_NAMESPACE = "default"
@@ -124,7 +125,7 @@ def _documents(data: bytes, origin: str) -> Iterator[_Document]:
     if origin.endswith(".json") or data.lstrip().startswith((b"{", b"[")):
         try:
             yield _Document(msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf")), None)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             if origin.endswith(".json"):
                 raise _json_error(data, origin, error) from error
         else:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from kproxy.faults.undecodable import UNDECODABLE
+
 RUN_DIRECTORY = Path("/run/kproxy")
 _SO_NETNS_COOKIE = 71  # asm-generic/socket.h, since Linux 5.14
 _COOKIE = struct.Struct("=Q")
@@ -63,7 +65,7 @@ class Notes:
     def _load(self, file: Path) -> dict[str, Found]:
         try:
             notes = msgspec.json.decode(file.read_bytes(), type=_Notes)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (OSError, *UNDECODABLE):
             return {}
         return dict(notes.found) if notes.boot == self._boot else {}
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from kproxy.faults.undecodable import UNDECODABLE
 from kproxy.ingress.explain.answer import explain
 from kproxy.ingress.explain.model import Answer
 from kproxy.ingress.explain.question import Question, QuestionError
@@ -38,5 +39,5 @@ def _reply(plan: Plan | None, question: bytes) -> Reply:
         return Reply(explain(plan, msgspec.json.decode(question, type=Question)))
     except QuestionError as error:
         return Reply(error=str(error), misuse=True)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return Reply(error="this is no question", misuse=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from kproxy.faults.undecodable import UNDECODABLE
 from kproxy.report.metrics.accounts import Account
 from kproxy.report.metrics.counters import ConnectionCounters, Packets
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
@@ -64,7 +65,7 @@ class Store:
                 return
             decoder = msgspec.json.Decoder(_Row)
             rows = [decoder.decode(line) for line in rest.split(b"\n")[:-1]]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise ValueError(f"not a state of kproxy's counters: {error}") from None
         for row in rows:
             _restore(counters, row)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from kproxy.faults.undecodable import UNDECODABLE
 from kproxy.ingress.haproxy.errors import EngineError
 from kproxy.ingress.haproxy.text.diff import Leftovers
 from kproxy.ingress.haproxy.text.model import EXPORTER_SOCKET, Configuration
@@ -110,7 +111,7 @@ class Generations:
         """Return what was kept last, if anything."""
         try:
             return msgspec.msgpack.decode(self._state.read_bytes(), type=Running)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (OSError, *UNDECODABLE):
             return None
 
     def _in_force(self) -> Path | None:
