@@ -23,12 +23,11 @@ T = TypeVar("T")
 
 
 class _Later(ModuleType):
-    checks: ClassVar[list[Callable[[], None]]] = []
+    check: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
 
     def __getattr__(self, name: str) -> Any:
         if self.__name__ not in sys.modules:
-            for check in self.checks:
-                check()
+            _Later.check()
         return getattr(importlib.import_module(self.__name__), name)
 
 
@@ -39,7 +38,7 @@ def later(name: str) -> Any:
 
 def before_loading(check: Callable[[], None]) -> None:
     """Have ``check`` called, in this process, before anything is imported by `later`; what it raises prevents that."""
-    _Later.checks[:] = [check]
+    _Later.check = staticmethod(check)
 
 
 def forget(*names: str) -> None:
