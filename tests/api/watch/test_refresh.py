@@ -8,27 +8,16 @@ import pytest
 from kproxy.api.kinds import Kind
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Status
-from tests.kit.sources.watching_world import FAST, World, running, until
+from tests.kit.sources.watching_world import FAST, QUIET, World, reasons, running, until
+from tests.kit.sources.watching_world import narrow as narrow
+from tests.kit.sources.watching_world import quiet_world as quiet_world
 
-QUIET = FAST._replace(idle=60.0)
-"""So patient that nothing is noticed by silence."""
-
-
-@pytest.fixture(autouse=True)
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is one node, and nothing to spread."""
-    monkeypatch.setattr("kproxy.api.watch.relists._SPREAD", 1 / 600)
+pytestmark = pytest.mark.usefixtures("narrow")
 
 
 @pytest.fixture
-def world(api_server: ApiServer, kubeconfig: Path) -> World:
-    world = World(api_server, kubeconfig, timing=QUIET)
-    world.put("a", "b")
-    return world
-
-
-def reasons(world: World) -> dict[str, int]:
-    return dict(world.status.relists)
+def world(quiet_world: World) -> World:
+    return quiet_world
 
 
 def test_requests_in_a_row_are_one(world: World) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from kproxy.api.decode import convert_object
 from kproxy.api.kinds import Kind, ObjectKind
 from kproxy.api.selection import wanted
@@ -21,6 +23,8 @@ from tests.kit.sources.recording import DEADLINE, RecordingSink
 
 NODE = "node-a"
 FAST = Timing(idle=1.0, list_idle=0.4, too_short=0.05, first_retry=0.01, last_retry=0.05)
+QUIET = FAST._replace(idle=60.0)
+"""So patient that nothing is noticed by silence."""
 
 
 class Observed:
@@ -104,3 +108,23 @@ def running(world: World) -> Iterator[World]:
         yield world
     finally:
         world.source.stop()
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is one node, and nothing to spread."""
+    monkeypatch.setattr("kproxy.api.watch.relists._SPREAD", 1 / 600)
+
+
+@pytest.fixture
+def quiet_world(api_server: ApiServer, kubeconfig: Path, narrow: None) -> World:
+    """A world with two Services, where time alone brings nothing about."""
+    del narrow
+    world = World(api_server, kubeconfig, timing=QUIET)
+    world.put("a", "b")
+    return world
+
+
+def reasons(world: World) -> dict[str, int]:
+    """Why lists were asked for again, and how many times."""
+    return dict(world.status.relists)
