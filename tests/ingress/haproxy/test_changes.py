@@ -114,7 +114,13 @@ def test_more_rules_than_there_are_slots_for_take_a_reload_without_a_failure(one
     assert apply(one, *documents, ingress("late.example.com", "web")) is None
 
 
-def test_a_master_that_let_a_reload_pass_is_asked_again(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+LATE = "[NOTICE]   (7) : haproxy version is 2.6.12\n[WARNING]  (7) : Former worker (8) exited with code 0 (Exit)\n"
+
+
+@pytest.mark.parametrize("said", ["", LATE], ids=["silent", "of the reload before"])
+def test_a_master_that_let_a_reload_pass_is_asked_again(
+    one: Engine, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As one may that has only just started."""
     sent: list[int] = []
 
@@ -122,6 +128,9 @@ def test_a_master_that_let_a_reload_pass_is_asked_again(one: Engine, monkeypatch
         sent.append(number)
         if len(sent) > 1:
             kill(pid, number)
+        else:
+            with one._files.output.open("a") as output:
+                output.write(said)
 
     monkeypatch.setattr(os, "kill", first_is_lost)
     one.settings = msgspec.structs.replace(one.settings, server_timeout=50_001)

@@ -24,7 +24,9 @@ from kproxy.ingress.haproxy.text.render import CONFIGURATION
 
 _START_S = 20.0
 _HEAR_S = 1.0
-"""A master says at once that it reloads. One that has only just started lets the signal pass, and says nothing."""
+"""A master says at once that it reloads. One that has only just started lets the signal pass."""
+_HEARD = ("Reloading HAProxy", "Reexecuting Master", "Initializing new worker", "New worker", "Loading")
+"""It may say other things meanwhile: that a worker of the reload before has ended, for one."""
 _CHECK_S = 60.0
 _PLACE = re.compile(r"^(?:config : )?[Pp]arsing \[[^]]*\] ?: ")
 _POLL_S = 0.005
@@ -182,7 +184,8 @@ class Master:
             said = self._peek()
             if self.pid is None or any(word in line for line in said for word in _FAILED):
                 break
-            if not said and time.monotonic() > asked + _HEAR_S:
+            heard = any(word in line for line in said for word in _HEARD)
+            if not heard and time.monotonic() > asked + _HEAR_S:
                 asked = time.monotonic()
                 ask()
             time.sleep(_POLL_S)
