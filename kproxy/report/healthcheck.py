@@ -10,7 +10,7 @@ at the port that a request came in by.
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from typing import NamedTuple
 
@@ -18,9 +18,11 @@ from kproxy import logs
 from kproxy.api.types import ObjectKey
 from kproxy.config import BindAddress
 from kproxy.faults.containment import contained
+from kproxy.plan.model import Plan
 from kproxy.report.http import RETRY_SECONDS, HttpServers
 from kproxy.report.ports import BindError
 from kproxy.report.protocol import Request, Response
+from kproxy.state.model import IPFamily, ServicePortName
 
 log = logs.get("healthcheck")
 
@@ -152,6 +154,42 @@ class HealthCheckServers:
         if check is None:  # closed a moment ago, with this connection still open
             return Response(503, "no service has this health-check node port any more\n", close=True)
         return health_check_response(check, proxy_healthy=self._proxy_healthy())
+
+
+class HealthCheckPorts:
+    """Keeps the listeners in line with the plans: which Services have such a port, and at which addresses."""
+
+    def __init__(self, servers: HealthCheckServers) -> None:
+        self._servers = servers
+        self._wanted: dict[int, dict[tuple[IPFamily, ServicePortName], HealthCheck]] = {}
+        self._ports: dict[tuple[IPFamily, ServicePortName], int] = {}
+        self._applied: tuple[object, object] = ({}, None)
+
+    def update(self, plan: Plan, changed: frozenset[ServicePortName]) -> None:
+        """Take note of what changed in one family."""
+        for name in changed:
+            key = (plan.node.family, name)
+            if port := self._ports.pop(key, 0):
+                del self._wanted[port][key]
+            service = plan.services.get(name)
+            if service is not None and service.health_check_node_port:
+                port = self._ports[key] = service.health_check_node_port
+                self._wanted.setdefault(port, {})[key] = HealthCheck(name.service, service.local_ready)
+
+    def apply(self, plans: Sequence[Plan]) -> None:
+        """Open, close and change what is different from before."""
+        self._wanted = {port: found for port, found in self._wanted.items() if found}
+        # All ports of a Service, and both families, share its health-check node port; the best of them counts.
+        checks = {
+            port: max(found.values(), key=lambda check: check.local_endpoints) for port, found in self._wanted.items()
+        }
+        addresses: set[str] | None = set()
+        for plan in plans:
+            ips = plan.node.node_port_ips
+            addresses = None if ips is None or addresses is None else addresses | set(ips)
+        if (checks, addresses) != self._applied:
+            self._applied = (checks, addresses)
+            self._servers.sync(checks, addresses)
 
 
 def health_check_response(check: HealthCheck, *, proxy_healthy: bool) -> Response:

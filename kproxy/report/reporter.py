@@ -19,7 +19,7 @@ from kproxy.node.facts import problems_of
 from kproxy.plan.claims import Loss
 from kproxy.plan.model import Plan, Target
 from kproxy.report.health import HealthState
-from kproxy.report.healthcheck import HealthCheck, HealthCheckServers
+from kproxy.report.healthcheck import HealthCheckPorts, HealthCheckServers
 from kproxy.report.metrics import Metrics
 from kproxy.report.node import NodeReporter
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
@@ -59,7 +59,7 @@ class Reporter:
     ) -> None:
         self._metrics = metrics
         self._health = health
-        self._checks = _Checks(checks)
+        self._checks = HealthCheckPorts(checks)
         self._conntrack = conntrack
         self._after_first_sync: Callable[[], None] | None = after_first_sync
         self._node = node
@@ -237,39 +237,3 @@ class Reporter:
             service.external is not None and service.external.to is Target.DROP for service in plan.services.values()
         )
         self._metrics.no_local_endpoints(plan.node.family, internal=internal, external=external)
-
-
-class _Checks:
-    """Keeps the health-check node ports in line with the plans."""
-
-    def __init__(self, servers: HealthCheckServers) -> None:
-        self._servers = servers
-        self._wanted: dict[int, dict[tuple[IPFamily, ServicePortName], HealthCheck]] = {}
-        self._ports: dict[tuple[IPFamily, ServicePortName], int] = {}
-        self._applied: tuple[object, object] = ({}, None)
-
-    def update(self, plan: Plan, changed: frozenset[ServicePortName]) -> None:
-        """Take note of what changed in one family."""
-        for name in changed:
-            key = (plan.node.family, name)
-            if port := self._ports.pop(key, 0):
-                del self._wanted[port][key]
-            service = plan.services.get(name)
-            if service is not None and service.health_check_node_port:
-                port = self._ports[key] = service.health_check_node_port
-                self._wanted.setdefault(port, {})[key] = HealthCheck(name.service, service.local_ready)
-
-    def apply(self, plans: Sequence[Plan]) -> None:
-        """Open, close and change what is different from before."""
-        self._wanted = {port: found for port, found in self._wanted.items() if found}
-        # All ports of a Service, and both families, share its health-check node port; the best of them counts.
-        checks = {
-            port: max(found.values(), key=lambda check: check.local_endpoints) for port, found in self._wanted.items()
-        }
-        addresses: set[str] | None = set()
-        for plan in plans:
-            ips = plan.node.node_port_ips
-            addresses = None if ips is None or addresses is None else addresses | set(ips)
-        if (checks, addresses) != self._applied:
-            self._applied = (checks, addresses)
-            self._servers.sync(checks, addresses)
