@@ -21,6 +21,7 @@ from kproxy.explain.model import DIFFERS, Answer, Flow
 from kproxy.explain.protocol import DiffQuestion, ExplainQuestion, Questions, Reply, StatusQuestion
 from kproxy.explain.question import Question, QuestionError, ask
 from kproxy.explain.view import View
+from kproxy.faults.undecodable import UNDECODABLE
 from kproxy.held.changes import Changes, FamilyChanges
 from kproxy.node import interfaces
 from kproxy.plan.model import Plan
@@ -68,12 +69,13 @@ class Inspector:
         """Answer a question from the socket."""
         try:
             question = msgspec.json.decode(line, type=Questions)
+        except UNDECODABLE as error:
+            return msgspec.json.encode(Reply(error=f"not a question that this kproxy knows: {error}"))
+        try:
             document = self._answer(question)
             return msgspec.json.encode(Reply(answer=msgspec.Raw(msgspec.json.encode(document))))
         except QuestionError as error:
             return msgspec.json.encode(Reply(error=str(error), misuse=True))
-        except msgspec.DecodeError as error:
-            return msgspec.json.encode(Reply(error=f"not a question that this kproxy knows: {error}"))
         except BackendError as error:
             return msgspec.json.encode(Reply(error=str(error)))
         except Exception as error:

@@ -81,7 +81,8 @@ def _render(options: argparse.Namespace) -> int:
 def explain(arguments: Sequence[str]) -> int:
     """Run ``kproxy explain`` with words that name a URL; return the exit code."""
     from kproxy.ingress.explain.question import Question, QuestionError, read_headers
-    from kproxy.ingress.tools.explain import NoAnswerError, explain_files, explain_running
+    from kproxy.ingress.tools.explain import explain_files, explain_running
+    from kproxy.tools.ask import NoAnswerError
 
     options = _explain_parser().parse_args(list(arguments))
     urls: list[str] = [options.url] if options.url else []

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
+from kproxy.faults.undecodable import UNDECODABLE
 from kproxy.report.status import FamilyState, ServiceRate, Status, WatchState
 from kproxy.tools.ask import NoAnswerError
 
@@ -75,7 +76,7 @@ class Scraper:
         code, text = self._get(self._node.metrics_port, "/page.json?status")
         try:
             return msgspec.json.decode(text, type=Status) if code == http.client.OK else None
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             return None
 
     def _by_health(self, samples: list[_Sample] | None, untold: tuple[str, ...]) -> Status:
@@ -122,7 +123,7 @@ class Scraper:
         code, text = self._get(self._node.health_port, path)
         try:
             body = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             body = {}
         return code == http.client.OK, body if isinstance(body, dict) else {}
 

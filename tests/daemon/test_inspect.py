@@ -89,6 +89,8 @@ def test_a_state_that_changes_under_its_hands_is_read_again(monkeypatch: pytest.
         (b'{"ask":"explain","destination":"nowhere"}', "is no destination", True),
         (b'{"ask":"dance"}', "not a question that this kproxy knows", False),
         (b"\xff\n", "not a question that this kproxy knows", False),
+        (b'{"ask":"\xc3"}', "not a question that this kproxy knows", False),
+        pytest.param(b'{"ask":' + b"[" * 100_000, "not a question that this kproxy knows", False, id="deep"),
         (b'{"ask":"explain","destination":"shop/web"}', "could not find out: ZeroDivisionError", False),
     ],
 )

@@ -121,7 +121,9 @@ def test_where_neither_answers_both_are_named() -> None:
         status(None, None)
 
 
-@pytest.mark.parametrize("rubbish", ["", "[]", '{"healthy": 3, "watches": [], "status": 7}', "\x00"])
+@pytest.mark.parametrize(
+    "rubbish", ["", "[]", '{"healthy": 3, "watches": [], "status": 7}', "\x00", pytest.param("[" * 100_000, id="deep")]
+)
 def test_other_programs_at_its_ports_are_no_trouble(rubbish: str) -> None:
     pages = dict.fromkeys(("/healthz", "/readyz", "/metrics", "/proxyMode", "/page.json?status"), rubbish)
     with contextlib.suppress(NoAnswerError):

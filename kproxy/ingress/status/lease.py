@@ -17,6 +17,7 @@ from kproxy import logs
 from kproxy.api.transport.client import ApiClient
 from kproxy.api.transport.failures import ApiError, RefusedError
 from kproxy.api.types import ObjectKey
+from kproxy.faults.undecodable import UNDECODABLE
 from kproxy.wording import printable
 
 DURATION_SECONDS = 15
@@ -26,7 +27,7 @@ RENEW_SECONDS = 2.0
 _MARGIN_SECONDS = 5.0
 """How long before the end the holder stops writing."""
 
-_SENSELESS = (msgspec.DecodeError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
+_SENSELESS = (*UNDECODABLE, AttributeError, KeyError, TypeError, ValueError)
 """What comes of an answer that is no Lease."""
 
 _log = logs.get("lease")

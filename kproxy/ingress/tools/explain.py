@@ -1,6 +1,5 @@
 """``kproxy explain http://HOST/PATH``: by objects in files, or by what the running program has been told."""
 
-import errno
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,16 +13,12 @@ from kproxy.ingress.explain.model import EXIT_CODES, Answer, Choice, Verdict, Wa
 from kproxy.ingress.explain.question import Question, QuestionError
 from kproxy.ingress.explain.reply import DOOR, Reply
 from kproxy.ingress.tools.objects import load
-from kproxy.tools.ask import exchange
+from kproxy.tools.ask import NoAnswerError, ask
 from kproxy.tools.screen import faint, one_line, paint, strong, table
 
 _PATIENCE_SECONDS = 30.0
 _COLOURS = {Verdict.FORWARD: "green", Verdict.REDIRECT: "green", Verdict.REFUSE: "red", Verdict.NONE: "yellow"}
 _MOST_ENDPOINTS = 40
-
-
-class NoAnswerError(Exception):
-    """Nobody could answer; the message says why not."""
 
 
 class Explained(NamedTuple):
@@ -43,23 +38,11 @@ def explain_files(question: Question, files: Sequence[str], settings: Settings, 
 def explain_running(question: Question, settings: Settings, *, json: bool) -> Explained:
     """Have the running program explain. Raises QuestionError and NoAnswerError."""
     path = Path(settings.written.state_dir) / DOOR
-    try:
-        reply = msgspec.json.decode(
-            exchange(path, msgspec.json.encode(question) + b"\n", _PATIENCE_SECONDS), type=Reply
-        )
-    except OSError as error:
-        raise NoAnswerError(_why(path, error)) from None
-    except msgspec.DecodeError:
-        raise NoAnswerError(f"the kproxy ingress at {path} gave no answer; is it of another version?") from None
+    remedy = "does it run here, with this --state-dir? Or give objects by -f"
+    reply = ask(path, question, Reply, who="kproxy ingress", remedy=remedy, seconds=_PATIENCE_SECONDS)
     if reply.answer is None:
         raise (QuestionError if reply.misuse else NoAnswerError)(reply.error)
     return _told(reply.answer, (), json=json)
-
-
-def _why(path: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
-        return f"no kproxy ingress answers at {path}: does it run here, with this --state-dir? Or give objects by -f"
-    return f"asking the kproxy ingress at {path}: {error.strerror or error}"
 
 
 def _told(answer: Answer, problems: tuple[Problem, ...], *, json: bool) -> Explained:
