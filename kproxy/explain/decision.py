@@ -115,9 +115,18 @@ class _Decider:
                 yield met
 
     def order(self, met: Met) -> tuple[bool, bool, ServicePortName]:
-        """Sort by who gets a packet that several are for."""
-        forwards = met.service.route(met.frontend).forwards
-        return met.frontend.ip is None, not forwards and not self.in_nftables, met.service.name
+        """Sort by who gets a packet that several are for: in mode iptables, translation comes before all refusals."""
+        return not self.in_nftables and not self.translates(met), met.frontend.ip is None, met.service.name
+
+    def translates(self, met: Met) -> bool:
+        """Tell whether a frontend leads this packet to an endpoint, so that nobody else can refuse it."""
+        route = met.service.route(met.frontend)
+        short_cut = route.short_cut and (self.from_pod or self.from_node)
+        return route.forwards and self.may_use(met.frontend) and (route.to is not Target.DROP or short_cut)
+
+    def may_use(self, frontend: Frontend) -> bool:
+        """Tell whether the sender is in a frontend's source ranges."""
+        return not frontend.sources or any(within(self.packet.source, cidr) for cidr in frontend.sources)
 
     def answers_node_ports(self) -> bool:
         ips, destination = self.node.node_port_ips, self.packet.destination
@@ -133,7 +142,7 @@ class _Decider:
         route = met.service.route(met.frontend)
         if not route.forwards:
             return self.refusal(met, route.to)
-        if met.frontend.sources and not any(within(self.packet.source, cidr) for cidr in met.frontend.sources):
+        if not self.may_use(met.frontend):
             ranges = ", ".join(met.frontend.sources)
             return _drop(f"the source range: only {ranges} may use this address, and {self.packet.source} is not in it")
         if route.short_cut and self.from_pod:

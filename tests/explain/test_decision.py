@@ -20,7 +20,7 @@ from tests.backends.nftables.test_properties import in_this_mode, reaching
 from tests.flows.scenarios import Flow, Scenario, scenarios
 from tests.kit.examples import chances
 from tests.kit.semantics import examples
-from tests.kit.semantics.builds import BUILDS
+from tests.kit.semantics.builds import BUILDS, CLASSIC
 from tests.kit.semantics.cluster import Cluster, clusters
 from tests.kit.semantics.oracle import expected
 from tests.kit.views import view_of
@@ -96,3 +96,18 @@ def test_plan_and_rules_agree_in_mode_nftables(cluster: Cluster, chance: Random)
     for packet in chance.sample(possible, min(40, len(possible))):
         found = decide(view, packet, cluster.world).outcomes()
         assert distance(found, through_nftables(ruleset, packet, cluster.world)) < TOLERANCE, packet
+
+
+@examples(20)
+@given(cluster=clusters(contested=True), chance=chances)
+def test_plan_and_rules_agree_who_gets_what_an_address_and_a_node_port_are_for(
+    cluster: Cluster, chance: Random
+) -> None:
+    """Kubernetes does not say; the rules of each mode do."""
+    views = [of_cluster(cluster, "iptables"), of_cluster(in_this_mode(cluster), "nftables")]
+    iptables, nftables = CLASSIC.compile(views[0].plan), compile_nftables(views[1].plan)
+    contested = [packet for packet in reaching(cluster) if packet.destination in cluster.addresses]
+    for packet in chance.sample(contested, min(40, len(contested))):
+        said = [decide(view, packet, cluster.world).outcomes() for view in views]
+        assert distance(said[0], through_iptables(iptables, packet, cluster.world)) < TOLERANCE, packet
+        assert distance(said[1], through_nftables(nftables, packet, cluster.world)) < TOLERANCE, packet

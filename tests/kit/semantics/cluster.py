@@ -255,19 +255,19 @@ _PORT_NUMBERS = st.sampled_from([1, 80, 81, 443, 4_096, 65_534])
 
 
 @st.composite
-def _ports_of(draw: st.DrawFn, kind: str, numbers: _Numbers) -> list[dict[str, Any]]:
+def _ports_of(draw: st.DrawFn, kind: str, numbers: _Numbers, *, contested: bool) -> list[dict[str, Any]]:
     pairs = st.tuples(_PORT_NUMBERS, st.sampled_from(PROTOCOLS))
     found = []
     for index, (number, protocol) in enumerate(draw(st.lists(pairs, min_size=1, max_size=3, unique=True))):
         port: dict[str, Any] = {"name": f"p{index}", "port": number, "protocol": protocol}
         if kind == "NodePort" or (kind == "LoadBalancer" and draw(st.booleans())):
-            port["nodePort"] = numbers.one(f"node port {protocol}", _NODE_PORTS)
+            port["nodePort"] = numbers.one(f"node port {protocol}", _PORT_NUMBERS if contested else _NODE_PORTS)
         found.append(port)
     return found
 
 
 @st.composite
-def _service(draw: st.DrawFn, name: str, numbers: _Numbers, plane: Plane) -> dict[str, Any]:
+def _service(draw: st.DrawFn, name: str, numbers: _Numbers, plane: Plane, *, contested: bool) -> dict[str, Any]:
     kind = draw(st.sampled_from(["ClusterIP", "NodePort", "NodePort", "LoadBalancer", "LoadBalancer", "ExternalName"]))
     network = ipaddress.ip_network(plane.services)
     edges = st.sampled_from([1, 2, 15, 16, 17, 255, 256, 4_095, 4_096, 65_534])
@@ -276,7 +276,7 @@ def _service(draw: st.DrawFn, name: str, numbers: _Numbers, plane: Plane) -> dic
         "type": kind,
         "clusterIP": cluster_ip,
         "clusterIPs": [cluster_ip],
-        "ports": draw(_ports_of(kind, numbers)),
+        "ports": draw(_ports_of(kind, numbers, contested=contested)),
         "internalTrafficPolicy": draw(_POLICIES),
         "externalTrafficPolicy": draw(_POLICIES),
         "sessionAffinity": draw(st.sampled_from(["None", "None", "ClientIP"])),
@@ -309,8 +309,10 @@ def _bits(ip: str) -> int:
 
 
 @st.composite
-def clusters(draw: st.DrawFn, max_services: int = 3, family: IPFamily | None = None) -> Cluster:
-    """Draw a cluster of one family."""
+def clusters(
+    draw: st.DrawFn, max_services: int = 3, family: IPFamily | None = None, *, contested: bool = False
+) -> Cluster:
+    """Draw a cluster of one family; a contested one has node ports of the numbers that balancers serve on the node."""
     family = family or draw(st.sampled_from(IPFamily))
     plane = PLANES[family]
     numbers = _Numbers(draw)
@@ -318,10 +320,10 @@ def clusters(draw: st.DrawFn, max_services: int = 3, family: IPFamily | None = N
     slices: dict[str, dict[str, Any]] = {}
     for index in range(draw(st.integers(1, max_services))):
         name = f"s{index}"
-        services[name] = draw(_service(name, numbers, plane))
+        services[name] = draw(_service(name, numbers, plane, contested=contested))
         slices |= draw(_slices_of(name, services[name]["spec"]["ports"], plane))
     balancers = [entry["ip"] for one in services.values() for entry in one["status"]["loadBalancer"]["ingress"]]
-    carried = draw(st.lists(st.sampled_from(balancers), max_size=1)) if balancers else []
+    carried = draw(st.lists(st.sampled_from(balancers), min_size=contested, max_size=1)) if balancers else []
     return Cluster(
         family,
         services,
