@@ -85,40 +85,12 @@ lint() {
 lint &
 linting=$!
 
-# Each of several processes has its share of the files, see tests/kit/spread.py. More of them than there are processors, as
-# tests wait now and then.
-test_in_shares() {
-    local files number=0 processes=() outcome=0
-    local slow='^[0-9.]+s +(setup|call|teardown) +tests/'
-    local durations="$slow|^=+ slowest 10 durations|durations < 0.005s hidden"
-    python -m tests.kit.spread $((2 * $(nproc))) >"$notes/shares" || return 1
-    while read -ra files; do
-        python -m pytest -p no:xdist -q --durations 10 "${options[@]}" "${files[@]}" >"$notes/share-$number" 2>&1 &
-        processes+=($!)
-        number=$((number + 1))
-    done <"$notes/shares"
-    for number in "${!processes[@]}"; do
-        wait "${processes[number]}" || outcome=1
-        grep -vE "$durations" "$notes/share-$number"
-    done
-    printf '\n== slowest 10 durations\n'
-    grep -hE "$slow" "$notes"/share-* | sort -rn | head -n 10
-    printf '\n== in all: '
-    tail -qn 1 "$notes"/share-* | grep -oE '[0-9]+ (passed|failed|errors?)' |
-        awk '{ sum[$2] += $1 } END { for (what in sum) printf "%d %s  ", sum[what], what; print "" }'
-    return "$outcome"
-}
-
-# Most tests wait most of the time, for packets and processes; hence more of them at once than there are processors. All
-# tests of a file run in one process, as they share labs.
+# Most tests wait most of the time, for packets and processes; hence more of them at once than there are processors. See
+# tests/kit/side_by_side.
 at_once=$(($(nproc) + 3))
 tests=passed
 printf '\n== python -m pytest, and beside it the linters\n'
-if [ "$fast" = yes ] && [ "${#options[@]}" = 2 ]; then
-    timed test_in_shares || tests=failed
-else
-    timed python -m pytest -n "$at_once" --dist loadfile --no-loadscope-reorder --durations 10 "${options[@]}" || tests=failed
-fi
+timed python -m pytest --at-once "$at_once" --durations 10 "${options[@]}" || tests=failed
 wait "$linting"
 unsound=$(cat "$notes/failed")
 [ "$tests" = failed ] && unsound=${unsound:+$unsound, }pytest

@@ -1,7 +1,6 @@
 """Fixtures for all tests; each set of them lives beside what it sets up. And how tests are spread over processes."""
 
 import gc
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,9 @@ from tests.kit.packets.conntrack import web as web
 from tests.kit.packets.fixtures import idle_world as idle_world
 from tests.kit.packets.fixtures import kproxy_args as kproxy_args
 from tests.kit.packets.fixtures import world as world
-from tests.kit.spread import SECONDS, needs_kernel, spaced
+from tests.kit.spread import SECONDS, expected, needs_kernel, spaced
+
+pytest_plugins = ["tests.kit.side_by_side"]
 
 # Others are at work on the same machine: how long it takes to make or to try an example says nothing about kproxy.
 settings.register_profile(
@@ -64,15 +65,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     builds it lets nobody else at it, and four processes that wait for the fifth would do nothing for a minute or more.
     """
     known = _known(config)
-    weights: dict[str, float] = {}
+    seconds = expected({item.path for item in items}, known)
     with_image: set[str] = set()
     for item in items:
         file = _file_of(item.nodeid)
-        guess = 100.0 if item.get_closest_marker("kernel") else 0.0
-        weights[file] = known.get(file, max(guess, weights.get(file, 0.0)))
+        if item.get_closest_marker("kernel") and file not in known:
+            seconds[file] = 100.0
         if item.get_closest_marker("image"):
             with_image.add(file)
-    order = spaced(sorted(weights, key=lambda file: -weights[file]), with_image)
+    order = spaced(sorted(seconds, key=lambda file: -seconds[file]), with_image)
     places = {file: place for place, file in enumerate(order)}
     items.sort(key=lambda item: places[_file_of(item.nodeid)])
 
@@ -93,19 +94,3 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def _file_of(nodeid: str) -> str:
     return nodeid.partition("::")[0]
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_report_to_serializable() -> Generator[None, Any, Any]:
-    """Let reports through to the process that prints them whatever a test has logged: half a character, say."""
-    return _printable((yield))
-
-
-def _printable(data: Any) -> Any:
-    if isinstance(data, str):
-        return data if data.isascii() else data.encode("utf-8", "backslashreplace").decode()
-    if isinstance(data, dict):
-        return {_printable(key): _printable(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return type(data)(_printable(value) for value in data)
-    return data

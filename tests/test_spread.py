@@ -1,4 +1,4 @@
-"""Files are dealt out whole, each once, and evenly by the time they take."""
+"""Files are run in the order of how long they take, as it is known or guessed."""
 
 import itertools
 from pathlib import Path
@@ -7,18 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kit.paths import ROOT
-from tests.kit.spread import LONG, expected, needs_kernel, shares, spaced
-
-
-@given(seconds=st.dictionaries(st.text(), st.floats(0, 100)), number=st.integers(1, 9))
-def test_every_file_is_in_one_share_and_none_has_more_than_one_file_over_the_least(
-    seconds: dict[str, float], number: int
-) -> None:
-    dealt = shares(seconds, number)
-    assert len(dealt) == number
-    assert sorted(file for share in dealt for file in share) == sorted(seconds)
-    loads = [sum(seconds[file] for file in share) for share in dealt]
-    assert max(loads) - min(loads) <= max(seconds.values(), default=0) + 1e-9
+from tests.kit.spread import LONG, expected, needs_kernel, spaced
 
 
 def test_what_is_known_counts_more_than_what_is_guessed() -> None:

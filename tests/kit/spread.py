@@ -1,18 +1,12 @@
-"""How tests are spread over processes that run side by side, by how long each file took when it was last run.
+"""In which order files of tests are run, by how long each took when it was last run: the longest first.
 
-pytest-xdist hands out file by file, the longest first: best where tests take seconds, as those with packets do. Before
-a commit there are thousands that take milliseconds, and a fifth of the time would go into every process collecting all
-of them and telling of each. So hack/test.sh --fast gives each process its share of the files beforehand:
-
-    python -m tests.kit.spread 4        # four lines of files
+Then all processes of several end together, see side_by_side.py.
 """
 
-import json
-import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tests.kit.paths import ROOT, TESTS
+from tests.kit.paths import ROOT
 
 SECONDS = {False: "kproxy/seconds", True: "kproxy/seconds-without-kernel"}
 """In pytest's cache: how long each file took when all tests were last run, and when those without a kernel were."""
@@ -47,17 +41,6 @@ def needs_kernel(file: Path) -> bool:
     return "\npytestmark = pytest.mark.kernel\n" in file.read_text()
 
 
-def shares(seconds: Mapping[str, float], number: int) -> list[list[str]]:
-    """Deal files out, the longest first, always to whom has least yet."""
-    dealt: list[list[str]] = [[] for _ in range(number)]
-    loads = [0.0] * number
-    for file in sorted(seconds, key=lambda one: (-seconds[one], one)):
-        least = loads.index(min(loads))
-        dealt[least].append(file)
-        loads[least] += seconds[file]
-    return dealt
-
-
 def spaced(files: Sequence[str], few: Collection[str]) -> list[str]:
     """Put the first of some few files first, and the others among the rest, as far apart as one of them takes."""
     order = [file for file in files if file not in few]
@@ -71,17 +54,3 @@ def expected(files: Iterable[Path], known: Mapping[str, float]) -> dict[str, flo
     names = {str(file.relative_to(ROOT)): file.stat().st_size for file in files}
     guesses = {name: LONG.get(name, size / _BYTES_A_SECOND) for name, size in names.items()}
     return {name: known.get(name, guess) for name, guess in guesses.items()}
-
-
-def main() -> None:
-    try:
-        known: dict[str, float] = json.loads((ROOT / ".pytest_cache/v" / SECONDS[True]).read_text())
-    except (OSError, ValueError):  # nothing has been run yet, or just now somewhere else
-        known = {}
-    files = [file for file in TESTS.rglob("test_*.py") if not needs_kernel(file)]
-    for share in shares(expected(files, known), int(sys.argv[1])):
-        print(*share)
-
-
-if __name__ == "__main__":
-    main()
