@@ -12,11 +12,9 @@ from kproxy.backends.iptables.backend import IptablesBackend
 from kproxy.backends.iptables.compile.compiler import compile_plan
 from kproxy.backends.iptables.compile.lists import Layout
 from kproxy.backends.iptables.kernel.applier import ApplyResult
-from kproxy.backends.iptables.kernel.engine import packets_at
-from kproxy.backends.iptables.rules.counted import Place
+from kproxy.backends.iptables.rules.counted import Place, packets_at
 from kproxy.backends.iptables.rules.diff import RuleSetChange
 from kproxy.backends.iptables.rules.ruleset import (
-    ChainCounters,
     Rule,
     RuleSet,
     Table,
@@ -95,23 +93,17 @@ class FakeKernel:
     def drifted(self) -> bool:
         return False
 
-    def counters(self) -> Mapping[TableName, ChainCounters]:
-        assert self.held is not None
-        return {
-            name: {
-                chain: [(self.packets(rule), 0) for rule in rules]
-                for chain, rules in self.held.table(name).chains.items()
-            }
-            for name in TableName
-        }
-
     def counted(
         self, places: Mapping[TableName, Iterable[Place]], version: int, hurry: Callable[[], bool] = lambda: False
     ) -> "Mapping[TableName, array[int]]":
         assert version >= self.version
         assert not hurry()
         self.version = version
-        return {name: packets_at(its, self.counters()[name]) for name, its in places.items()}
+        return {name: packets_at(its, self._packets(name)) for name, its in places.items()}
+
+    def _packets(self, name: TableName) -> dict[str, list[int]]:
+        assert self.held is not None
+        return {chain: [self.packets(rule) for rule in rules] for chain, rules in self.held.table(name).chains.items()}
 
 
 class Node:

@@ -1,17 +1,15 @@
 """What the iptables backend tells of connections, over an applier that stands in for the kernel."""
 
-from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import pytest
 
 from kproxy.backends.iptables.compile.lists import Layout
 from kproxy.backends.iptables.rules.ruleset import (
-    ChainCounters,
     DestinationNat,
     Reject,
     Table,
-    TableName,
 )
 from kproxy.state.model import ServicePortName
 from tests.backends.iptables.kit import Node
@@ -62,15 +60,15 @@ def test_a_sync_in_between_makes_a_reading_useless() -> None:
     web = node.serve(1, "10.244.0.1")
     node.sync()
     node.kernel.packets = lambda _: 1
-    counters, syncs = node.kernel.counters, iter([True, True, True, True, False])
+    counted, syncs = node.kernel.counted, iter([True, True, False])
 
-    def slow() -> Mapping[TableName, ChainCounters]:
-        found = counters()
+    def slow(*asked: Any) -> Any:
+        found = counted(*asked)
         if next(syncs, False):
             node.sync(full=True)
         return found
 
-    node.kernel.counters = slow  # type: ignore[method-assign]
+    node.kernel.counted = slow  # type: ignore[method-assign,assignment]
     assert node.backend.counts() is None
     assert node.totals().services == {web: 1}
 

@@ -8,7 +8,7 @@ import msgspec
 
 from kproxy.backends.iptables.rules.counted import Place
 from kproxy.backends.iptables.rules.diff import RuleSetChange
-from kproxy.backends.iptables.rules.ruleset import ChainCounters, RuleSet, TableName
+from kproxy.backends.iptables.rules.ruleset import RuleSet, TableName
 from kproxy.plan.model import Destination
 
 
@@ -52,9 +52,6 @@ class Applier(Protocol):
 
     def udp_frontends(self) -> Set[Destination]:
         """Read where the rules in force now, whoever wrote them, take in UDP for services."""
-
-    def counters(self) -> Mapping[TableName, ChainCounters]:
-        """Read the counters of all rules in kproxy's own chains."""
 
     def counted(
         self, places: Mapping[TableName, Iterable[Place]], version: int, hurry: Callable[[], bool] = lambda: False

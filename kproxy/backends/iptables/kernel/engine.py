@@ -1,7 +1,7 @@
 """The steps of applying, which both variants of iptables share.
 
-A variant says in which form it compares rules, how it reads a table, how it writes edits and how it notices others;
-what is read, compared, edited and counted when is the same for both, and is here.
+A variant says in which form it compares rules, how it reads a table, how it writes edits, how it counts and how it
+notices others; what is read, compared and edited when is the same for both, and is here.
 """
 
 from abc import ABC, abstractmethod
@@ -21,11 +21,11 @@ from kproxy.backends.iptables.kernel.edit import (
     edit_for_repair,
 )
 from kproxy.backends.iptables.kernel.errors import KernelRefusedError, TableBusyError
-from kproxy.backends.iptables.rules.counted import ABSENT, Place
+from kproxy.backends.iptables.rules.counted import Place
 from kproxy.backends.iptables.rules.diff import ChainChange, RuleSetChange
 from kproxy.backends.iptables.rules.firewall import GUARD_HOOKS, LOCALNET_GUARD
 from kproxy.backends.iptables.rules.names import KUBE_FIREWALL, is_ours
-from kproxy.backends.iptables.rules.ruleset import Chain, ChainCounters, RuleSet, Table, TableName
+from kproxy.backends.iptables.rules.ruleset import Chain, RuleSet, Table, TableName
 from kproxy.plan.model import Destination
 from kproxy.state.model import IPFamily
 
@@ -33,16 +33,6 @@ _ATTEMPTS = 5
 """How often to start over when others change a table between read and commit without taking the lock."""
 
 T = TypeVar("T", bound=Hashable)
-
-
-def packets_at(places: Iterable[Place], counters: ChainCounters) -> "array[int]":
-    """Return how many packets the rules at these places have met, given the counters of whole chains."""
-    packets = array("Q")
-    for chain, length, positions in places:
-        found = counters.get(chain, ())
-        here = len(found) == length
-        packets.extend(found[position][0] if here else ABSENT for position in positions)
-    return packets
 
 
 R = TypeVar("R")
@@ -98,19 +88,15 @@ class Engine(ABC, Generic[T]):
         self._forget()
         return hooked and set(guard) <= set(found.chains.get(KUBE_FIREWALL, ()))
 
-    def counters(self) -> Mapping[TableName, ChainCounters]:
-        """Read the counters of all rules in kproxy's own chains."""
-        return {name: self._read_counters(name) for name in TableName}
-
+    @abstractmethod
     def counted(
         self, places: Mapping[TableName, Iterable[Place]], version: int, hurry: Callable[[], bool] = lambda: False
     ) -> "Mapping[TableName, array[int]]":
         """Read how many packets the rules at these places have met. See `Applier`."""
-        del version, hurry
-        return {name: packets_at(its, self._read_counters(name)) for name, its in places.items()}
 
+    @abstractmethod
     def make_way(self) -> None:
-        """End what `counted` does in another thread. Nothing here keeps anybody waiting."""
+        """End what `counted` does in another thread. See `Applier`."""
 
     @abstractmethod
     def drifted(self) -> bool:
@@ -137,10 +123,6 @@ class Engine(ABC, Generic[T]):
     @abstractmethod
     def _read(self, name: TableName, expected: Callable[[str], Sequence[T]]) -> TableContent[T]:
         """Read a whole table; ``expected`` tells which rules of ours a chain may hold."""
-
-    @abstractmethod
-    def _read_counters(self, name: TableName) -> ChainCounters:
-        """Read the counters of a table's chains that are ours."""
 
     @abstractmethod
     def _exists(self, name: TableName) -> bool:

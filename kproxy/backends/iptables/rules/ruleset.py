@@ -251,10 +251,6 @@ Chain: TypeAlias = tuple[Rule, ...]
 """The rules of one chain, in order."""
 
 
-ChainCounters: TypeAlias = Mapping[str, list[tuple[int, int]]]
-"""By chain: (packets, bytes) of each of its rules."""
-
-
 class Hook(msgspec.Struct, frozen=True, gc=False):
     """A rule of kproxy's in a built-in chain: the only thing it writes outside its own chains."""
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from kproxy.backends.iptables.kernel.applier import ApplyResult
 from kproxy.backends.iptables.kernel.legacy.tableinfo import existing_tables
 from kproxy.backends.iptables.kernel.variant import Variant, open_applier
+from kproxy.backends.iptables.rules.counted import Place
 from kproxy.backends.iptables.rules.diff import RuleSetChange, diff
 from kproxy.backends.iptables.rules.ruleset import Rule, RuleSet, Table, TableName
 from kproxy.state.model import IPFamily
@@ -100,22 +101,30 @@ def make_addresses_local() -> None:
         subprocess.run(command.split(), check=True)
 
 
-def test_counters_are_read_by_chain(node: Node) -> None:
+def everywhere(ruleset: RuleSet) -> dict[TableName, list[Place]]:
+    return {
+        name: [
+            Place(chain, len(rules), tuple(range(len(rules)))) for chain, rules in ruleset.table(name).chains.items()
+        ]
+        for name in TableName
+    }
+
+
+def test_packets_are_counted_by_rule(node: Node) -> None:
     make_addresses_local()
     ruleset = sample(node.family, {1: [11], 2: [], 3: [12]})
     node.applier.reconcile(ruleset)
     connect(node, 1, 3)
     connect(node, 2, 2)
-    counters = node.applier.counters()
-    assert {name: set(chains) for name, chains in counters.items()} == {
-        name: set(ruleset.table(name).chains) for name in TableName
+    places = everywhere(ruleset)
+    found = {name: iter(packets) for name, packets in node.applier.counted(places, 1).items()}
+    counted = {
+        (name, chain): [next(found[name]) for _ in positions] for name in places for chain, _, positions in places[name]
     }
-    in_nat = counters[TableName.NAT]
-    assert [packets for packets, _ in in_nat["KUBE-SERVICES"]] == [3, 0]
-    assert [packets for packets, _ in in_nat[service_chain(1)]] == [3]
-    assert [packets for packets, _ in in_nat[endpoint_chain(1, 11)]] == [0, 3]
-    assert all(size >= 40 * packets for rules in in_nat.values() for packets, size in rules)
-    ((rejected, _),) = counters[TableName.FILTER]["KUBE-SERVICES"]
+    assert counted[TableName.NAT, "KUBE-SERVICES"] == [3, 0]
+    assert counted[TableName.NAT, service_chain(1)] == [3]
+    assert counted[TableName.NAT, endpoint_chain(1, 11)] == [0, 3]
+    (rejected,) = counted[TableName.FILTER, "KUBE-SERVICES"]
     assert rejected >= 2  # a rejected SYN may be sent again
 
 
@@ -171,7 +180,7 @@ def test_nft_variant_leaves_the_legacy_tables_alone(tmp_path: Path) -> None:
             applier = open_applier(family, Variant.NFT)
             applier.reconcile(sample(family, {1: [11]}))
             assert applier.drifted() is False
-            applier.counters()
+            applier.counted(dict.fromkeys(TableName, ()), 1)
             applier.cleanup()
             applier.close()
             assert existing_tables(family) == frozenset()

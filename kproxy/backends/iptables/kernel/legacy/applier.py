@@ -32,8 +32,7 @@ from kproxy.backends.iptables.kernel.legacy.terms import UnencodableError
 from kproxy.backends.iptables.rules.counted import Place
 from kproxy.backends.iptables.rules.diff import Hunk
 from kproxy.backends.iptables.rules.firewall import KUBELET_CHAINS
-from kproxy.backends.iptables.rules.names import is_ours
-from kproxy.backends.iptables.rules.ruleset import Chain, ChainCounters, RuleSet, TableName, Turn
+from kproxy.backends.iptables.rules.ruleset import Chain, RuleSet, TableName, Turn
 from kproxy.backends.iptables.rules.served import is_list
 from kproxy.node import memory
 from kproxy.plan.model import Destination
@@ -133,10 +132,6 @@ class LegacyApplier(Engine[bytes]):
             builtins=image.builtins,
             target=lambda entry: target_name(self._layout, entry),
         )
-
-    def _read_counters(self, name: TableName) -> ChainCounters:
-        image = self._image(name)
-        return {chain: image.counters(chain) for chain in image.chains if is_ours(name, chain)}
 
     def _image(self, table: str) -> TableImage:
         return TableImage(self._layout, *self._reader.read(table))

@@ -75,11 +75,6 @@ class TableImage:
             entries.append(b"".join((blob[start : start + cache], scratch, offsets, tail, matches, target)))
         return entries
 
-    def counters(self, chain: str) -> list[tuple[int, int]]:
-        """Return (packets, bytes) of each of a chain's rules."""
-        blob, at = self._blob, self._layout.counters_offset
-        return [COUNTERS.unpack_from(blob, offset + at) for offset in self._offsets[chain][:-1]]
-
 
 def normal_form(layout: EntryLayout, entry: bytes, standard: bytes) -> bytes:
     """Return one entry, as libiptc holds it, in the form that `encode` gives to rules.

@@ -15,7 +15,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
@@ -28,10 +29,11 @@ from kproxy.backends.iptables.kernel.errors import ForeignRulesError, KernelRefu
 from kproxy.backends.iptables.kernel.nft.names import chain_names
 from kproxy.backends.iptables.kernel.nft.sweep import sweep
 from kproxy.backends.iptables.kernel.nft.watch import NftWatch
+from kproxy.backends.iptables.rules.counted import Place, packets_at
 from kproxy.backends.iptables.rules.firewall import KUBELET_CHAINS
 from kproxy.backends.iptables.rules.names import is_ours
 from kproxy.backends.iptables.rules.render import BUILTIN_CHAINS, render_rule
-from kproxy.backends.iptables.rules.ruleset import Chain, ChainCounters, TableName
+from kproxy.backends.iptables.rules.ruleset import Chain, TableName
 from kproxy.backends.iptables.rules.ruletext import canonical, target_of
 from kproxy.backends.iptables.rules.served import destinations_in_text
 from kproxy.plan.model import Destination
@@ -41,7 +43,7 @@ _PREFIXES = {IPFamily.IPV4: "iptables-nft", IPFamily.IPV6: "ip6tables-nft"}
 _TIMEOUT = 120.0
 """Seconds. Loading 70,000 rules takes a few; beyond this something is stuck."""
 
-_COUNTED_RULE = re.compile(r"\[(\d+):(\d+)\] -A (\S+)")
+_COUNTED_RULE = re.compile(r"\[(\d+):\d+\] -A (\S+)")
 _LISTED_COUNTERS = re.compile(r" -c (\d+ \d+)(?= -[jg] |$)")
 _FAULTY_LINE = re.compile(r"line:? (\d+)")
 _BANNER = re.compile(r"^\S+ v[\d.]+ \(nf_tables\):")
@@ -204,6 +206,26 @@ class NftApplier(Engine[str]):
         """Read where the rules in force now, whoever wrote them, take in UDP for services."""
         return frozenset(destinations_in_text(self._tools.save(TableName.NAT)))
 
+    def counted(
+        self, places: Mapping[TableName, Iterable[Place]], version: int, hurry: Callable[[], bool] = lambda: False
+    ) -> "Mapping[TableName, array[int]]":
+        """Read how many packets the rules at these places have met. See `Applier`."""
+        del version, hurry
+        return {name: packets_at(its, self._packets(name)) for name, its in places.items()}
+
+    def _packets(self, name: TableName) -> Mapping[str, Sequence[int]]:
+        """Return those that each rule has met, by chain of ours."""
+        packets: dict[str, list[int]] = {}
+        for line in self._tools.save(name, "-c"):
+            if line.startswith(":") and is_ours(name, chain := line[1:].partition(" ")[0]):
+                packets[chain] = []
+            elif (found := _COUNTED_RULE.match(line)) and found[2] in packets:
+                packets[found[2]].append(int(found[1]))
+        return packets
+
+    def make_way(self) -> None:
+        """End what `counted` does in another thread. Nothing here keeps anybody waiting."""
+
     def cleanup(self, *, keep_guard: bool = False) -> None:
         """Remove all that is kproxy's or kube-proxy's, and nothing else; also from among others' native rules."""
         try:
@@ -235,15 +257,6 @@ class NftApplier(Engine[str]):
             builtins=BUILTIN_CHAINS[name],
             target=target_of,
         )
-
-    def _read_counters(self, name: TableName) -> ChainCounters:
-        counters: dict[str, list[tuple[int, int]]] = {}
-        for line in self._tools.save(name, "-c"):
-            if line.startswith(":") and is_ours(name, chain := line[1:].partition(" ")[0]):
-                counters[chain] = []
-            elif (found := _COUNTED_RULE.match(line)) and found[3] in counters:
-                counters[found[3]].append((int(found[1]), int(found[2])))
-        return counters
 
     def _exists(self, name: TableName) -> bool:
         del name  # saving makes no table
