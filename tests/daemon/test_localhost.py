@@ -14,7 +14,7 @@ import pytest
 
 from hack.lab import Outcome, Pod, until
 from kproxy.node.raised import RUN_DIRECTORY, namespace_cookie
-from tests.kit.packets import PATIENCE, SILENCE, World, bridge
+from tests.kit.packets import PATIENCE, SILENCE, World, bridge, clean_up
 
 pytestmark = pytest.mark.kernel
 
@@ -49,10 +49,10 @@ def closed(idle_world: World, burglar: Pod) -> Iterator[World]:
     if world.kproxy.process.exit_code is None:
         world.kproxy.stop()
     assert "Traceback" not in world.kproxy.log()
-    world.lab.node.clean_up()
+    clean_up(world.lab.node)
     world.lab.node.run(["iptables-legacy", "-t", "mangle", "-X"])
     world.lab.node.namespace.sysctl(ROUTE_LOCALNET, 0)
-    world.lab.node.clean_up()
+    clean_up(world.lab.node)
     assert "KUBE-" not in world.lab.node.iptables_save()
 
 

@@ -21,6 +21,7 @@ from tests.kit.packets.world import (
     behind,
     bridge,
     carried,
+    clean_up,
     clients,
     cluster_ips,
     each_family,
@@ -35,6 +36,6 @@ from tests.kit.packets.world import (
 
 __all__ = [
     "FAMILIES", "PATIENCE", "PORT", "PROTOCOLS", "SILENCE", "TARGET_PORT", "Behind", "Exposed", "World", "address",
-    "assert_all", "assert_even", "assert_refused", "behind", "bridge", "carried", "clients", "cluster_ips",
+    "assert_all", "assert_even", "assert_refused", "behind", "bridge", "carried", "clean_up", "clients", "cluster_ips",
     "each_family", "each_protocol", "external_ips", "nodes", "of", "patience_for", "service", "slices",
 ]  # fmt: skip

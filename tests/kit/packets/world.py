@@ -15,9 +15,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from hack.lab import Answer, Host, Kproxy, Lab, LabError, Outcome, Pod, Tally, until
+from hack.lab import Answer, Host, Kproxy, Lab, LabError, Node, Outcome, Pod, Tally, until
 from hack.lab.addresses import CLIENT_HOSTS, OUTSIDE, Pair, pod_net
 from hack.lab.topology import spare_address
+from kproxy.backends.iptables.kernel.legacy.lock import PATH_VARIABLE
+from kproxy.config import Config
+from kproxy.daemon import engines
+from kproxy.daemon.settings import KernelSettings
 from tests.kit.apiserver.kinds import Json
 from tests.kit.apiserver.objects import endpoint, make_node, make_service, make_slice, service_port, slice_port
 from tests.kit.apiserver.process import ApiServerProcess
@@ -198,7 +202,7 @@ class World:
 
     def clean_up(self) -> None:
         """Remove kproxy's rules and all Services, so that another kproxy finds an empty field."""
-        self.lab.node.clean_up()
+        clean_up(self.lab.node)
         self.control.replace_all(nodes(self.lab))
 
     def put(self, *objects: Json) -> None:
@@ -270,6 +274,15 @@ class World:
             and node.ask(ip, 10_000 + generation, timeout=timeout).outcome is Outcome.REFUSED
             for ip in cluster_ips(_MARKER_HOST)
         )
+
+
+def clean_up(node: Node) -> None:
+    """Do to a node what ``kproxy cleanup`` does, in this process: one of its own would load all of kproxy for it."""
+    config = Config()
+    with node.namespace.entered(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv(PATH_VARIABLE, str(node.xtables_lock))
+        keep_guard = KernelSettings(config).put_back(everything=True)
+        assert not engines.cleanup(config, keep_guard=keep_guard)
 
 
 @contextmanager
