@@ -10,6 +10,7 @@ from collections.abc import Sequence, Set
 from functools import partial
 
 from kproxy.backends.base import BackendError, Counts, Refused, SyncReport
+from kproxy.backends.culprits import leave_out_culprits
 from kproxy.backends.iptables.compile.compiler import Compiler, choose_layout
 from kproxy.backends.iptables.compile.counts import Numbers, Places, localhost_places
 from kproxy.backends.iptables.compile.lists import Layout
@@ -23,7 +24,6 @@ from kproxy.backends.iptables.kernel.errors import (
 from kproxy.backends.iptables.rules.diff import RuleSetChange, diff
 from kproxy.backends.iptables.rules.ruleset import TableName
 from kproxy.backends.steady import Steady
-from kproxy.faults.bisect import find_culprits
 from kproxy.plan.model import Destination, NodePlan, Plan, ServicePlan
 from kproxy.state.model import IPFamily, ServicePortName
 
@@ -78,7 +78,7 @@ class IptablesBackend:
         full = full or self._must_compare
         self._must_compare = True  # until it has gone well
         try:
-            result = self._applier.reconcile(change.after) if full else self._applier.apply(change)
+            result = self._carry_out(change, full=full)
         except _REFUSALS as error:
             if not _may_be_a_services_fault(error):
                 raise
@@ -179,30 +179,16 @@ class IptablesBackend:
     def _wanted(self, plan: Plan, name: ServicePortName) -> ServicePlan | None:
         return None if name in self._refused else plan.services.get(name)
 
-    def _leave_out_culprits(self, plan: Plan, suspects: Sequence[ServicePortName], error: BackendError) -> ApplyResult:
-        """Apply without the services that the kernel refuses.
+    def _carry_out(self, change: RuleSetChange, *, full: bool) -> ApplyResult:
+        return self._applier.reconcile(change.after) if full else self._applier.apply(change)
 
-        Raises ``error`` if leaving out every suspect doesn't help: then it is no service's fault.
-        """
+    def _leave_out_culprits(self, plan: Plan, suspects: Sequence[ServicePortName], error: BackendError) -> ApplyResult:
+        """Apply without the services that the kernel refuses. See `kproxy.backends.culprits`."""
         compiler = self._compiler
         if compiler is None:
             raise error
-        compiler.update(dict.fromkeys(suspects))
-        try:
-            result = self._applier.reconcile(compiler.ruleset)
-        except _REFUSALS:
-            compiler.update({name: plan.services.get(name) for name in suspects})
-            raise error from None
-
-        def add(group: Sequence[ServicePortName]) -> None:
-            change = compiler.update({name: plan.services.get(name) for name in group})
-            try:
-                self._applier.apply(change)
-            except _REFUSALS:
-                compiler.update(dict.fromkeys(group))
-                raise
-
-        self._refused |= find_culprits(suspects, add, _REFUSALS)
+        culprits, result = leave_out_culprits(plan, suspects, error, _REFUSALS, compiler.update, self._carry_out)
+        self._refused |= culprits
         return self._applier.reconcile(compiler.ruleset) if self._refused else result
 
 

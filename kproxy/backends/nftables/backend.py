@@ -7,6 +7,7 @@ finds the service at fault when the kernel refuses a step.
 from collections.abc import Mapping, Sequence, Set
 
 from kproxy.backends.base import BackendError, Counts, Refused, SyncReport
+from kproxy.backends.culprits import leave_out_culprits
 from kproxy.backends.nftables.compile.compiler import Compiler
 from kproxy.backends.nftables.counting import Counting
 from kproxy.backends.nftables.kernel.applier import Applier, ApplyResult, NftApplier
@@ -15,7 +16,6 @@ from kproxy.backends.nftables.kernel.probe import why_not
 from kproxy.backends.nftables.rules import names
 from kproxy.backends.nftables.rules.change import Change
 from kproxy.backends.nftables.rules.ruleset import Chain, Elements
-from kproxy.faults.bisect import find_culprits
 from kproxy.plan.model import Destination, Plan, ServicePlan
 from kproxy.state.model import IPFamily, ServicePortName
 
@@ -128,29 +128,13 @@ class NftablesBackend:
     def _leave_out_culprits(
         self, plan: Plan, suspects: Sequence[ServicePortName], error: KernelRefusedError
     ) -> ApplyResult:
-        """Apply without the services that the kernel refuses.
-
-        Raises ``error`` if leaving out every suspect doesn't help: then it is no service's fault.
-        """
+        """Apply without the services that the kernel refuses. See `kproxy.backends.culprits`."""
         compiler = self._compiler
         if compiler is None:
             raise error
-        without = compiler.update(dict.fromkeys(suspects))
-        try:
-            self._carry_out(without, full=True)
-        except KernelRefusedError:
-            compiler.update({name: plan.services.get(name) for name in suspects})
-            raise error from None
-
-        def add(group: Sequence[ServicePortName]) -> None:
-            change = compiler.update({name: plan.services.get(name) for name in group})
-            try:
-                self._carry_out(change, full=False)
-            except KernelRefusedError:
-                compiler.update(dict.fromkeys(group))
-                raise
-
-        self._refused |= find_culprits(suspects, add, (KernelRefusedError,))
+        refusals = (KernelRefusedError,)
+        culprits, _ = leave_out_culprits(plan, suspects, error, refusals, compiler.update, self._carry_out)
+        self._refused |= culprits
         return self._applier.reconcile(Change(after=compiler.ruleset))
 
 
