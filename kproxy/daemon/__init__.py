@@ -5,7 +5,7 @@ are in force, and `early` is what they find then. `later` imports them, and what
 
 `engines` chooses which backend writes the rules, and for which address families, and clears away what another has left;
 `signals` turns signals into calls. `door` is the socket that people ask by, `inspect` answers what ``kproxy status``,
-``explain`` and ``diff`` ask, `rates` has connections a second for it. `settings` makes kernel settings and puts them
-back with their mode, `nodeview` puts together what is known of the node, to be judged. `look` is whom the page at /
-asks. `files` are kproxy's own, of which nothing is loaded any more once others have taken their place.
+``explain`` and ``diff`` ask, `rates` has connections a second for it. `kernelsettings` makes settings of the kernel and
+puts them back with their mode, `nodeview` puts together what is known of the node, to be judged. `pagesources` are whom
+the page at / asks. `files` are kproxy's own, of which nothing is loaded any more once others have taken their place.
 """

@@ -18,10 +18,10 @@ from kproxy.daemon import engines
 from kproxy.daemon.door import open_door
 from kproxy.daemon.early import Begun
 from kproxy.daemon.files import ChangedError
+from kproxy.daemon.kernelsettings import KernelSettings
 from kproxy.daemon.later import Once, later
 from kproxy.daemon.nodeview import NodeViewer
 from kproxy.daemon.rates import Rates
-from kproxy.daemon.settings import KernelSettings
 from kproxy.faults.containment import contained
 from kproxy.node import limits
 from kproxy.node.door import socket_path
@@ -41,11 +41,11 @@ from kproxy.report.reporter import Reporter
 from kproxy.state.model import IPFamily
 
 if TYPE_CHECKING:
-    from kproxy.daemon import inspect, look
+    from kproxy.daemon import inspect, pagesources
     from kproxy.held import flows
     from kproxy.report.page import answers
 else:
-    inspect, look = later("kproxy.daemon.inspect"), later("kproxy.daemon.look")
+    inspect, pagesources = later("kproxy.daemon.inspect"), later("kproxy.daemon.pagesources")
     flows, answers = later("kproxy.held.flows"), later("kproxy.report.page.answers")
 
 
@@ -140,7 +140,7 @@ class _Questions:
 
     def _make_page(self) -> "answers.Answers":
         page = answers.Answers()
-        page.open(look.page_sources(self._inspector(), self._begun.proxier, self._reporter, self._reader))
+        page.open(pagesources.page_sources(self._inspector(), self._begun.proxier, self._reporter, self._reader))
         return page
 
 

@@ -11,7 +11,7 @@ from kproxy.api.transport.client import ApiClient
 from kproxy.api.types import Node, ServiceCIDR
 from kproxy.config import Config
 from kproxy.daemon.files import Files
-from kproxy.daemon.settings import KernelSettings
+from kproxy.daemon.kernelsettings import KernelSettings
 from kproxy.plan.model import Destination
 from kproxy.plan.settings import NodeFacts, ProxySettings
 from kproxy.proxier.loop import Proxier

@@ -45,7 +45,7 @@ log = logs.get("engines")
 
 PACKAGES = {ProxyMode.IPTABLES: "kproxy.backends.iptables", ProxyMode.NFTABLES: "kproxy.backends.nftables"}
 """That of each engine."""
-WHO_KNOW_BOTH = ("kproxy.held", "kproxy.daemon.inspect", "kproxy.daemon.look")
+WHO_KNOW_BOTH = ("kproxy.held", "kproxy.daemon.inspect", "kproxy.daemon.pagesources")
 """Who answers questions. All others come to them by `later`."""
 
 B = TypeVar("B")

@@ -29,8 +29,8 @@ from kproxy.config.watch import ConfigWatch
 from kproxy.daemon import engines
 from kproxy.daemon.early import Begun, Life, Requests
 from kproxy.daemon.files import Files
+from kproxy.daemon.kernelsettings import KernelSettings
 from kproxy.daemon.later import before_loading, later
-from kproxy.daemon.settings import KernelSettings
 from kproxy.daemon.signals import Both, Signals
 from kproxy.faults.containment import explain, watch_threads
 from kproxy.faults.output import put_out

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kproxy.daemon.settings import Way, way_back
+from kproxy.daemon.kernelsettings import Way, way_back
 from kproxy.node.raised import Found, Notes
 
 NAME = "net.ipv4.conf.all.route_localnet"

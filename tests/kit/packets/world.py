@@ -21,7 +21,7 @@ from hack.lab.topology import spare_address
 from kproxy.backends.iptables.kernel.legacy.lock import PATH_VARIABLE
 from kproxy.config import Config
 from kproxy.daemon import engines
-from kproxy.daemon.settings import KernelSettings
+from kproxy.daemon.kernelsettings import KernelSettings
 from tests.kit.apiserver.kinds import Json
 from tests.kit.apiserver.objects import endpoint, make_node, make_service, make_slice, service_port, slice_port
 from tests.kit.apiserver.process import ApiServerProcess
