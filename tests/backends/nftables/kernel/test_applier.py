@@ -1,6 +1,7 @@
 """The nftables backend and the kernel: what it writes is what the kernel holds, and nobody else's table is touched."""
 
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -241,20 +242,24 @@ def test_half_a_table_left_by_a_crash_is_replaced(backend: NftablesBackend) -> N
 def test_killed_at_any_moment_it_leaves_all_or_nothing(backend: NftablesBackend, moment: float) -> None:
     """Whatever a kill leaves behind either works in full or meets no packet, and the next start makes it whole."""
     many = [service(f"s{n}", n % 250, pods(*range(1, 50))) for n in range(300)]
+    plan = plan_of(*many)
     program = (
-        "import sys; from tests.backends.nftables.kernel.test_applier import *;"
-        "backend = NftablesBackend(IPFamily.IPV4);"
-        "many = [service(f's{n}', n % 250, pods(*range(1, 50))) for n in range(300)];"
-        "print('go', flush=True); put(backend, *many)"
+        "import pickle, sys; from kproxy.backends.nftables.backend import *;"
+        "plan = pickle.load(sys.stdin.buffer); backend = NftablesBackend(IPFamily.IPV4);"
+        "print('go', flush=True); backend.apply(plan, plan.services.keys(), full=False)"
     )
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=ROOT)
+    pipe = subprocess.PIPE
+    child = subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, cwd=ROOT)
+    assert child.stdin is not None
+    child.stdin.write(pickle.dumps(plan))
+    child.stdin.close()
     assert child.stdout is not None
     assert child.stdout.readline() == b"go\n"
     time.sleep(moment)  # any moment is as good as another
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     child.stdout.close()
-    ruleset = compile_plan(plan_of(*many))
+    ruleset = compile_plan(plan)
     found = difference(ruleset)  # None means that no packet meets it
     assert found is None or (found.repairable and not found.places)
     put(backend, *many)
