@@ -1,6 +1,9 @@
 """The test API server's credentials, and its ways to come back: other certificate, older data, versions renumbered."""
 
+import contextlib
+import socket
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import yaml
 from tests.kit.apiserver import ApiServer, Settings
 from tests.kit.apiserver.objects import make_service
 from tests.kit.apiserver.rawclient import CUT, RawClient
+from tests.kit.waiting import PATIENCE, eventually
 
 SERVICES = "/api/v1/services"
 
@@ -135,6 +139,30 @@ def test_anonymous_and_plain_http() -> None:
         assert server.url.startswith("http://127.0.0.1:")
         with RawClient(server, token=None) as client:
             assert len(client.request(SERVICES).json()["items"]) == 1
+
+
+def test_who_connects_just_before_the_end_is_cut_too() -> None:
+    busy, go_on = threading.Event(), threading.Event()
+
+    def be_busy() -> None:
+        busy.set()
+        go_on.wait(PATIENCE)
+
+    with ApiServer(tls=False) as server, contextlib.ExitStack() as sockets:
+        assert server._runner is not None
+        loop = server._runner._loop
+        loop.call_soon_threadsafe(be_busy)
+        assert busy.wait(PATIENCE)
+        clients = [sockets.enter_context(socket.create_connection((server.address, server.port))) for _ in range(5)]
+        ending = threading.Thread(target=server.stop)
+        ending.start()
+        eventually(lambda: loop._ready)  # type: ignore[attr-defined]  # the end has been asked for
+        go_on.set()
+        ending.join(PATIENCE)
+        for client in clients:
+            client.settimeout(PATIENCE)
+            with contextlib.suppress(ConnectionResetError):
+                assert client.recv(1) == b""
 
 
 def test_ipv6_address() -> None:

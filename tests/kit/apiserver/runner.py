@@ -86,6 +86,11 @@ class Runner:
 
     async def _listen(self, mode: Mode) -> None:
         if self._listener is not None:
+            # asyncio forgets a connection, open as it is, that it took up just before its listener is closed (in
+            # `_accept_connection2`, since the listener is needed once more). So it takes up no more first.
+            for sock in self._listener.sockets:
+                self._loop.remove_reader(sock.fileno())
+            await asyncio.sleep(0)
             self._listener.close()
             self._listener = None
             await asyncio.sleep(0)  # the socket is closed in the loop's next round
