@@ -40,8 +40,6 @@ each_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 _MARKER_HOST = 254
 _MARKER_SERVER_PORT = 9
-_REFUSED, _LEFT = 10_000, 20_000
-"""Where the numbers of its ports begin that nobody has, and that nobody has any more."""
 
 
 def cluster_ips(number: int) -> Pair:
@@ -247,18 +245,10 @@ class World:
             raise LabError(f"{error}\n--- kproxy's log\n{self.kproxy.log()}") from None
 
     def _marker(self, generation: int) -> list[Json]:
-        """A Service and slices that show what is up to them: nat, and filter as either of the two leaves it.
-
-        They come by watches of their own, so a Service may be in force before its slices; and of what a sync brings nat
-        is in force a moment before filter. Hence three ports: one that the slices lead on, one that nobody has, and one
-        that the slices before led on, and these do not.
-        """
         ports = [
             service_port(generation, name=f"there-{generation}", target_port=_MARKER_SERVER_PORT),
-            service_port(_REFUSED + generation, name=f"refused-{generation}"),
-            *(service_port(_LEFT + turn, name=f"left-{turn}") for turn in (generation, generation + 1)),
+            service_port(10_000 + generation, name=f"refused-{generation}"),
         ]
-        led_on = [f"there-{generation}", f"left-{generation + 1}"]
         server = self.lab.nodes["node-b"]
         return [
             make_service("marker", "kube-system", cluster_ip=cluster_ips(_MARKER_HOST), ports=ports),
@@ -268,23 +258,20 @@ class World:
                     "kube-system",
                     name=f"marker-{family}",
                     endpoints=[endpoint(address(server, family), node=server.name)],
-                    ports=[slice_port(_MARKER_SERVER_PORT, name=name) for name in led_on],
+                    ports=[slice_port(_MARKER_SERVER_PORT, name=f"there-{generation}")],
                 )
                 for family in FAMILIES
             ),
         ]
 
     def _marked(self, generation: int, timeout: float) -> bool:
-        """Whether nat (the port that is there) and filter (those that are refused) are up to the marker."""
+        """Whether nat (the port that is there) and filter (the port that is refused) are up to the marker."""
         if self.kproxy.process.exit_code is not None:
             raise LabError(f"kproxy ended with exit code {self.kproxy.process.exit_code}")
         node = self.lab.node
         return all(
             node.ask(ip, generation, timeout=timeout).server == "marker"
-            and all(
-                node.ask(ip, first + generation, timeout=timeout).outcome is Outcome.REFUSED
-                for first in (_REFUSED, _LEFT)
-            )
+            and node.ask(ip, 10_000 + generation, timeout=timeout).outcome is Outcome.REFUSED
             for ip in cluster_ips(_MARKER_HOST)
         )
 
