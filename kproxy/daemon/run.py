@@ -101,17 +101,22 @@ def run(config: Config, read_config: Callable[[], Config], signals: Signals) -> 
 def cleanup(config: Config) -> int:
     """Remove all rules, of both variants of iptables unless one is asked for; return the exit code."""
     logs.setup(config.proxy.logging.format, config.proxy.logging.verbosity)
-    try:
-        keep_guard = KernelSettings(config).put_back(everything=True)
-        problems: Sequence[Exception] = engines.cleanup(config, keep_guard=keep_guard)
-    except OSError as error:
-        problems = [OSError(explain(error))]
+    problems = remove_all(config)
     for problem in problems:
         log.error(str(problem))
     if problems:
         return 1
     log.info("removed all rules of kproxy's")
     return 0
+
+
+def remove_all(config: Config) -> Sequence[Exception]:
+    """Put back the kernel's settings and remove all rules; return what went wrong."""
+    try:
+        keep_guard = KernelSettings(config).put_back(everything=True)
+        return engines.cleanup(config, keep_guard=keep_guard)
+    except OSError as error:
+        return [OSError(explain(error))]
 
 
 def _serve(config: Config, read_config: Callable[[], Config], signals: Signals, life: Life) -> Config | None:

@@ -20,8 +20,7 @@ from hack.lab.addresses import CLIENT_HOSTS, OUTSIDE, Pair, pod_net
 from hack.lab.topology import spare_address
 from kproxy.backends.iptables.kernel.legacy.lock import PATH_VARIABLE
 from kproxy.config import Config
-from kproxy.daemon import engines
-from kproxy.daemon.kernelsettings import KernelSettings
+from kproxy.daemon.run import remove_all
 from tests.kit.apiserver.kinds import Json
 from tests.kit.apiserver.objects import endpoint, make_node, make_service, make_slice, service_port, slice_port
 from tests.kit.apiserver.process import ApiServerProcess
@@ -278,11 +277,9 @@ class World:
 
 def clean_up(node: Node) -> None:
     """Do to a node what ``kproxy cleanup`` does, in this process: one of its own would load all of kproxy for it."""
-    config = Config()
     with node.namespace.entered(), pytest.MonkeyPatch.context() as patch:
         patch.setenv(PATH_VARIABLE, str(node.xtables_lock))
-        keep_guard = KernelSettings(config).put_back(everything=True)
-        assert not engines.cleanup(config, keep_guard=keep_guard)
+        assert not remove_all(Config())
 
 
 @contextmanager

@@ -33,8 +33,6 @@ _ATTEMPTS = 5
 """How often to start over when others change a table between read and commit without taking the lock."""
 
 T = TypeVar("T", bound=Hashable)
-
-
 R = TypeVar("R")
 
 
