@@ -158,7 +158,7 @@ def neighbours(lab: Lab) -> Iterator[dict[str, list[str]]]:
         lab.node.run([restore[family], "--noflush", "--counters"], neighbour(family))
     yield {family: neighbours_lines(lab, family) for family in FAMILIES}
     for family in FAMILIES:
-        flush = "".join(f"*{table}\nCOMMIT\n" for table in ("mangle", "raw"))
+        flush = "".join(f"*{table}\nCOMMIT\n" for table in BUILTINS if f"*{table}\n" not in before[family])
         lab.node.run([restore[family]], before[family] + flush)
 
 
