@@ -1,9 +1,9 @@
 """Everything about kproxy's settings: kube-proxy's configuration file and flags, read, merged, checked, written.
 
-The one thing the rest of kproxy needs of it is `Config`, see `model`: also what follows from what is not said, such as
-the node's name. A file goes through `load`: `decode` reads it into the structs of `schema`, with the types in `values`;
-`flags` come on top, read by a `parser`; `validate` judges the whole. `write` spells it again, `watch` notices that the
-file has changed, `errors` is what all complain with.
+The one thing the rest of kproxy needs of it is `Config`, see `model`: also what texts come to, such as ranges of either
+family, and what follows from what is not said, such as the node's name. A file goes through `load`: `decode` reads it
+into the structs of `schema`, with the types in `values`; `flags` come on top, read by a `parser`; `validate` judges the
+whole. `write` spells it again, `watch` notices that the file has changed, `errors` is what all complain with.
 """
 
 from kproxy.config.errors import ConfigError
