@@ -338,6 +338,5 @@ def test_a_load_balancer_without_endpoints_refuses_strangers_too(world: World, f
     """As kube-proxy has it: with nobody behind it there is nothing to guard."""
     restrict(world, *FIRST_CLIENT)
     world.rescale("restricted", [])
-    world.settle()  # the guard goes in the last of a sync's commits, a moment after the marker is there
     for number in (0, 1):
         assert_refused(world.lab.client.ask(of(RESTRICTED, family), PORT, source=of(clients(number), family)))

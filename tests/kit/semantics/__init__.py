@@ -1,7 +1,7 @@
 """Random clusters, and an oracle that says from the documentation alone what must become of packets in them.
 
-`cluster` draws them, `traffic` is every packet that anything might become of, `oracle` knows what; `builds` are the
-layouts that rules are compiled in.
+`cluster` draws them, `changes` what they turn into, `traffic` is every packet that anything might become of, `oracle`
+knows what; `builds` are the layouts that rules are compiled in.
 """
 
 from hypothesis import Phase, settings

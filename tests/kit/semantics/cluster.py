@@ -209,7 +209,8 @@ def _accounts(draw: st.DrawFn, plane: Plane) -> list[dict[str, Any]]:
 
 
 @st.composite
-def _slices_of(draw: st.DrawFn, service: str, ports: list[dict[str, Any]], plane: Plane) -> dict[str, dict[str, Any]]:
+def slices_of(draw: st.DrawFn, service: str, ports: list[dict[str, Any]], plane: Plane) -> dict[str, dict[str, Any]]:
+    """Draw the slices of one Service."""
     accounts = draw(_accounts(plane))
     found = {}
     for number in range(draw(st.integers(0, 3)) if accounts else 0):
@@ -248,7 +249,7 @@ class _Numbers:
         return number
 
 
-_POLICIES = st.sampled_from(["Cluster", "Local", None])
+POLICIES = st.sampled_from(["Cluster", "Local", None])
 # No number is in both: a balancer's address may be the node's own, and a node port of that number be meant, too.
 _NODE_PORTS = st.integers(30_000, 30_020) | st.sampled_from([30_767, 32_767, 4_095, 65_535])
 _PORT_NUMBERS = st.sampled_from([1, 80, 81, 443, 4_096, 65_534])
@@ -277,8 +278,8 @@ def _service(draw: st.DrawFn, name: str, numbers: _Numbers, plane: Plane, *, con
         "clusterIP": cluster_ip,
         "clusterIPs": [cluster_ip],
         "ports": draw(_ports_of(kind, numbers, contested=contested)),
-        "internalTrafficPolicy": draw(_POLICIES),
-        "externalTrafficPolicy": draw(_POLICIES),
+        "internalTrafficPolicy": draw(POLICIES),
+        "externalTrafficPolicy": draw(POLICIES),
         "sessionAffinity": draw(st.sampled_from(["None", "None", "ClientIP"])),
         "externalIPs": [
             plane.externals.format(numbers.one("external IP", st.integers(1, 99)))
@@ -293,15 +294,20 @@ def _service(draw: st.DrawFn, name: str, numbers: _Numbers, plane: Plane, *, con
         for _ in range(draw(st.integers(0, 2))):
             ip = plane.balancers.format(numbers.one("balancer", st.integers(1, 99)))
             ingress.append({"ip": ip, "ipMode": draw(st.sampled_from(["VIP", "VIP", "Proxy", None]))})
-        spec["loadBalancerSourceRanges"] = draw(
-            st.lists(
-                st.sampled_from([f"{plane.client}/{_bits(plane.client)}", plane.node_cidr, f"{plane.node}/24"]),
-                unique=True,
-                max_size=2,
-            )
-        )
+        spec["loadBalancerSourceRanges"] = draw(source_ranges(plane))
         spec["healthCheckNodePort"] = 32_000
     return {"metadata": metadata, "spec": spec, "status": {"loadBalancer": {"ingress": ingress}}}
+
+
+def source_ranges(plane: Plane) -> st.SearchStrategy[list[str]]:
+    """Who may use a balancer: anyone, or some of a client, this node's pods, and the node with its neighbours."""
+    ranges = [f"{plane.client}/{_bits(plane.client)}", plane.node_cidr, f"{plane.node}/24"]
+    return st.lists(st.sampled_from(ranges), unique=True, max_size=2)
+
+
+def port_numbers(count: int) -> st.SearchStrategy[list[int]]:
+    """Numbers of so many ports, all different."""
+    return st.lists(_PORT_NUMBERS, min_size=count, max_size=count, unique=True)
 
 
 def _bits(ip: str) -> int:
@@ -321,7 +327,7 @@ def clusters(
     for index in range(draw(st.integers(1, max_services))):
         name = f"s{index}"
         services[name] = draw(_service(name, numbers, plane, contested=contested))
-        slices |= draw(_slices_of(name, services[name]["spec"]["ports"], plane))
+        slices |= draw(slices_of(name, services[name]["spec"]["ports"], plane))
     balancers = [entry["ip"] for one in services.values() for entry in one["status"]["loadBalancer"]["ingress"]]
     carried = draw(st.lists(st.sampled_from(balancers), min_size=contested, max_size=1)) if balancers else []
     return Cluster(

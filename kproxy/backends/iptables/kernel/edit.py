@@ -4,13 +4,13 @@ Both variants of iptables edit a table the same way and treat others' rules alik
 in whatever form the variant compares them in: bytes of the legacy kernel interface, or lines of iptables-nft-save.
 """
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from typing import Generic, TypeAlias, TypeVar
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Generic, TypeVar
 
 import msgspec
 
 from kproxy.backends.iptables.rules.diff import ChainChange, Hunk, edit_script
-from kproxy.backends.iptables.rules.ruleset import Chain, TableName
+from kproxy.backends.iptables.rules.ruleset import Chain
 
 T = TypeVar("T", bound=Hashable)
 T_co = TypeVar("T_co", covariant=True)
@@ -31,37 +31,50 @@ class TableEdit(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         """All chains this touches."""
         return frozenset((*self.fill, *self.hunks, *self.remove))
 
-    @property
-    def grows(self) -> bool:
-        """Whether anything comes."""
-        return bool(self.fill) or any(hunk.new for hunks in self.hunks.values() for hunk in hunks)
+    def coming(self, where: Callable[[str], object] = bool) -> Iterator[tuple[str, T]]:
+        """Yield the rules that come, with their chains, of those chains that are asked for."""
+        for chain in filter(where, self.fill):
+            yield from ((chain, rule) for rule in self.fill[chain])
+        for chain in filter(where, self.hunks):
+            yield from ((chain, rule) for hunk in self.hunks[chain] for rule in hunk.new)
 
-    @property
-    def shrinks(self) -> bool:
-        """Whether anything goes."""
-        return bool(self.remove) or any(hunk.old for hunks in self.hunks.values() for hunk in hunks)
+    def going(self, where: Callable[[str], object] = bool) -> Iterator[tuple[str, T]]:
+        """Yield the rules that go, with their chains, of those chains that are asked for."""
+        for chain in filter(where, self.hunks):
+            yield from ((chain, rule) for hunk in self.hunks[chain] for rule in hunk.old)
 
-    def split(self) -> tuple["TableEdit[T]", "TableEdit[T]"]:
+    def split(
+        self, early: Collection[T] = frozenset(), late: Collection[T] = frozenset()
+    ) -> tuple["TableEdit[T]", "TableEdit[T]"]:
         """Return two edits that one after the other do the same: the first only adds, the second only removes.
 
-        In between, what comes stands before what it replaces: whoever is meant by a new rule finds it, even where an
-        old one leads elsewhere for good.
+        All but for rules that go ``early``, by the first, and those that come ``late``, by the second. In between, what
+        comes stands before what it replaces: whoever is meant by a new rule finds it, even where an old one leads
+        elsewhere for good.
         """
-        growth: dict[str, tuple[Hunk[T], ...]] = {}
-        shrinkage: dict[str, tuple[Hunk[T], ...]] = {}
+        fill = self.fill
+        first: dict[str, tuple[Hunk[T], ...]] = {}
+        last: dict[str, tuple[Hunk[T], ...]] = {}
+        if late:
+            fill = {chain: tuple(rule for rule in rules if rule not in late) for chain, rules in self.fill.items()}
+            last = {chain: edit_script(fill[chain], rules) for chain, rules in self.fill.items()}
         for chain, hunks in self.hunks.items():
-            come = tuple(Hunk[T](hunk.at, (), hunk.new) for hunk in hunks if hunk.new)
-            gone = []
             shift = 0
+            first[chain] = last[chain] = ()
             for hunk in hunks:
-                shift += len(hunk.new)
-                if hunk.old:
-                    gone.append(Hunk[T](hunk.at + shift, hunk.old, ()))
-            if come:
-                growth[chain] = come
-            if gone:
-                shrinkage[chain] = tuple(gone)
-        return TableEdit(fill=self.fill, hunks=growth), TableEdit(hunks=shrinkage, remove=self.remove)
+                come = tuple(rule for rule in hunk.new if rule not in late)
+                between = come + tuple(rule for rule in hunk.old if rule not in early)
+                first[chain] += _moved(edit_script(hunk.old, between), hunk.at)
+                last[chain] += _moved(edit_script(between, hunk.new), hunk.at + shift)
+                shift += len(between) - len(hunk.old)
+        return (
+            TableEdit(fill=fill, hunks={chain: hunks for chain, hunks in first.items() if hunks}),
+            TableEdit(hunks={chain: hunks for chain, hunks in last.items() if hunks}, remove=self.remove),
+        )
+
+
+def _moved(hunks: Iterable[Hunk[T]], by: int) -> tuple[Hunk[T], ...]:
+    return tuple(hunk._replace(at=hunk.at + by) for hunk in hunks)
 
 
 def heirs(hunk: Hunk[T], destination: Callable[[T], bytes | str]) -> dict[int, int]:
@@ -74,29 +87,6 @@ def heirs(hunk: Hunk[T], destination: Callable[[T], bytes | str]) -> dict[int, i
     before = {destination(rule): number for number, rule in enumerate(hunk.old)}
     places = ((number, destination(rule)) for number, rule in enumerate(hunk.new))
     return {number: before[found] for number, found in places if found and found in before}
-
-
-Steps: TypeAlias = Sequence[tuple[TableName, TableEdit[T]]]
-"""Commits, one after the other."""
-
-
-def commit_order(edits: Mapping[TableName, TableEdit[T]]) -> Steps[T]:
-    """Return the commits that make these edits, such that no packet falls between two tables.
-
-    A table is replaced at once, but nat and filter one after the other. A service that loses its last endpoint moves
-    from nat's lists to filter's, which reject it; one that gets its first moves back. While it is in neither, packets
-    to its address leave for wherever routes lead; while it is in both, nat comes first in a packet's way and decides.
-    So what filter gains comes before nat's commit, and what it loses after: only a step that does both takes three.
-    """
-    in_filter, in_nat = edits[TableName.FILTER], edits[TableName.NAT]
-    if in_filter.grows and in_filter.shrinks and (in_nat.grows or in_nat.shrinks):
-        growth, shrinkage = in_filter.split()
-        steps = [(TableName.FILTER, growth), (TableName.NAT, in_nat), (TableName.FILTER, shrinkage)]
-    elif in_filter.shrinks:
-        steps = [(TableName.NAT, in_nat), (TableName.FILTER, in_filter)]
-    else:
-        steps = [(TableName.FILTER, in_filter), (TableName.NAT, in_nat)]
-    return [(name, edit) for name, edit in steps if edit.chains]
 
 
 def edit_for_change(changes: Mapping[str, ChainChange], form: Callable[[str, Chain], Sequence[T]]) -> TableEdit[T]:

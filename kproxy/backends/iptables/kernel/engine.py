@@ -11,16 +11,9 @@ from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
 from kproxy.backends.iptables.kernel.applier import ApplyResult
-from kproxy.backends.iptables.kernel.edit import (
-    Lazily,
-    Steps,
-    TableContent,
-    TableEdit,
-    commit_order,
-    edit_for_change,
-    edit_for_repair,
-)
+from kproxy.backends.iptables.kernel.edit import Lazily, TableContent, TableEdit, edit_for_change, edit_for_repair
 from kproxy.backends.iptables.kernel.errors import KernelRefusedError, TableBusyError
+from kproxy.backends.iptables.kernel.order import Reading, Steps, commit_order
 from kproxy.backends.iptables.rules.counted import Place
 from kproxy.backends.iptables.rules.diff import ChainChange, RuleSetChange
 from kproxy.backends.iptables.rules.firewall import GUARD_HOOKS, LOCALNET_GUARD
@@ -51,8 +44,10 @@ class InterferedError(Exception):
 class Engine(ABC, Generic[T]):
     """An `Applier` that lacks the parts that depend on the variant."""
 
-    def __init__(self, family: IPFamily) -> None:
+    def __init__(self, family: IPFamily, reading: Reading[T]) -> None:
+        """Make one; ``reading`` is what can be read off rules in the variant's form."""
         self.family = family
+        self._reading = reading
         self._rule_counts = dict.fromkeys(TableName, 0)
 
     @property
@@ -176,7 +171,7 @@ class Engine(ABC, Generic[T]):
         else:
             try:
                 edits = {name: self._edit_for_change(name, changes[name]) for name in TableName}
-                self._write(commit_order(edits), check=True)
+                self._write(commit_order(edits, self._reading), check=True)
             except OutOfStepError as err:
                 reason = str(err)
         if reason:
@@ -189,7 +184,7 @@ class Engine(ABC, Generic[T]):
         """Return how many chains were not as they should be, other than those that were to be changed."""
         self._start_watching()
         edits = {name: self._edit_for_repair(name, ruleset.table(name)) for name in TableName}
-        self._write(commit_order(edits), check=False)
+        self._write(commit_order(edits, self._reading), check=False)
         for name in TableName:
             table = ruleset.table(name)
             self._rule_counts[name] = len(table.hooks) + sum(map(len, table.chains.values()))
@@ -200,7 +195,7 @@ class Engine(ABC, Generic[T]):
             name: self._edit_for_removal(name, keep_guard=keep_guard) if self._exists(name) else TableEdit[T]()
             for name in TableName
         }
-        self._write(commit_order(edits), check=False)
+        self._write(commit_order(edits, self._reading), check=False)
         self._forget()
         self._rule_counts = dict.fromkeys(TableName, 0)
 
@@ -208,7 +203,7 @@ class Engine(ABC, Generic[T]):
         guard, jumps = self._guard_forms()
         found = self._read(TableName.FILTER, lambda chain: guard if chain == KUBE_FIREWALL else jumps.get(chain, ()))
         edit = edit_for_repair(found, {KUBE_FIREWALL: guard}, jumps, lambda _: False)
-        self._write(commit_order({TableName.FILTER: edit, TableName.NAT: TableEdit[T]()}), check=False)
+        self._write([(TableName.FILTER, edit)] if edit.chains else [], check=False)
         self._forget()
 
     def _guard_forms(self) -> tuple[list[T], dict[str, list[T]]]:

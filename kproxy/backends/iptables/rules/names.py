@@ -21,6 +21,14 @@ MARK_MASQ = "KUBE-MARK-MASQ"
 KUBE_FIREWALL = "KUBE-FIREWALL"
 """Shared with the kubelet, which puts rules of its own there: never flushed, only seen to."""
 
+_LISTS = {
+    SERVICES: "KUBE-SERVICES-",
+    EXTERNAL_SERVICES: "KUBE-EXTERNAL-",
+    NODE_PORTS: "KUBE-NODEPORTS-",
+    PROXY_FIREWALL: "KUBE-PROXY-FW-",
+}
+"""Where a list of frontends begins, and what the names of the chains below begin with, where it is a tree."""
+
 _FIXED = {
     TableName.FILTER: {SERVICES, EXTERNAL_SERVICES, NODE_PORTS, PROXY_FIREWALL, FORWARD, "KUBE-PROXY-CANARY"},
     TableName.NAT: {SERVICES, NODE_PORTS, POSTROUTING, MARK_MASQ, "KUBE-PROXY-CANARY"},
@@ -38,6 +46,16 @@ _PREFIXES = {
 def is_ours(table: TableName, chain: str) -> bool:
     """Tell whether a chain is kproxy's (or kube-proxy's) to write and to delete. `KUBE_FIREWALL` is not."""
     return chain in _FIXED[table] or chain.startswith(_PREFIXES[table])
+
+
+def list_of(chain: str) -> str:
+    """Return in which list of frontends a chain is, by the one that it begins in; empty if in none."""
+    return next((root for root, below in _LISTS.items() if chain == root or chain.startswith(below)), "")
+
+
+def is_below_list(chain: str) -> bool:
+    """Tell whether a chain is one of those that a list of frontends is spread over."""
+    return chain not in _LISTS and bool(list_of(chain))
 
 
 def short_hash(text: str, length: int = 16) -> str:

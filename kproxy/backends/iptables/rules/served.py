@@ -1,4 +1,4 @@
-"""Reads off rules where UDP clients may have been sending to: the frontends of whoever wrote the rules.
+"""Reads off rules which frontends they speak of, in whatever form, and where UDP clients may have been sending to.
 
 Rules outlive the process that wrote them. What a kproxy (or kube-proxy) of before served is in them, and nowhere else,
 once a service has been deleted while none was running; its UDP flows would go on to endpoints that are no longer its
@@ -6,34 +6,48 @@ own. The chains and matches are kube-proxy's in both layouts, so a look at the r
 """
 
 import ipaddress
-import re
 import shlex
 from collections.abc import Iterable, Iterator
 
 from kproxy.backends.iptables.rules import names
-from kproxy.backends.iptables.rules.ruleset import TableName
+from kproxy.backends.iptables.rules.ruleset import DestinationPort, Rule, TableName
+from kproxy.plan.claims import Claim
 from kproxy.plan.model import Destination
-
-_LISTS = (names.SERVICES, names.NODE_PORTS)
+from kproxy.state.model import Protocol
 
 
 def is_list(chain: str) -> bool:
     """Tell whether a chain of nat is one of those, or below one, that lead from frontends to services."""
-    return chain.startswith(_LISTS) and names.is_ours(TableName.NAT, chain)
+    return bool(names.list_of(chain)) and names.is_ours(TableName.NAT, chain)
 
 
-_OPTIONS = re.compile(r"-A (\S+) .*-p udp ")
+def claim_in_rule(rule: Rule) -> Claim | None:
+    """Return the frontend that a rule speaks of, if it is about a single one."""
+    ports = [match for match in rule.matches if isinstance(match, DestinationPort) and match.first == match.last]
+    if rule.protocol is None or len(ports) != 1:
+        return None
+    if rule.destination is None:
+        return Claim(None, ports[0].first, rule.protocol)
+    ip, _, bits = rule.destination.cidr.partition("/")
+    exact = bits == ("128" if ":" in ip else "32") and not rule.destination.inverted
+    return Claim(ip, ports[0].first, rule.protocol) if exact else None
+
+
+def claim_in_text(rule: str) -> Claim | None:
+    """Return the frontend that a rule speaks of, as iptables-save prints it, if it is about a single one."""
+    if " --dport " not in rule:
+        return None
+    words = shlex.split(rule)
+    options = {word: words[at + 1] for at, word in enumerate(words[:-1]) if word in ("-d", "-p", "--dport")}
+    ip, _, bits = options.get("-d", "").partition("/")
+    port, protocol = options.get("--dport", ""), options.get("-p", "")
+    if not port.isdecimal() or protocol not in set(Protocol) or "!" in words or (ip and bits not in ("", "32", "128")):
+        return None
+    return Claim(str(ipaddress.ip_address(ip)) if ip else None, int(port), Protocol(protocol))
 
 
 def destinations_in_text(lines: Iterable[str]) -> Iterator[Destination]:
     """Yield the UDP frontends of the nat table, given as iptables-save prints it."""
     for line in lines:
-        found = _OPTIONS.match(line)
-        if found is None or not is_list(found[1]):
-            continue
-        words = shlex.split(line)
-        options = {word: words[at + 1] for at, word in enumerate(words[:-1]) if word in ("-d", "--dport")}
-        ip, _, bits = options.get("-d", "").partition("/")
-        port = options.get("--dport", "")
-        if port.isdecimal() and "!" not in words and (not ip or bits in ("", "32", "128")):
-            yield Destination(str(ipaddress.ip_address(ip)) if ip else None, int(port))
+        if " -p udp " in line and is_list(line[3:].partition(" ")[0]) and (claim := claim_in_text(line)) is not None:
+            yield Destination(claim.ip, claim.port)

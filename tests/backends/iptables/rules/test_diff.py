@@ -1,4 +1,4 @@
-"""What must change from one ruleset to the next, and in what order it is committed."""
+"""What must change from one ruleset to the next."""
 
 from collections.abc import Hashable, Sequence
 from typing import TypeVar
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kproxy.backends.iptables.kernel.edit import TableContent, TableEdit, commit_order, edit_for_change, edit_for_repair
+from kproxy.backends.iptables.kernel.edit import TableContent, TableEdit, edit_for_change, edit_for_repair
 from kproxy.backends.iptables.rules.diff import ChainChange, Hunk, diff, edit_script
 from kproxy.backends.iptables.rules.ruleset import (
     Accept,
@@ -19,13 +19,12 @@ from kproxy.backends.iptables.rules.ruleset import (
     Rule,
     RuleSet,
     Table,
-    TableName,
 )
 
-FILTER, NAT = TableName.FILTER, TableName.NAT
 ACCEPT, DROP, RETURN = Rule(target=Accept()), Rule(target=Drop()), Rule(target=Return())
 
-letters = st.lists(st.sampled_from("abcdef"), max_size=12)
+letter = st.sampled_from("abcdef")
+letters = st.lists(letter, max_size=12)
 distinct = st.lists(st.integers(0, 40), unique=True, max_size=25)
 
 
@@ -96,8 +95,8 @@ def test_split_edit_first_only_adds_then_only_removes(old: list[str], new: list[
     growth, shrinkage = whole.split()
     assert growth.fill == {"B": ()}
     assert shrinkage.remove == ("C",)
-    assert not growth.shrinks
-    assert not shrinkage.grows
+    assert not list(growth.going())
+    assert not list(shrinkage.coming())
     between = edited(old, growth.hunks.get("A", ()))
     assert edited(between, shrinkage.hunks.get("A", ())) == new
     assert longest_common(between, old) == len(old)
@@ -109,29 +108,19 @@ def test_in_between_what_comes_stands_before_what_goes() -> None:
     assert edited("xay", growth.hunks["A"]) == list("xbay")
 
 
-GROWTH = TableEdit(hunks={"A": (Hunk(0, (), ("new",)),)})
-SHRINKAGE = TableEdit(hunks={"A": (Hunk(0, ("old",), ()),)})
-REPLACEMENT = TableEdit(hunks={"A": (Hunk(0, ("old",), ("new",)),)})
-NOTHING = TableEdit[str]()
-
-
-@pytest.mark.parametrize(
-    ("in_filter", "in_nat", "order"),
-    [
-        (NOTHING, NOTHING, []),
-        (NOTHING, REPLACEMENT, [NAT]),
-        (REPLACEMENT, NOTHING, [FILTER]),
-        (GROWTH, SHRINKAGE, [FILTER, NAT]),
-        (SHRINKAGE, GROWTH, [NAT, FILTER]),
-        (REPLACEMENT, GROWTH, [FILTER, NAT, FILTER]),
-        (TableEdit(remove=("A",)), GROWTH, [NAT, FILTER]),
-        (TableEdit(fill={"A": ("new",)}), REPLACEMENT, [FILTER, NAT]),
-    ],
-)
-def test_filter_gains_before_nat_and_loses_after(
-    in_filter: TableEdit[str], in_nat: TableEdit[str], order: list[TableName]
+@given(letters, letters, st.sets(letter), st.sets(letter))
+def test_some_rules_go_early_and_some_come_late(
+    old: list[str], new: list[str], early: set[str], late: set[str]
 ) -> None:
-    assert [name for name, _ in commit_order({FILTER: in_filter, NAT: in_nat})] == order
+    whole = TableEdit[str](hunks={"A": edit_script(old, new)}, fill={"B": tuple(new)})
+    first, last = whole.split(early, late)
+    between = edited(old, first.hunks.get("A", ()))
+    assert early.isdisjoint(rule for _, rule in last.going())
+    assert late.isdisjoint(rule for _, rule in first.coming())
+    assert set(first.going()) <= {("A", rule) for rule in early}
+    assert {rule for chain, rule in last.coming() if chain == "A"} <= late
+    assert edited(between, last.hunks.get("A", ())) == new
+    assert edited(first.fill["B"], last.hunks.get("B", ())) == new
 
 
 def test_edit_for_change_fills_new_chains_and_empties_gone_ones() -> None:

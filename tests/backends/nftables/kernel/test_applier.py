@@ -20,6 +20,7 @@ from kproxy.backends.nftables.backend import NftablesBackend
 from kproxy.backends.nftables.compile.compiler import Compiler, compile_plan
 from kproxy.backends.nftables.kernel.applier import NftApplier
 from kproxy.backends.nftables.kernel.errors import KernelRefusedError
+from kproxy.backends.nftables.kernel.library import Libnftables
 from kproxy.backends.nftables.kernel.presence import tables
 from kproxy.backends.nftables.rules import names
 from kproxy.backends.nftables.rules.change import Change
@@ -47,6 +48,8 @@ from tests.kit.nft import (
     steps,
 )
 from tests.kit.paths import ROOT
+from tests.kit.semantics.changes import Change as ClusterChange
+from tests.kit.semantics.changes import changes
 
 pytestmark = pytest.mark.kernel
 
@@ -152,6 +155,28 @@ def test_a_large_change_is_one_transaction_nevertheless(backend: NftablesBackend
     assert len(transactions) == 1
     assert not backend.drifted()
     assert_held(compile_plan(plan_of(WEB, *many)))
+
+
+@settings(
+    max_examples=scaled(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=QUICK
+)
+@given(change=changes(family=IPFamily.IPV4))
+def test_no_packet_comes_between_what_was_and_what_will_be(backend: NftablesBackend, change: ClusterChange) -> None:
+    """Mode iptables takes commits of two tables for it: see tests/backends/iptables/test_between_commits.py."""
+    before, after = (cluster.plan() for cluster in change)
+    backend.apply(before, set(), full=True)
+    run, scripts = Libnftables.run, []
+
+    def recorded(library: Libnftables, script: str) -> str:
+        if not script.startswith("delete chain "):  # of chains that nothing has led to for a second
+            scripts.append(script)
+        return run(library, script)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Libnftables, "run", recorded)
+        assert not backend.apply(after, before.services.keys() | after.services.keys(), full=False).full
+    assert len(scripts) <= 1
+    assert_held(compile_plan(after))
 
 
 @contextmanager

@@ -8,10 +8,11 @@ import errno
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
+from functools import partial
 from random import randrange
 
 from kproxy.backends.iptables.kernel.applier import ApplyResult
-from kproxy.backends.iptables.kernel.edit import Lazily, Steps, TableContent, TableEdit, heirs
+from kproxy.backends.iptables.kernel.edit import Lazily, TableContent, TableEdit, heirs
 from kproxy.backends.iptables.kernel.engine import Engine, InterferedError, OutOfStepError
 from kproxy.backends.iptables.kernel.errors import InterruptedReadingError, KernelRefusedError, UnencodableRuleError
 from kproxy.backends.iptables.kernel.legacy.counted import Index, locate
@@ -26,9 +27,10 @@ from kproxy.backends.iptables.kernel.legacy.image import (
 )
 from kproxy.backends.iptables.kernel.legacy.libiptc import LibIPTC, TableHandle
 from kproxy.backends.iptables.kernel.legacy.lock import XtablesLock
-from kproxy.backends.iptables.kernel.legacy.served import destinations_in_entries
+from kproxy.backends.iptables.kernel.legacy.served import claim_in_entry, destinations_in_entries
 from kproxy.backends.iptables.kernel.legacy.tableinfo import TableInfo, TableReader, existing_tables
 from kproxy.backends.iptables.kernel.legacy.terms import UnencodableError
+from kproxy.backends.iptables.kernel.order import Reading, Steps
 from kproxy.backends.iptables.rules.counted import Place
 from kproxy.backends.iptables.rules.diff import Hunk
 from kproxy.backends.iptables.rules.firewall import KUBELET_CHAINS
@@ -48,8 +50,8 @@ class LegacyApplier(Engine[bytes]):
 
     def __init__(self, family: IPFamily, lock: XtablesLock | None = None) -> None:
         """Raises NoIptablesError where the machine cannot do it. Acts on the calling thread's network namespace."""
-        super().__init__(family)
-        self._layout = entry_layout(family)
+        self._layout = layout = entry_layout(family)
+        super().__init__(family, Reading(partial(target_name, layout), partial(claim_in_entry, layout)))
         self._lock = lock or XtablesLock()
         self._reader = TableReader(self._layout)  # before the library, as it says best what is wrong without privileges
         self._library = LibIPTC(family)
@@ -130,7 +132,7 @@ class LegacyApplier(Engine[bytes]):
         return TableContent(
             chains=Lazily(image.chains, image.entries),
             builtins=image.builtins,
-            target=lambda entry: target_name(self._layout, entry),
+            target=self._reading.target,
         )
 
     def _image(self, table: str) -> TableImage:

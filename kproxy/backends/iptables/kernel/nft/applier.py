@@ -23,19 +23,20 @@ from itertools import islice
 from random import randrange
 from typing import NamedTuple
 
-from kproxy.backends.iptables.kernel.edit import Lazily, Steps, TableContent, TableEdit, heirs
+from kproxy.backends.iptables.kernel.edit import Lazily, TableContent, TableEdit, heirs
 from kproxy.backends.iptables.kernel.engine import Engine, OutOfStepError
 from kproxy.backends.iptables.kernel.errors import ForeignRulesError, KernelRefusedError, NoIptablesError
 from kproxy.backends.iptables.kernel.nft.names import chain_names
 from kproxy.backends.iptables.kernel.nft.sweep import sweep
 from kproxy.backends.iptables.kernel.nft.watch import NftWatch
+from kproxy.backends.iptables.kernel.order import Reading, Steps
 from kproxy.backends.iptables.rules.counted import Place, packets_at
 from kproxy.backends.iptables.rules.firewall import KUBELET_CHAINS
 from kproxy.backends.iptables.rules.names import is_ours
 from kproxy.backends.iptables.rules.render import BUILTIN_CHAINS, render_rule
 from kproxy.backends.iptables.rules.ruleset import Chain, TableName
 from kproxy.backends.iptables.rules.ruletext import canonical, target_of
-from kproxy.backends.iptables.rules.served import destinations_in_text
+from kproxy.backends.iptables.rules.served import claim_in_text, destinations_in_text
 from kproxy.plan.model import Destination
 from kproxy.state.model import IPFamily
 
@@ -194,7 +195,7 @@ class NftApplier(Engine[str]):
 
     def __init__(self, family: IPFamily) -> None:
         """Raises NoIptablesError where the machine cannot do it. Acts on the calling thread's network namespace."""
-        super().__init__(family)
+        super().__init__(family, Reading(target_of, claim_in_text))
         self._tools = NftTools(family)
         self._watch = NftWatch(family)
 
