@@ -8,6 +8,7 @@ Not held to it, as they are rare and no order of two tables makes them whole:
 
 * How kproxy is set and what the node is, with which kproxy starts anew. What keeps the network from 127.0.0.0/8, as
   node ports there need it, comes first and goes last: for a moment it drops what comes for them, and lets nobody in.
+* A node's first start, before which nothing was served: what filter has comes first, guards with it.
 * A node port of the number that another Service serves at one of the node's own addresses. Nobody promises which of the
   two is meant, and as only one of them changes, the other may be met.
 """

@@ -70,6 +70,12 @@ def test_a_guard_comes_after_nat_and_what_is_refused_before() -> None:
     assert list(last.coming()) == [("KUBE-PROXY-FIREWALL", *DROPPED)]
 
 
+def test_where_nothing_was_guards_come_first_as_all_of_filter_does() -> None:
+    in_filter = TableEdit(fill={"KUBE-PROXY-FIREWALL": tuple(DROPPED), "KUBE-SERVICES": (at(2, "REJECT"),)})
+    in_nat = TableEdit(fill={"KUBE-SERVICES": tuple(SERVED)})
+    assert commit_order({FILTER: in_filter, NAT: in_nat}, READING) == [(FILTER, in_filter), (NAT, in_nat)]
+
+
 def test_a_rule_that_gets_another_place_in_its_tree_takes_no_commit_more() -> None:
     """The large layout's chains come and go with the number of frontends below."""
     stays, below = at(3, "REJECT"), "KUBE-SERVICES-0A6000"
