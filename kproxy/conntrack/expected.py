@@ -147,15 +147,17 @@ def destinations(service: ServicePlan | None) -> frozenset[Destination]:
 
 
 def may_strand(before: ServicePlan | None, now: ServicePlan | None) -> bool:
-    """Tell whether a change of a service can have made unanswered connections wrong.
+    """Tell whether a change of a service can have made flows wrong.
 
-    It can't if they may go wherever they could before: a rollout's new endpoints alone strand nobody.
+    It can't if they may go wherever they could before: a rollout's new endpoints strand nobody, nor do those that leave
+    but still serve. Where a service had no endpoint at all, though, somebody else's rule may have let packets pass that
+    kproxy's would have refused; these have led nowhere since.
     """
     if before is None or now is None:
         return True
     asked = (now.frontends, now.internal, now.external)
     return asked != (before.frontends, before.internal, before.external) or not (
-        set(before.serving_endpoints) <= set(now.serving_endpoints)
+        _whereabouts(before.serving_endpoints) <= _whereabouts(now.serving_endpoints)
     )
 
 
@@ -173,6 +175,11 @@ def _rightful(service: ServicePlan, frontend: Frontend) -> _Rightful:
 
 def _ports(places: Places) -> Mapping[Protocol, frozenset[int]]:
     return {protocol: frozenset(place.port for place in these) for protocol, these in places.items()}
+
+
+def _whereabouts(endpoints: Iterable[Endpoint]) -> set[tuple[str, int, bool]]:
+    """Return what of endpoints decides which flows may stay; conditions and hints only steer new ones."""
+    return {(endpoint.ip, endpoint.port, endpoint.is_local) for endpoint in endpoints}
 
 
 def _addresses(endpoints: Iterable[Endpoint]) -> frozenset[bytes]:

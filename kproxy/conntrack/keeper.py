@@ -8,13 +8,15 @@ So looks have a budget. Services that change while it is used up are looked at t
 import contextlib
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Set
 from typing import Protocol as Interface
 
 from kproxy.conntrack.budget import Budget
+from kproxy.conntrack.expected import destinations, may_strand
 from kproxy.conntrack.reconciler import Reconciler
-from kproxy.plan.model import NodePlan, Plan, ServicePlan
-from kproxy.state.model import IPFamily, ServicePortName
+from kproxy.plan.model import Destination, NodePlan, Plan, ServicePlan
+from kproxy.state.model import IPFamily, Protocol, ServicePortName
 
 
 class Observer(Interface):
@@ -35,20 +37,20 @@ class _Waiting:
         self.services: dict[ServicePortName, ServicePlan] = {}
         self.changed: set[ServicePortName] | None = set()
         """None for everything; `services` is complete then."""
+        self.passed: defaultdict[Protocol, set[Destination]] = defaultdict(set)
+        """Where flows may have begun in between: frontends of services that have changed again while they waited."""
         self.tried = threading.Event()
 
     def add(self, plan: Plan, changed: Set[ServicePortName] | None) -> None:
         """Add a later change; the plan goes on living in another thread, so what is needed of it is copied."""
         self.node = plan.node
-        if changed is None:
-            self.services, self.changed = dict(plan.services), None
-            return
-        for name in changed:
-            self.services.pop(name, None)
-            if (service := plan.services.get(name)) is not None:
-                self.services[name] = service
-        if self.changed is not None:
-            self.changed |= changed
+        for name in {*self.services, *plan.services} if changed is None else changed:
+            before, now = self.services.pop(name, None), plan.services.get(name)
+            if now is not None:
+                self.services[name] = now
+            if (self.changed is None or name in self.changed) and may_strand(before, now):
+                self.passed[name.protocol] |= destinations(before) | destinations(now)
+        self.changed = None if self.changed is None or changed is None else self.changed | changed
 
 
 class Keeper:
@@ -120,7 +122,7 @@ class Keeper:
         family, started = waiting.node.family, time.monotonic()
         plan = Plan(node=waiting.node, services=waiting.services)
         try:
-            released = self._reconciler.reconcile(plan, waiting.changed)
+            released = self._reconciler.reconcile(plan, waiting.changed, waiting.passed)
         except Exception as error:  # whatever it is, it must not be the last look
             self._observer.failed(family, error)
             self._put_back(waiting)
@@ -137,5 +139,7 @@ class Keeper:
         with self._condition:
             if (later := self._waiting.get(family)) is not None:
                 waiting.add(Plan(node=later.node, services=later.services), later.changed)
+                for protocol, places in later.passed.items():
+                    waiting.passed[protocol] |= places
                 later.tried.set()
             self._waiting[family] = waiting

@@ -3,8 +3,8 @@
 For each look the kernel walks its whole table, which takes tens of milliseconds on a busy node, and what it tells of
 costs a few microseconds a flow. So all is looked at when nothing is certain: at the start, after an error, when the
 node's own settings have changed, or when asked to. After that it is enough to look at flows to the frontends of
-services that changed; and of connections (of TCP and SCTP) only at those that nobody has answered, and only if the
-change can have made one of them wrong.
+services that changed, and only if the change can have made one of them wrong; and of connections (of TCP and SCTP) only
+at those that nobody has answered.
 
 The comparison needs no memory, with one exception. Nothing in a flow tells that it was sent to a service, once that
 service is gone, so the frontends that have gone must be known: those of this process are remembered till their flows
@@ -53,16 +53,18 @@ class _Family:
         self.former: dict[Protocol, set[Destination]] = {protocol: set() for protocol in Protocol}
         """Frontends that went away, whose flows may not have been released yet."""
 
-    def update(self, plan: Plan, names: Iterable[ServicePortName]) -> dict[Protocol, set[Destination]]:
+    def update(self, plan: Plan, names: Iterable[ServicePortName], passed: Places) -> dict[Protocol, set[Destination]]:
         """Take note of services; return where flows may have gone wrong, by protocol."""
-        concerned: dict[Protocol, set[Destination]] = {}
+        concerned = {protocol: set(places) for protocol, places in passed.items()}
+        for protocol, places in passed.items():
+            self.former[protocol].update(places)
         for name in names:
             before, now = self.services.pop(name, None), plan.services.get(name)
             if now is not None:
                 self.services[name] = now
             had, has = destinations(before), destinations(now)
             self.former[name.protocol] |= had - has
-            if name.protocol is Protocol.UDP or may_strand(before, now):
+            if may_strand(before, now):
                 concerned.setdefault(name.protocol, set()).update(had, has)
         return concerned
 
@@ -86,12 +88,13 @@ class Reconciler:
         """
         self._families[family].former[Protocol.UDP].update(frontends)
 
-    def reconcile(self, plan: Plan, changed: Set[ServicePortName] | None) -> int | None:
+    def reconcile(self, plan: Plan, changed: Set[ServicePortName] | None, passed: Places | None = None) -> int | None:
         """Release the flows of one family that are not as ``plan`` wants them; return how many, None if none mattered.
 
         Call it when the rules are in the kernel, lest a flow that was released starts anew by the old ones.
         ``changed`` names the services whose plans are new since the last call for this family, or that are gone; of
-        others the plan may be silent. None looks at everything, and takes the plan to be complete.
+        others the plan may be silent. None looks at everything, and takes the plan to be complete. To ``passed`` flows
+        may have begun by rules that came and went since.
 
         Raises:
             ConntrackError: conntrack could not be read or changed. Nothing is lost: the next call, whatever it names,
@@ -101,7 +104,7 @@ class Reconciler:
         everything = changed is None or family.node != plan.node
         names = {*plan.services, *family.services} if changed is None else changed
         family.node = None  # until all has gone well
-        concerned = family.update(plan, names)
+        concerned = family.update(plan, names, passed or {})
         matters = family.protocols() if everything else concerned
         released = self._look(plan.node, family, None if everything else concerned) if matters else None
         for gone in family.former.values():

@@ -219,8 +219,10 @@ class Reporter:
         is left from the time before.
         """
         # Where rules were missing for a while, flows have begun that went by none: then all are looked at.
-        tried = self._conntrack.synced(plan, None if report.repaired else changed)
-        if first or report.repaired or any(name.protocol is Protocol.UDP for name in changed):
+        left_out = {name for family, name in self._refused if family is plan.node.family}
+        were_missing = report.repaired or left_out.difference(refused.name for refused in report.refused)
+        tried = self._conntrack.synced(plan, None if were_missing else changed)
+        if first or were_missing or any(name.protocol is Protocol.UDP for name in changed):
             tried.wait(_PATIENCE_SECONDS)
 
     def _tell_refused(self, family: IPFamily, report: SyncReport) -> None:

@@ -4,10 +4,10 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kproxy.conntrack.expected import Expected, may_strand
 from kproxy.conntrack.flows import Flow, packed, socket_address, split
@@ -324,6 +324,10 @@ def test_two_ways_to_say_it_agree(
         (service(), service(), False),
         (service(serving=[HERE]), service(serving=[HERE, THERE]), False),
         (service(serving=[HERE, THERE]), service(serving=[HERE]), True),
+        (service(), service(serving=[Endpoint("10.244.0.21", 8081, is_local=True), THERE]), True),
+        (service(), service(serving=[replace(HERE, is_local=False), THERE]), True),
+        (service(), service(serving=[replace(HERE, ready=False, terminating=True), THERE]), False),
+        (service(), service(serving=[replace(HERE, zone_hints=("a",)), replace(THERE, node_hints=("node-b",))]), False),
         (service(), service(frontends=FRONTENDS[1:]), True),
         (service(frontends=FRONTENDS[1:]), service(), True),
         (service(), service(internal=LOCAL), True),
@@ -339,9 +343,7 @@ def test_which_changes_need_a_look(before: ServicePlan | None, now: ServicePlan 
 def test_what_needs_no_look_makes_nothing_wrong(
     before: Plan, serving: list[Endpoint], to: tuple[str, int], goes_to: tuple[str, int] | None, source: str
 ) -> None:
-    replaced = {
-        name: msgspec.structs.replace(one, serving_endpoints=tuple(serving)) for name, one in before.services.items()
-    }
+    replaced = {name: replace(one, serving_endpoints=tuple(serving)) for name, one in before.services.items()}
     now = Plan(node=before.node, services=replaced)
     if any(may_strand(before.services[name], replaced[name]) for name in replaced):
         return

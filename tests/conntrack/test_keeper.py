@@ -7,10 +7,11 @@ from collections.abc import Iterator, Set
 import msgspec
 import pytest
 
+from kproxy.conntrack.expected import Places
 from kproxy.conntrack.flows import ConntrackError
 from kproxy.conntrack.keeper import Keeper
 from kproxy.conntrack.reconciler import Reconciler
-from kproxy.plan.model import Frontend, FrontendKind, NodePlan, Plan, Route, ServicePlan, Target
+from kproxy.plan.model import Destination, Frontend, FrontendKind, NodePlan, Plan, Route, ServicePlan, Target
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
 
 PATIENCE = 30.0
@@ -32,6 +33,7 @@ class Call(msgspec.Struct):
 
     plan: Plan
     changed: Set[ServicePortName] | None
+    passed: Places | None
     outcome: "queue.Queue[int | Exception | None]" = msgspec.field(default_factory=queue.Queue)
 
     @property
@@ -56,8 +58,8 @@ class SlowReconciler(Reconciler):
         while not self.calls.empty():
             self.calls.get().outcome.put(None)
 
-    def reconcile(self, plan: Plan, changed: Set[ServicePortName] | None) -> int | None:
-        call = Call(plan, changed)
+    def reconcile(self, plan: Plan, changed: Set[ServicePortName] | None, passed: Places | None = None) -> int | None:
+        call = Call(plan, changed, passed)
         if self.ending:
             return None
         self.calls.put(call)
@@ -129,6 +131,7 @@ def test_what_comes_meanwhile_is_looked_at_together(keeper: Keeper, reconciler: 
     second, third = reconciler.next(), None
     assert (second.names, second.changed) == ({A, B}, {A, B, C})
     assert second.plan.services[A] == service(A, "10.96.0.99"), "the latest counts"
+    assert second.passed == {Protocol.TCP: {Destination("10.96.0.10", 80)}}, "C came and went"
     second.outcome.put(0)
     third = reconciler.next()
     assert (third.plan.node.family, third.changed) == (IPFamily.IPV6, {A})

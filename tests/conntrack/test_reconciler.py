@@ -165,13 +165,16 @@ def test_connections_that_lead_nowhere_are_released() -> None:
     assert table.held == [right, elsewhere]
 
 
-def test_more_endpoints_need_no_look() -> None:
-    """Nor do those that leave but still serve: in a rollout, every second change is of either kind."""
+@pytest.mark.parametrize("name", [WEB, DNS])
+def test_more_endpoints_need_no_look(name: ServicePortName) -> None:
+    """Nor do those that leave but still serve: in a rollout, two of three changes are of either kind."""
     table = FakeTable()
     reconciler = table.reconciler()
-    reconciler.reconcile(plan(service(WEB, "10.96.0.20", ENDPOINT)), None)
+    reconciler.reconcile(plan(service(name, "10.96.0.20", ENDPOINT)), None)
     table.error = "open"
-    assert reconciler.reconcile(plan(service(WEB, "10.96.0.20", ENDPOINT, OTHER)), {WEB}) is None
+    assert reconciler.reconcile(plan(service(name, "10.96.0.20", ENDPOINT, OTHER)), {name}) is None
+    leaving = msgspec.structs.replace(ENDPOINT, ready=False, terminating=True)
+    assert reconciler.reconcile(plan(service(name, "10.96.0.20", leaving, OTHER)), {name}) is None
 
 
 def test_an_answer_under_way_is_waited_for() -> None:
@@ -233,6 +236,17 @@ def test_released_frontends_are_forgotten() -> None:
     assert reconciler.reconcile(plan(stats), {DNS}) == 1
     table.held = [flow("10.96.0.10")]
     assert reconciler.reconcile(plan(stats), None) == 0
+
+
+def test_what_came_and_went_is_looked_at() -> None:
+    """A Service has moved to another address and back, and its endpoint is as it was."""
+    table = FakeTable()
+    reconciler = table.reconciler()
+    reconciler.reconcile(plan(service(DNS, "10.96.0.10", ENDPOINT)), None)
+    table.held = [flow("10.96.0.10"), flow("10.96.0.10", goes_to="10.96.0.10"), flow("10.96.0.99"), flow("10.96.0.98")]
+    between = {Protocol.UDP: {Destination(ip, 53) for ip in ("10.96.0.10", "10.96.0.99")}}
+    assert reconciler.reconcile(plan(service(DNS, "10.96.0.10", ENDPOINT)), {DNS}, between) == 2
+    assert table.held == [flow("10.96.0.10"), flow("10.96.0.98")]
 
 
 @pytest.mark.parametrize("method", ["open", "flows", "release"])

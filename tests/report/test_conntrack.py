@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from kproxy import logs
-from kproxy.backends.base import SyncReport
+from kproxy.backends.base import Refused, SyncReport
 from kproxy.config import ProxyMode
 from kproxy.conntrack.flows import ConntrackError
 from kproxy.conntrack.keeper import Keeper
@@ -120,3 +120,16 @@ def test_who_waits_for_conntrack(changed: set[ServicePortName], repaired: int, w
         assert (keeper.tried.waited, keeper.changed) == (True, {WEB})
         reporter.synced(SyncReport(full=False, rules={}, repaired=repaired), plan, frozenset(changed), 0.1)
         assert (keeper.tried.waited, keeper.changed) == (waits, None if repaired else changed)
+
+
+def test_what_was_left_out_is_looked_at_when_it_is_served_again() -> None:
+    """Without rules of its own, a Service's flows have begun by none."""
+    keeper, plan = IdleKeeper(), Plan(node=NodePlan(family=V4), services={})
+    left_out = [Refused(WEB, "No such file or directory")]
+    with reporter_of(keeper) as reporter:
+        for refused, looked_at in ((left_out, {WEB}), (left_out, set()), ([], None), ([], set())):
+            reporter.synced(SyncReport(full=False, rules={}, refused=refused), plan, frozenset(looked_at or ()), 0.1)
+            assert keeper.changed == looked_at
+            assert keeper.tried.waited is (looked_at in ({WEB}, None)), (
+                "the first sync does, and where rules were missing"
+            )
