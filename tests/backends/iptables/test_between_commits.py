@@ -27,7 +27,7 @@ from kproxy.backends.iptables.rules.walk import outcomes
 from kproxy.backends.packet import Packet, World
 from kproxy.state.model import IPFamily
 from tests.kit.examples import chances
-from tests.kit.iptables.steps import commits, states
+from tests.kit.iptables.steps import commits, repairs, states
 from tests.kit.semantics import examples
 from tests.kit.semantics.builds import BUILDS, CLASSIC, SPLIT_EARLY, Build
 from tests.kit.semantics.changes import Change, changes, concerned
@@ -155,3 +155,14 @@ def test_another_endpoint_is_one_commit() -> None:
     for build in BUILDS:
         before, after = (build.compile(cluster.plan()) for cluster in (one, other))
         assert [name for name, _ in commits(before, after)] == [NAT]
+
+
+@pytest.mark.parametrize("build", BUILDS, ids=str)
+@examples(10)
+@given(change=changes())
+def test_a_full_comparison_commits_in_the_same_order(build: Build, change: Change) -> None:
+    before, after = (build.compile(cluster.plan()) for cluster in change)
+    step, repair = commits(before, after), repairs(before, after)
+    assert [(table, edit.fill, edit.hunks, set(edit.remove)) for table, edit in repair] == [
+        (table, edit.fill, edit.hunks, set(edit.remove)) for table, edit in step
+    ]

@@ -1,11 +1,14 @@
 """The commits that it takes to get from one ruleset to the next, and what the tables hold in between."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
-from kproxy.backends.iptables.kernel.edit import edit_for_change
+from kproxy.backends.iptables.kernel.edit import TableContent, edit_for_change, edit_for_repair
 from kproxy.backends.iptables.kernel.order import Reading, Steps, commit_order
 from kproxy.backends.iptables.rules.diff import Hunk, diff
-from kproxy.backends.iptables.rules.ruleset import Chain, Drop, Jump, Reject, Rule, RuleSet, Table, TableName
+from kproxy.backends.iptables.rules.names import is_ours
+from kproxy.backends.iptables.rules.render import BUILTIN_CHAINS
+from kproxy.backends.iptables.rules.ruleset import Chain, Drop, Jump, Rule, RuleSet, Table, TableName
 from kproxy.backends.iptables.rules.served import claim_in_rule
 
 
@@ -16,8 +19,6 @@ def target_of(rule: Rule) -> str:
             return chain
         case Drop():
             return "DROP"
-        case Reject():
-            return "REJECT"
     return ""
 
 
@@ -29,6 +30,19 @@ def commits(before: RuleSet, after: RuleSet) -> Steps[Rule]:
     """Return the commits that it takes to get from one ruleset to the next."""
     change = diff(before, after)
     edits = {name: edit_for_change(change.table(name), lambda _, rules: rules) for name in TableName}
+    return commit_order(edits, READING)
+
+
+def repairs(before: RuleSet, after: RuleSet) -> Steps[Rule]:
+    """Return the same commits as a full comparison finds them, of what is in the kernel with what is wanted."""
+    edits = {}
+    for name in TableName:
+        hooks: dict[str, list[Rule]] = {builtin: [] for builtin in BUILTIN_CHAINS[name]}
+        for hook in after.table(name).hooks:
+            hooks[hook.builtin].append(hook.rule)
+        chains = {**before.table(name).chains, **hooks}
+        found = TableContent(chains=chains, builtins=list(hooks), target=target_of)
+        edits[name] = edit_for_repair(found, after.table(name).chains, hooks, partial(is_ours, name))
     return commit_order(edits, READING)
 
 

@@ -16,6 +16,7 @@ from kproxy.backends.iptables.compile.node import (
 )
 from kproxy.backends.iptables.compile.service import ServiceRules, compile_service
 from kproxy.backends.iptables.compile.tree import DispatchTree, Item, LinearList, ListBuilder, item_of
+from kproxy.backends.iptables.rules import names
 from kproxy.backends.iptables.rules.diff import ChainChange, RuleSetChange
 from kproxy.backends.iptables.rules.hooks import FILTER_HOOKS, NAT_HOOKS
 from kproxy.backends.iptables.rules.ruleset import Chain, Rule, RuleSet, Table, TableName
@@ -107,12 +108,12 @@ class Compiler:
     def _new_list(self, shared: SharedList) -> ListBuilder:
         if self.layout is Layout.CLASSIC:
             return LinearList()
-        return DispatchTree(self._node.family, PLACES[shared].prefix, by_address=shared in _BY_ADDRESS)
+        return DispatchTree(self._node.family, names.LISTS[PLACES[shared].chain], by_address=shared in _BY_ADDRESS)
 
     def _write_root(self, shared: SharedList, recorder: "_Recorder") -> None:
         """Put together the chain that a list starts in, of all that has a place there."""
-        table, chain, _ = PLACES[shared]
-        together = (self._lists[other].root for other in SharedList if PLACES[other][:2] == (table, chain))
+        table, chain = PLACES[shared]
+        together = (self._lists[other].root for other in SharedList if PLACES[other] == PLACES[shared])
         rules = tuple(rule for root in together for rule in root)
         if shared is SharedList.NAT_SERVICES:
             rules += node_port_jumps(self._node, self.layout)

@@ -41,19 +41,17 @@ class ListPlace(NamedTuple):
     table: TableName
     chain: str
     """The chain it starts in."""
-    prefix: str
-    """What the names of the chains below begin with, where the list is a tree."""
 
 
 PLACES = {
-    SharedList.NAT_SERVICES: ListPlace(TableName.NAT, names.SERVICES, "KUBE-SERVICES-"),
-    SharedList.NAT_NODE_PORTS: ListPlace(TableName.NAT, names.NODE_PORTS, "KUBE-NODEPORTS-"),
-    SharedList.FILTER_SERVICES: ListPlace(TableName.FILTER, names.SERVICES, "KUBE-SERVICES-"),
+    SharedList.NAT_SERVICES: ListPlace(TableName.NAT, names.SERVICES),
+    SharedList.NAT_NODE_PORTS: ListPlace(TableName.NAT, names.NODE_PORTS),
+    SharedList.FILTER_SERVICES: ListPlace(TableName.FILTER, names.SERVICES),
     # Two lists in one chain: by address, then by node port.
-    SharedList.FILTER_EXTERNAL_IPS: ListPlace(TableName.FILTER, names.EXTERNAL_SERVICES, "KUBE-EXTERNAL-"),
-    SharedList.FILTER_EXTERNAL_NODE_PORTS: ListPlace(TableName.FILTER, names.EXTERNAL_SERVICES, "KUBE-EXTERNAL-"),
-    SharedList.FILTER_FIREWALL: ListPlace(TableName.FILTER, names.PROXY_FIREWALL, "KUBE-PROXY-FW-"),
-    SharedList.FILTER_HEALTH_CHECKS: ListPlace(TableName.FILTER, names.NODE_PORTS, "KUBE-NODEPORTS-"),
+    SharedList.FILTER_EXTERNAL_IPS: ListPlace(TableName.FILTER, names.EXTERNAL_SERVICES),
+    SharedList.FILTER_EXTERNAL_NODE_PORTS: ListPlace(TableName.FILTER, names.EXTERNAL_SERVICES),
+    SharedList.FILTER_FIREWALL: ListPlace(TableName.FILTER, names.PROXY_FIREWALL),
+    SharedList.FILTER_HEALTH_CHECKS: ListPlace(TableName.FILTER, names.NODE_PORTS),
 }
 
 

@@ -21,7 +21,7 @@ MARK_MASQ = "KUBE-MARK-MASQ"
 KUBE_FIREWALL = "KUBE-FIREWALL"
 """Shared with the kubelet, which puts rules of its own there: never flushed, only seen to."""
 
-_LISTS = {
+LISTS = {
     SERVICES: "KUBE-SERVICES-",
     EXTERNAL_SERVICES: "KUBE-EXTERNAL-",
     NODE_PORTS: "KUBE-NODEPORTS-",
@@ -34,11 +34,11 @@ _FIXED = {
     TableName.NAT: {SERVICES, NODE_PORTS, POSTROUTING, MARK_MASQ, "KUBE-PROXY-CANARY"},
 }
 _PREFIXES = {
-    TableName.FILTER: ("KUBE-SERVICES-", "KUBE-EXTERNAL-", "KUBE-NODEPORTS-", "KUBE-PROXY-FW-"),
+    TableName.FILTER: tuple(LISTS.values()),
     TableName.NAT: (
         # KUBE-XLB chains are written by kube-proxy before 1.24.
         *("KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-", "KUBE-XLB-"),
-        *("KUBE-SERVICES-", "KUBE-NODEPORTS-", "KUBE-SPL-"),
+        *(LISTS[SERVICES], LISTS[NODE_PORTS], "KUBE-SPL-"),
     ),
 }
 
@@ -50,12 +50,12 @@ def is_ours(table: TableName, chain: str) -> bool:
 
 def list_of(chain: str) -> str:
     """Return in which list of frontends a chain is, by the one that it begins in; empty if in none."""
-    return next((root for root, below in _LISTS.items() if chain == root or chain.startswith(below)), "")
+    return next((root for root, below in LISTS.items() if chain == root or chain.startswith(below)), "")
 
 
 def is_below_list(chain: str) -> bool:
     """Tell whether a chain is one of those that a list of frontends is spread over."""
-    return chain not in _LISTS and bool(list_of(chain))
+    return chain not in LISTS and bool(list_of(chain))
 
 
 def short_hash(text: str, length: int = 16) -> str:
