@@ -57,24 +57,32 @@ class TableEdit(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         last: dict[str, tuple[Hunk[T], ...]] = {}
         if late:
             fill = {chain: tuple(rule for rule in rules if rule not in late) for chain, rules in self.fill.items()}
-            last = {chain: edit_script(fill[chain], rules) for chain, rules in self.fill.items()}
+            last = {chain: tuple(_additions(0, rules, late)) for chain, rules in self.fill.items()}
         for chain, hunks in self.hunks.items():
-            shift = 0
             first[chain] = last[chain] = ()
-            for hunk in hunks:
-                come = tuple(rule for rule in hunk.new if rule not in late)
-                between = come + tuple(rule for rule in hunk.old if rule not in early)
-                first[chain] += _moved(edit_script(hunk.old, between), hunk.at)
-                last[chain] += _moved(edit_script(between, hunk.new), hunk.at + shift)
-                shift += len(between) - len(hunk.old)
+            shift = 0
+            for at, old, new in hunks:
+                come = tuple(rule for rule in new if rule not in late)
+                stay = tuple(rule for rule in old if rule not in early)
+                gone = (Hunk(at + number, (rule,), ()) for number, rule in enumerate(old) if rule in early)
+                first[chain] += (Hunk(at, (), come), *gone) if come else (*gone,)
+                last[chain] += tuple(_additions(at + shift, new, late))
+                shift += len(come)
+                last[chain] += (Hunk(at + shift, stay, ()),) if stay else ()
+                shift += len(stay) - len(old)
         return (
             TableEdit(fill=fill, hunks={chain: hunks for chain, hunks in first.items() if hunks}),
             TableEdit(hunks={chain: hunks for chain, hunks in last.items() if hunks}, remove=self.remove),
         )
 
 
-def _moved(hunks: Iterable[Hunk[T]], by: int) -> tuple[Hunk[T], ...]:
-    return tuple(hunk._replace(at=hunk.at + by) for hunk in hunks)
+def _additions(at: int, rules: Iterable[T], late: Collection[T]) -> Iterator[Hunk[T]]:
+    """Yield what puts the late ones of some rules into their places among the others, which begin at ``at``."""
+    for rule in rules:
+        if rule in late:
+            yield Hunk(at, (), (rule,))
+        else:
+            at += 1
 
 
 def heirs(hunk: Hunk[T], destination: Callable[[T], bytes | str]) -> dict[int, int]:
