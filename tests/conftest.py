@@ -13,6 +13,7 @@ from tests.kit.apiserver.fixtures import api_server as api_server
 from tests.kit.apiserver.fixtures import kubeconfig as kubeconfig
 from tests.kit.examples import scaled
 from tests.kit.lab import lab as lab
+from tests.kit.logged import logged as logged
 from tests.kit.packets.conntrack import dns as dns
 from tests.kit.packets.conntrack import net as net
 from tests.kit.packets.conntrack import web as web

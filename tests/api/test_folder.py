@@ -12,6 +12,7 @@ import pytest
 from kproxy.api.folder import Folder, ManifestSource
 from kproxy.api.kinds import Kind
 from kproxy.api.manifests import ManifestError
+from tests.kit.logged import Logged
 from tests.kit.sources.recording import RecordingSink
 from tests.kit.sources.watching_world import until
 
@@ -133,9 +134,7 @@ def test_files_that_are_none_of_our_business(folder: Folder, tmp_path: Path) -> 
     assert not settle(folder)
 
 
-def test_what_looks_as_if_it_were_meant_is_named_once(
-    folder: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_looks_as_if_it_were_meant_is_named_once(folder: Folder, tmp_path: Path, logged: Logged) -> None:
     (tmp_path / "shop.YML").write_text(service("shop"))
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "deep.yaml").write_text(service("deep"))
@@ -143,7 +142,7 @@ def test_what_looks_as_if_it_were_meant_is_named_once(
     (tmp_path / "README.md").write_text("]")
     for _ in range(3):
         folder.look()
-    fields = [record.fields for record in caplog.records]  # type: ignore[attr-defined]
+    fields = [record.fields for record in logged.records]  # type: ignore[attr-defined]
     assert {field["file"].name: field["reason"] for field in fields} == {
         "dangling.yaml": "a link that leads nowhere",
         "more": "a folder; only files right in the folder of --manifests are read, so move its files there",
@@ -153,7 +152,7 @@ def test_what_looks_as_if_it_were_meant_is_named_once(
     assert names(folder) == {"web"}
 
 
-def test_broken_file_keeps_its_objects(folder: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_file_keeps_its_objects(folder: Folder, tmp_path: Path, logged: Logged) -> None:
     path = tmp_path / "web.yaml"
     path.write_text("kind: Service\n  x: [")
     settle(folder)
@@ -162,7 +161,7 @@ def test_broken_file_keeps_its_objects(folder: Folder, tmp_path: Path, caplog: p
     assert message.startswith(f"{path}:2: not valid YAML, in column ")
     settle(folder)
     settle(folder)
-    assert caplog.messages == [f"{message}; what it held last stays in force"]  # once, not at every look
+    assert logged.messages == [f"{message}; what it held last stays in force"]  # once, not at every look
     path.write_text(service("mended"))
     settle(folder)
     assert names(folder) == {"mended"}
@@ -248,7 +247,7 @@ def test_source_says_what_is_broken_and_lives_on(tmp_path: Path) -> None:
     source.stop()
 
 
-def test_source_outlives_its_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_source_outlives_its_folder(tmp_path: Path, logged: Logged) -> None:
     sink = RecordingSink()
     path = tmp_path / "manifests"
     path.mkdir()
@@ -262,7 +261,7 @@ def test_source_outlives_its_folder(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert source.statuses[0].failing_since is not None
     source.stop()
     assert sink.names(Kind.SERVICE) == {"a"}
-    errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    errors = [record.getMessage() for record in logged.records if record.levelno >= logging.ERROR]
     assert errors == [f"{path}: cannot be read: No such file or directory; what it held last stays in force"]
 
 
@@ -271,12 +270,12 @@ def test_no_such_folder(tmp_path: Path) -> None:
         running(tmp_path / "none", RecordingSink())
 
 
-def test_empty_folder_is_synced_and_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_empty_folder_is_synced_and_warned_about(tmp_path: Path, logged: Logged) -> None:
     sink = RecordingSink()
     source = running(tmp_path, sink)
     sink.wait(lambda: set(sink.state) == set(Kind))
     source.stop()
-    assert f"{tmp_path} holds no files that end in .yaml, .yml, .json" in caplog.messages
+    assert f"{tmp_path} holds no files that end in .yaml, .yml, .json" in logged.messages
 
 
 def test_unreadable_file_is_named(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

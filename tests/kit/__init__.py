@@ -8,6 +8,6 @@
 * `deploy`: manifests, pages of the docs, the image.
 * `browser` looks at pages, `hostile` is what strangers may have written, `views` are what explanations are made from,
   `totals` what may only grow; `waiting` is for what threads do, `clock` is set by hand.
-* `paths` says where things are, `examples` how many a property test tries, `spread` in which order files
-  are run, `side_by_side` runs several at once; `yaml_text` is YAML.
+* `logged` is what was logged meanwhile, `paths` says where things are, `examples` how many a property test tries,
+  `spread` in which order files are run, `side_by_side` runs several at once; `yaml_text` is YAML.
 """

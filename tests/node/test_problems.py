@@ -18,6 +18,7 @@ from kproxy.report.metrics import Metrics
 from kproxy.report.node import NodeReporter
 from kproxy.state.model import IPFamily
 from tests.kit.apiserver.objects import make_node
+from tests.kit.logged import Logged
 
 V4, V6 = IPFamily.IPV4, IPFamily.IPV6
 FACTS = NodeFacts(name="node-a", ips={V4: "10.0.0.1"}, pod_cidrs={V4: "10.244.0.0/24"})
@@ -167,8 +168,8 @@ class Made:
         return float(text.partition(f'kproxy_node_problem{{reason="{reason}"}} ')[2].split()[0])
 
 
-def test_a_problem_is_told_once_when_it_becomes_so_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "kproxy")
+def test_a_problem_is_told_once_when_it_becomes_so_and_when_it_ends(logged: Logged) -> None:
+    logged.hear_from(logging.INFO, "kproxy")
     made = Made()
     with made.events.running():
         made.sees(WELL)
@@ -177,11 +178,11 @@ def test_a_problem_is_told_once_when_it_becomes_so_and_when_it_ends(caplog: pyte
         for _ in range(3):
             made.sees(ill)
         assert made.metric("ForwardingOff") == 1
-        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert [record.levelname for record in logged.records] == ["WARNING"]
         made.sees(WELL)
     assert made.metric("ForwardingOff") == 0
     assert made.gone == ["ForwardingOff"]
-    assert caplog.messages[-1] == "a problem of the node is gone"
+    assert logged.messages[-1] == "a problem of the node is gone"
     (event,) = map(msgspec.json.decode, made.posted)
     assert (event["reason"], event["type"], event["regarding"]["kind"]) == ("ForwardingOff", "Warning", "Node")
     assert "net.ipv4.ip_forward=1" in event["note"]

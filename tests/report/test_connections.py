@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import cast
 
-import pytest
-
 from kproxy.backends.base import Counter, Counts, Of
 from kproxy.proxier.loop import Proxier
 from kproxy.report.connections import ConnectionReader
 from kproxy.report.metrics import ConnectionCounters, Store
 from kproxy.report.ration import CHEAP_SECONDS, SAVED_SECONDS, SHARE
 from kproxy.state.model import IPFamily, Protocol, ServicePortName
+from tests.kit.logged import Logged
 
 WEB = ServicePortName("default", "web", "http", Protocol.TCP)
 ENDPOINT = "10.244.0.11:8080"
@@ -56,19 +55,17 @@ def test_totals_of_before_are_shown_until_the_rules_are_known(tmp_path: Path) ->
     assert after.read().services == {WEB: 6}
 
 
-def test_where_nothing_can_be_kept_there_is_counting_all_the_same(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_where_nothing_can_be_kept_there_is_counting_all_the_same(tmp_path: Path, logged: Logged) -> None:
     (tmp_path / "file").touch()
     assert reader(Rules(5), tmp_path / "file").read().services == {WEB: 5}
-    assert "the totals can't be kept for the next start" in caplog.text
+    assert "the totals can't be kept for the next start" in logged.text
     assert reader(Rules(5), None).read().services == {WEB: 5}
 
 
-def test_totals_that_make_no_sense_are_left_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_totals_that_make_no_sense_are_left_and_told(tmp_path: Path, logged: Logged) -> None:
     (tmp_path / "counters.json").write_text("{")
     assert reader(Rules(5), tmp_path).read().services == {WEB: 5}
-    assert "counting begins anew" in caplog.text
+    assert "counting begins anew" in logged.text
 
 
 class Clock:

@@ -13,6 +13,7 @@ from kproxy.config import BindAddress
 from kproxy.report.http import HttpServers, Routes
 from kproxy.report.ports import BindError, open_socket
 from kproxy.report.protocol import Request, Response
+from tests.kit.logged import Logged
 from tests.kit.waiting import PATIENCE, eventually
 from tests.report.kit import BOTH, get, refused
 
@@ -70,12 +71,12 @@ def test_unknown_pages_and_methods(servers: HttpServers, port: int) -> None:
     assert (head.status, head.text, head.headers["Content-Length"]) == (200, "", "5")
 
 
-def test_a_broken_page_harms_nobody_else(servers: HttpServers, port: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_page_harms_nobody_else(servers: HttpServers, port: int, logged: Logged) -> None:
     servers.serve("test", BindAddress("", port), PAGES)
     answer = get(port, "/broken")
     assert answer.status == 500
     assert "Traceback" not in answer.text
-    assert "Error handling request" in caplog.text
+    assert "Error handling request" in logged.text
     assert get(port, "/a").status == 200
 
 

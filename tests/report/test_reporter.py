@@ -1,10 +1,10 @@
 """What is said of objects: each thing once, for as long as it is so."""
 
 import msgspec
-import pytest
 
 from kproxy.api.types import Node
 from tests.kit.apiserver.objects import make_node
+from tests.kit.logged import Logged
 from tests.report.test_conntrack import IdleKeeper, reporter_of
 
 
@@ -13,10 +13,10 @@ def node(*addresses: str) -> Node:
 
 
 def test_a_node_that_says_nonsense_is_told_of_once_until_it_says_something_else(
-    caplog: pytest.LogCaptureFixture,
+    logged: Logged,
 ) -> None:
     def told() -> list[object]:
-        return [record.fields["field"] for record in caplog.records]  # type: ignore[attr-defined]
+        return [record.fields["field"] for record in logged.records]  # type: ignore[attr-defined]
 
     with reporter_of(IdleKeeper()) as reporter:
         for _ in range(3):  # a Node changes with every heartbeat of old kubelets

@@ -13,6 +13,7 @@ from kproxy.api.transport.client import ApiClient
 from kproxy.api.transport.credentials import Credentials
 from kproxy.api.transport.failures import RefusedError, UnreachableError
 from tests.kit.apiserver import ApiServer
+from tests.kit.logged import Logged
 from tests.kit.sources.clients import client, edit, works
 from tests.kit.sources.watching_world import Observed
 
@@ -89,10 +90,10 @@ def test_name_to_expect_in_the_certificate(api_server: ApiServer, kubeconfig: Pa
         assert works(client(kubeconfig=str(kubeconfig)))
 
 
-def test_unverified_tls_is_warned_about(kubeconfig: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unverified_tls_is_warned_about(kubeconfig: Path, logged: Logged) -> None:
     edit(kubeconfig, cluster={"certificate-authority-data": None, "insecure-skip-tls-verify": True})
     assert works(client(kubeconfig=str(kubeconfig)))
-    assert "certificate is not verified, anybody can pose as it" in caplog.text
+    assert "certificate is not verified, anybody can pose as it" in logged.text
 
 
 def test_authority_without_key_identifiers_is_trusted(api_server: ApiServer, kubeconfig: Path) -> None:
@@ -141,15 +142,13 @@ def test_new_authority(api_server: ApiServer, tmp_path: Path) -> None:
     assert works(api)
 
 
-def test_kubeconfig_out_of_reach_for_a_while(
-    kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_kubeconfig_out_of_reach_for_a_while(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, logged: Logged) -> None:
     api = client(kubeconfig=str(kubeconfig))
     monkeypatch.setattr(credentials_module, "_MAX_AGE_SECONDS", 0.0)
     text = kubeconfig.read_text()
     kubeconfig.unlink()
     assert works(api)
-    assert "credentials cannot be read again, those in use stay" in caplog.text
+    assert "credentials cannot be read again, those in use stay" in logged.text
     kubeconfig.write_text(text)
     assert works(api)
 
@@ -258,15 +257,15 @@ def test_service_account_with_an_empty_file(tmp_path: Path, name: str) -> None:
         client(environ=environ, service_account=tmp_path)
 
 
-def test_secrets_show_nowhere(api_server: ApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
+def test_secrets_show_nowhere(api_server: ApiServer, tmp_path: Path, logged: Logged) -> None:
+    logged.hear_from(logging.DEBUG)
     access = Credentials(AccessOptions(kubeconfig=str(api_server.kubeconfig(tmp_path / "config", user="u")))).current()
     assert "PRIVATE" not in repr(access)
     api = client(**pod(api_server, tmp_path / "pod"))
     api_server.rotate_token("fresh")
     with pytest.raises(RefusedError) as error:
         works(api)
-    assert "kproxy-test-token" not in repr(error.value) + repr(access) + caplog.text
+    assert "kproxy-test-token" not in repr(error.value) + repr(access) + logged.text
 
 
 # What it costs

@@ -11,6 +11,7 @@ import pytest
 
 from kproxy.api.transport.access import AccessError
 from tests.kit.apiserver import ApiServer
+from tests.kit.logged import Logged
 from tests.kit.sources.clients import client, edit, works
 
 
@@ -75,16 +76,14 @@ def test_exec_plugin_that_gives_a_certificate(api_server: ApiServer, kubeconfig:
         ("print('{')", ""),
     ],
 )
-def test_exec_plugin_that_fails(
-    kubeconfig: Path, tmp_path: Path, body: str, reason: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_exec_plugin_that_fails(kubeconfig: Path, tmp_path: Path, body: str, reason: str, logged: Logged) -> None:
     path = plugin(tmp_path, body)
     with pytest.raises(AccessError) as error:
         client(kubeconfig=str(use_plugin(kubeconfig, path)))
     assert str(error.value).startswith(f"kubeconfig {kubeconfig}: the exec plugin {path} gave no credentials (")
     assert reason in str(error.value)  # in the words of the plugin
     assert str(error.value).isprintable()
-    assert caplog.records == []
+    assert logged.records == []
 
 
 @pytest.mark.parametrize(
@@ -102,7 +101,7 @@ def test_exec_plugin_that_fails(
     ids=str,
 )
 def test_exec_plugin_that_gives_nothing_of_use(
-    kubeconfig: Path, tmp_path: Path, status: object, reason: str, caplog: pytest.LogCaptureFixture
+    kubeconfig: Path, tmp_path: Path, status: object, reason: str, logged: Logged
 ) -> None:
     use_plugin(kubeconfig, plugin(tmp_path, GIVES_FILE))
     (tmp_path / "status").write_text(json.dumps(status))
@@ -111,7 +110,7 @@ def test_exec_plugin_that_gives_nothing_of_use(
     assert str(error.value).startswith(f"kubeconfig {kubeconfig}: ")
     assert reason in str(error.value)
     assert str(error.value).isprintable()
-    assert caplog.records == []
+    assert logged.records == []
 
 
 def test_reading_manifests_needs_no_kubernetes_package() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from kproxy.api.transport.access import AccessError
 from kproxy.api.transport.credentials import Credentials
+from tests.kit.logged import Logged
 from tests.kit.sources.ways import CERTIFICATE, DATA, GOOD_EXEC, POD, SERVER, Row, as_user, to
 
 
@@ -111,13 +112,13 @@ NOTHING = {
 
 @pytest.mark.parametrize("text", NOTHING.values(), ids=NOTHING)
 def test_in_a_pod_a_kubeconfig_that_selects_nothing_gives_way_to_the_service_account(
-    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    text: str, tmp_path: Path, logged: Logged
 ) -> None:
     options = Row("", POD, SERVER).options(tmp_path)
     (tmp_path / "config").write_text(text)
     access = Credentials(options).current()
     assert (access.servers, access.authorization) == (("https://10.96.0.1:443",), "Bearer pod-token")
-    assert "the kubeconfig is of no use, the pod's service account is used instead" in caplog.text
+    assert "the kubeconfig is of no use, the pod's service account is used instead" in logged.text
 
 
 @pytest.mark.parametrize("text", NOTHING.values(), ids=NOTHING)
@@ -153,21 +154,21 @@ def test_first_document_counts(tmp_path: Path) -> None:
     assert Credentials(options).current().authorization == "Bearer t"
 
 
-def test_pod_without_an_authority_trusts_the_systems(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_pod_without_an_authority_trusts_the_systems(tmp_path: Path, logged: Logged) -> None:
     options = Row("", POD).options(tmp_path)
     (options.service_account / "ca.crt").unlink()
     assert Credentials(options).current().tls.authority is None
-    assert "the system's certificate authorities are trusted" in caplog.text
+    assert "the system's certificate authorities are trusted" in logged.text
 
 
 def test_kubeconfig_that_empties_later_does_not_change_who_speaks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: Logged
 ) -> None:
     monkeypatch.setattr("kproxy.api.transport.credentials._MAX_AGE_SECONDS", 0.0)
     credentials = Credentials(Row("", POD, SERVER, {"token": "t"}).options(tmp_path))
     (tmp_path / "config").write_text("")
     assert credentials.current().authorization == "Bearer t"
-    assert "credentials cannot be read again, those in use stay" in caplog.text
+    assert "credentials cannot be read again, those in use stay" in logged.text
 
 
 def test_token_file_is_read_again_and_its_last_token_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from tests.api.transport.kit import LIST, client, failure, kubeconfig
 from tests.api.transport.kit import server as server
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.certs import EXPIRED, TOO_EARLY, Lifetime
+from tests.kit.logged import Logged
 from tests.kit.sources.clients import works
 from tests.kit.yaml_text import to_yaml
 
@@ -199,11 +200,9 @@ def test_pod_hears_of_its_own_variables(server: ApiServer, tmp_path: Path) -> No
 # Connections
 
 
-def test_many_connections_at_a_time_are_nothing_to_speak_of(
-    server: ApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_many_connections_at_a_time_are_nothing_to_speak_of(server: ApiServer, tmp_path: Path, logged: Logged) -> None:
     """urllib3 warns when it throws connections away that came back to a full pool; the log leaves that out."""
-    caplog.handler.addFilter(logs.tells_something)
+    logged.addFilter(logs.tells_something)
     api = client(server.kubeconfig(tmp_path / "config"))
     answers = [api.get(LIST) for _ in range(40)]
     for answer in answers:
@@ -211,5 +210,5 @@ def test_many_connections_at_a_time_are_nothing_to_speak_of(
     deadline = time.monotonic() + 5
     while any(answer._response.connection is not None for answer in answers) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert caplog.messages == []
+    assert logged.messages == []
     api.close()

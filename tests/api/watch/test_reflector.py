@@ -12,6 +12,7 @@ from kproxy.api.types import ApiObject
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import EndStream, Silence, Status
 from tests.kit.apiserver.objects import make_node, make_service, make_slice
+from tests.kit.logged import Logged
 from tests.kit.sources.watching_world import FAST, NODE, World, running, until
 
 
@@ -274,7 +275,7 @@ def test_silence_shows_in_the_age_before_it_is_noticed(api_server: ApiServer, ku
         until(lambda: world.status.age() < 0.2, "a bookmark is a sign of life")
 
 
-def test_half_dead_watch_is_noticed(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_half_dead_watch_is_noticed(world: World, logged: Logged) -> None:
     with running(world):
         world.watching()
         world.server.faults.add(Silence(), resource="services", verb="watch")
@@ -282,7 +283,7 @@ def test_half_dead_watch_is_noticed(world: World, caplog: pytest.LogCaptureFixtu
         world.server.requests.wait_open("services")
         world.put("c")
         world.in_step()
-    (error,) = {str(record.__dict__["fields"]["error"]) for record in caplog.records if record.levelno > logging.INFO}
+    (error,) = {str(record.__dict__["fields"]["error"]) for record in logged.records if record.levelno > logging.INFO}
     assert error == f"API server {world.server.url}: the watch brought nothing for 1 s"
 
 
@@ -303,7 +304,7 @@ def test_problems_are_reported_with_their_objects(world: World) -> None:
     assert world.sink.names(Kind.SERVICE) == {"a", "b", "broken", "later"}
 
 
-def test_own_mistakes_do_not_end_the_watch(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_own_mistakes_do_not_end_the_watch(world: World, logged: Logged) -> None:
     """A sink that fails is a bug; the watch goes on all the same, and says so."""
     failed = threading.Event()
     update = world.sink.update
@@ -321,4 +322,4 @@ def test_own_mistakes_do_not_end_the_watch(world: World, caplog: pytest.LogCaptu
         assert failed.wait(10)
         world.put("d")
         until(lambda: "d" in world.sink.names(Kind.SERVICE), "the next change")
-    assert "a watch failed in a way nobody foresaw" in caplog.messages
+    assert "a watch failed in a way nobody foresaw" in logged.messages

@@ -15,6 +15,7 @@ from kproxy.api.kinds import Kind
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Silence, Status
 from tests.kit.apiserver.objects import make_node, make_service, make_slice
+from tests.kit.logged import Logged
 from tests.kit.sources.watching_world import FAST, NODE, QUIET, World, reasons, running, until
 from tests.kit.sources.watching_world import narrow as narrow
 from tests.kit.sources.watching_world import quiet_world as quiet_world
@@ -145,9 +146,9 @@ def test_connections_that_nobody_cut(api_server: ApiServer, kubeconfig: Path) ->
         assert reasons(world) == {"history": 1}
 
 
-def test_reopened_watch_that_is_silent_for_too_long(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_reopened_watch_that_is_silent_for_too_long(world: World, logged: Logged) -> None:
     """A server that can't be asked, and whose watch says nothing until its history has passed the place."""
-    caplog.set_level(logging.INFO)
+    logged.hear_from(logging.INFO)
     world = World(world.server, world.kubeconfig, timing=FAST._replace(idle=0.5))
     with running(world):
         world.watching()
@@ -158,13 +159,13 @@ def test_reopened_watch_that_is_silent_for_too_long(world: World, caplog: pytest
         world.put("unseen")  # at a version that the watch is past
         world.in_step()
     reported = [
-        str(record.__dict__["fields"].get("reason")) for record in caplog.records if "fields" in record.__dict__
+        str(record.__dict__["fields"].get("reason")) for record in logged.records if "fields" in record.__dict__
     ]
     assert any("watches that were opened again have brought nothing for" in reason for reason in reported)
 
 
-def test_what_is_said(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+def test_what_is_said(world: World, logged: Logged) -> None:
+    logged.hear_from(logging.INFO)
     with running(world):
         world.watching()
         world.server.back_up()
@@ -172,9 +173,9 @@ def test_what_is_said(world: World, caplog: pytest.LogCaptureFixture) -> None:
         world.in_step()
         world.server.go_back()
         world.in_step()
-    assert "the API server's history is another than before: listing again, and comparing" in caplog.messages
+    assert "the API server's history is another than before: listing again, and comparing" in logged.messages
     assert (
-        "the API server's time ran backwards: what was restored is in force, and what is gone is not" in caplog.messages
+        "the API server's time ran backwards: what was restored is in force, and what is gone is not" in logged.messages
     )
     assert set(world.removed) == {"a", "new"}
 

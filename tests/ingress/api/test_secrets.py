@@ -17,6 +17,7 @@ from kproxy.ingress.api.core import Secret
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.api.secrets import NamedSecrets
 from tests.ingress.kit import secret
+from tests.kit.logged import Logged
 from tests.kit.sources.recording import DEADLINE, RecordingSink
 
 KEY, LAST = ObjectKey("default", "cert"), ObjectKey("default", "last")
@@ -109,7 +110,7 @@ class FailingClient:
     ids=["out of reach", "refused", "half an answer"],
 )
 def test_a_secret_that_could_not_be_fetched_is_asked_for_again_and_keeps_no_other_waiting(
-    failure: ApiError | bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    failure: ApiError | bytes, monkeypatch: pytest.MonkeyPatch, logged: Logged
 ) -> None:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
     client, sink = FailingClient(failure), RecordingSink()
@@ -124,4 +125,4 @@ def test_a_secret_that_could_not_be_fetched_is_asked_for_again_and_keeps_no_othe
         assert sink.names(IngressKind.SECRET) == {"cert", "other"}
     finally:
         secrets.stop()
-    assert caplog.text.count("a Secret cannot be fetched, trying again") == 1
+    assert logged.text.count("a Secret cannot be fetched, trying again") == 1

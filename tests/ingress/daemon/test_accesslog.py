@@ -9,6 +9,7 @@ import pytest
 
 from kproxy.ingress.daemon.accesslog import access_log
 from kproxy.ingress.haproxy.control.pipe import open_pipe
+from tests.kit.logged import Logged
 
 
 class Out(io.BytesIO):
@@ -74,13 +75,11 @@ def test_what_is_no_pipe_is_replaced(tmp_path: Path) -> None:
     assert out.getvalue() == b"one\n"
 
 
-def test_without_a_pipe_there_is_no_access_log_and_one_line_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_a_pipe_there_is_no_access_log_and_one_line_says_so(tmp_path: Path, logged: Logged) -> None:
     (tmp_path / "file").touch()
     with access_log(tmp_path / "file/log.pipe", Out()):
         pass
-    assert "no access log" in caplog.text
+    assert "no access log" in logged.text
 
 
 def test_lines_that_nobody_reads_any_more_wait_for_the_next_kproxy(tmp_path: Path, haproxy: int) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from kproxy.backends.iptables.kernel.errors import LockTimeoutError
 from kproxy.backends.iptables.kernel.legacy.lock import DEFAULT_PATH, PATH_VARIABLE, XtablesLock
+from tests.kit.logged import Logged
 from tests.kit.netns import need, network_namespace
 
 HOLDER = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
@@ -82,12 +83,12 @@ def test_gives_up_and_names_who_holds_it(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path} has been held by process {pid} (python) for 0.05 seconds"
 
 
-def test_goes_on_without_where_no_file_can_be_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_goes_on_without_where_no_file_can_be_made(tmp_path: Path, logged: Logged) -> None:
     lock = XtablesLock(tmp_path / "missing folder" / "lock")
     for _ in range(2):
         with lock.held():
             pass
-    (message,) = caplog.messages  # once, not each time
+    (message,) = logged.messages  # once, not each time
     assert str(lock.path) in message
 
 
