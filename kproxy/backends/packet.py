@@ -9,9 +9,11 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from kproxy.state.model import Protocol
+
+K = TypeVar("K")
 
 # --- packets -------------------------------------------------------------------------------------------------------
 
@@ -87,7 +89,7 @@ def without_memory(branches: Mapping[Branch, Fraction]) -> dict[Outcome, Fractio
     """Add up the chances of branches that differ only in what is remembered."""
     found: dict[Outcome, Fraction] = {}
     for branch, chance in branches.items():
-        found[branch.outcome] = found.get(branch.outcome, Fraction(0)) + chance
+        add(found, branch.outcome, chance)
     return found
 
 
@@ -109,6 +111,12 @@ Spread: TypeAlias = Mapping[Skb, Fraction]
 """The forms a packet may have at some place, with their chances."""
 
 
+def add(found: dict[K, Fraction], key: K, chance: Fraction) -> None:
+    """Add to the chance of something. Most of the time it is the first, and adding fractions takes long."""
+    before = found.get(key)
+    found[key] = chance if before is None else before + chance
+
+
 def total(*spreads: Spread) -> Spread:
     """Add up spreads."""
     found: dict[Skb, Fraction] = {}
@@ -117,8 +125,7 @@ def total(*spreads: Spread) -> Spread:
             found = dict(spread)
             continue
         for skb, chance in spread.items():
-            before = found.get(skb)
-            found[skb] = chance if before is None else before + chance
+            add(found, skb, chance)
     return found
 
 
@@ -126,14 +133,14 @@ def changed(spread: Spread, change: Callable[[Skb], Skb]) -> Spread:
     """Change each form of a packet."""
     found: dict[Skb, Fraction] = {}
     for skb, chance in spread.items():
-        after = change(skb)
-        found[after] = found.get(after, Fraction(0)) + chance
+        add(found, change(skb), chance)
     return found
 
 
 def weight(spread: Spread) -> Fraction:
     """Return the chance that a packet is there at all."""
-    return sum(spread.values(), Fraction(0))
+    first, *others = spread.values() or (Fraction(0),)
+    return sum(others, first)
 
 
 # --- what rules of all kinds ask -----------------------------------------------------------------------------------
@@ -149,6 +156,7 @@ def _address(ip: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return ipaddress.ip_address(ip)
 
 
+@lru_cache(maxsize=4096)
 def within(ip: str, cidr: str) -> bool:
     """Tell whether an address lies in a prefix, or in a range written ``FIRST-LAST``."""
     first, dash, last = cidr.partition("-")

@@ -25,6 +25,7 @@ from kproxy.backends.packet import (
     Skb,
     Spread,
     World,
+    add,
     total,
     weight,
 )
@@ -208,7 +209,7 @@ class Walk:
     def passed(self, step: Step, chance: Fraction) -> None:
         """Note that a rule matched."""
         if chance:
-            self.steps[step] = self.steps.get(step, Fraction(0)) + chance
+            add(self.steps, step, chance)
 
     def lose(self, how: str, chance: Fraction, step: Step | None = None) -> None:
         """End the walk of some packets; ``step`` is the rule that said so."""
@@ -228,7 +229,7 @@ class Walk:
 
     def _end(self, branch: Branch, chance: Fraction) -> None:
         if chance:
-            self.found[branch] = self.found.get(branch, Fraction(0)) + chance
+            add(self.found, branch, chance)
 
     def _hook(self, hook: str, spread: Spread, *, nat: bool = True) -> Spread:
         """Send packets through all base chains of a hook, by their priorities.

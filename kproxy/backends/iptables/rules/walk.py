@@ -50,6 +50,7 @@ from kproxy.backends.packet import (
     Skb,
     Spread,
     World,
+    add,
     came_by,
     changed,
     remember,
@@ -207,9 +208,9 @@ def _split(rule: Rule, alive: Spread, at: At) -> tuple[Spread, Spread]:
         odds = _odds(rule, skb, at)
         if odds:
             after = _remembering(rule, skb, at.walk.packet.source)
-            hits[after] = hits.get(after, Fraction(0)) + chance * odds
+            add(hits, after, chance if odds == 1 else chance * odds)
         if odds != 1:
-            misses[skb] = chance * (1 - odds)
+            misses[skb] = chance * (1 - odds) if odds else chance
     return hits, misses
 
 
@@ -224,13 +225,15 @@ def _odds(rule: Rule, skb: Skb, at: At) -> Fraction | int:
     ):
         return 0
     odds: Fraction | int = 1
-    unjudged = [match.text for match in rule.matches if isinstance(match, Unjudged)]
+    unjudged = []
     for match in rule.matches:
         if isinstance(match, Random):
             odds *= Fraction(match.threshold, Random.ONE)
         elif isinstance(match, Turn):
             odds *= Fraction(1, match.every)  # of many connections, wherever the turn may be now
-        elif not isinstance(match, Unjudged) and not _is(rule, match, skb, at):
+        elif isinstance(match, Unjudged):
+            unjudged.append(match.text)
+        elif not _is(rule, match, skb, at):
             return 0
     if unjudged:
         at.doubts(" and ".join(unjudged))
@@ -241,6 +244,9 @@ def _odds(rule: Rule, skb: Skb, at: At) -> Fraction | int:
 def _is(rule: Rule, match: Match, skb: Skb, at: At) -> bool:
     packet = at.walk.packet
     match match:
+        case Comment(text):
+            if len(text.encode()) > 255:
+                raise ImpossibleRuleError("the kernel has no room for a longer comment")
         case DestinationPort(protocol, first, last):
             _need(rule.protocol is protocol, rule, at)  # to match on ports takes the protocol
             return first <= skb.port <= last
@@ -258,8 +264,6 @@ def _is(rule: Rule, match: Match, skb: Skb, at: At) -> bool:
                 entry.place == name and entry.client == packet.source and entry.seconds_ago <= seconds
                 for entry in skb.memory
             )
-        case Comment(text) if len(text.encode()) > 255:
-            raise ImpossibleRuleError("the kernel has no room for a longer comment")
     return True  # a comment, or RecentSet, which `_remembering` sees to
 
 
