@@ -54,7 +54,7 @@ class _Draft:
 def _endpoints(draft: _Draft, name: str) -> None:
     for number in draft.slices_of(name):
         del draft.slices[number]
-    draft.slices |= draft.draw(slices_of(name, draft.services[name]["spec"]["ports"], draft.plane))
+    draft.slices |= slices_of(draft.draw, name, draft.services[name]["spec"]["ports"], draft.plane)
 
 
 def _none_left(draft: _Draft, name: str) -> None:

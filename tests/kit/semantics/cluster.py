@@ -3,6 +3,8 @@
 All addresses and ports are handed out once, so that no two Services claim the same: what happens then is nobody's
 promise. Everything else is left to chance. An address has one account only (node, conditions, hints) however many
 slices it is in.
+
+Strategies are made once, what they are made from the same cluster after cluster: hypothesis looks each new one over.
 """
 
 import ipaddress
@@ -11,6 +13,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
+from hypothesis import reject
 from hypothesis import strategies as st
 
 from kproxy.api.decode import convert_object
@@ -117,9 +120,12 @@ class Cluster(NamedTuple):
         return plan
 
 
+_EITHER = st.booleans()
+
 # --- settings and node ---------------------------------------------------------------------------------------------
 
 
+@cache
 def configs(plane: Plane) -> st.SearchStrategy[dict[str, Any]]:
     """Settings, each way of telling local pods among them."""
     local = st.sampled_from(
@@ -151,6 +157,7 @@ def configs(plane: Plane) -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
+@cache
 def nodes(plane: Plane) -> st.SearchStrategy[dict[str, Any]]:
     """The node, in a zone or in none."""
     return st.builds(
@@ -181,46 +188,57 @@ _CONDITIONS: dict[str, list[dict[str, Any]]] = {
     ],
     "leaving": _LEAVING,
 }
-_ZONES = ["zone-a", "zone-a", "zone-b", "zone-c"]
+_CONDITIONS_OF = {mood: st.sampled_from(conditions) for mood, conditions in _CONDITIONS.items()}
+_MOODS = st.sampled_from(["well", "well", "leaving"])
+_HINTED = st.sampled_from(["none", "none", "all", "some"])
+_PLACES = st.sampled_from(["here", "there", "unknown"])
+_ADDRESSES = st.integers(0, 8)
+_ONE_IN_SIX = st.integers(0, 5)
+_ZONES = st.sampled_from(["zone-a", "zone-a", "zone-b", "zone-c"])
+_SOME_ZONES = {few: st.lists(_ZONES, min_size=few, max_size=2, unique=True) for few in (0, 1)}
+_SOME_NODES = st.lists(st.sampled_from([HERE, "node-b"]), max_size=2, unique=True)
+_SLICES = st.integers(0, 3)
+_TARGETS = st.sampled_from([8080, 8081])
+_FOUR_IN_FIVE = st.integers(0, 4)
 
 
-@st.composite
 def _accounts(draw: st.DrawFn, plane: Plane) -> list[dict[str, Any]]:
-    """Draw what there is to say of the addresses behind one Service."""
-    conditions = _CONDITIONS[draw(st.sampled_from(["well", "well", "leaving"]))]
-    hinted = draw(st.sampled_from(["none", "none", "all", "some"]))
+    """Draw what there is to say of the addresses behind one Service, no two of which are the same."""
+    conditions = _CONDITIONS_OF[draw(_MOODS)]
+    hinted = draw(_HINTED)
     found = []
-    for number in range(draw(st.integers(0, 8))):
-        place = draw(st.sampled_from(["here", "there", "unknown"]))
+    for number in range(draw(_ADDRESSES)):
+        place = draw(_PLACES)
         pool = plane.pods_there if place == "there" else plane.pods_here
         ip = pool.format(100 + number)
-        if not number and draw(st.integers(0, 5)) == 0:
+        if not number and draw(_ONE_IN_SIX) == 0:
             ip, place = plane.node, "here"  # in the host's network
-        account = {"addresses": [ip], "conditions": draw(st.sampled_from(conditions))}
+        account = {"addresses": [ip], "conditions": draw(conditions)}
         if place != "unknown":
             account["nodeName"] = HERE if place == "here" else "node-b"
-        if hinted == "all" or (hinted == "some" and draw(st.booleans())):
-            few = 1 if hinted == "all" else 0
-            zones = draw(st.lists(st.sampled_from(_ZONES), min_size=few, max_size=2, unique=True))
-            names = draw(st.lists(st.sampled_from([HERE, "node-b"]), max_size=2, unique=True))
+        if hinted == "all" or (hinted == "some" and draw(_EITHER)):
+            zones, names = draw(_SOME_ZONES[hinted == "all"]), draw(_SOME_NODES)
             account["hints"] = {"forZones": [{"name": z} for z in zones], "forNodes": [{"name": n} for n in names]}
         found.append(account)
     return found
 
 
-@st.composite
+@cache
+def _some_of(number: int, *, at_least: int = 0, at_most: int | None = None) -> st.SearchStrategy[list[int]]:
+    """Some of so many things, in any order, by their indexes."""
+    return st.lists(st.integers(0, number - 1), min_size=at_least, max_size=at_most or number, unique=True)
+
+
 def slices_of(draw: st.DrawFn, service: str, ports: list[dict[str, Any]], plane: Plane) -> dict[str, dict[str, Any]]:
     """Draw the slices of one Service."""
-    accounts = draw(_accounts(plane))
+    accounts = _accounts(draw, plane)
     found = {}
-    for number in range(draw(st.integers(0, 3)) if accounts else 0):
-        chosen = draw(
-            st.lists(st.sampled_from(accounts), unique_by=lambda a: a["addresses"][0], max_size=len(accounts))
-        )
+    for number in range(draw(_SLICES) if accounts else 0):
+        chosen = [accounts[index] for index in draw(_some_of(len(accounts)))]
         slice_ports = [
-            {"name": port["name"], "port": draw(st.sampled_from([8080, 8081])), "protocol": port["protocol"]}
+            {"name": port["name"], "port": draw(_TARGETS), "protocol": port["protocol"]}
             for port in ports
-            if draw(st.integers(0, 4))
+            if draw(_FOUR_IN_FIVE)
         ]
         name = f"{service}-{number}"
         found[name] = {
@@ -235,6 +253,9 @@ def slices_of(draw: st.DrawFn, service: str, ports: list[dict[str, Any]], plane:
 # --- Services ------------------------------------------------------------------------------------------------------
 
 
+_TRIES = 6
+
+
 class _Numbers:
     """Hands out numbers, none of them twice."""
 
@@ -244,7 +265,12 @@ class _Numbers:
 
     def one(self, of: str, numbers: st.SearchStrategy[int]) -> int:
         taken = self._taken.setdefault(of, set())
-        number = self._draw(numbers.filter(lambda number: number not in taken))
+        for _ in range(_TRIES):
+            number = self._draw(numbers)
+            if number not in taken:
+                break
+        else:
+            reject()
         taken.add(number)
         return number
 
@@ -253,58 +279,62 @@ POLICIES = st.sampled_from(["Cluster", "Local", None])
 # No number is in both: a balancer's address may be the node's own, and a node port of that number be meant, too.
 _NODE_PORTS = st.integers(30_000, 30_020) | st.sampled_from([30_767, 32_767, 4_095, 65_535])
 _PORT_NUMBERS = st.sampled_from([1, 80, 81, 443, 4_096, 65_534])
+_PORTS = st.lists(st.tuples(_PORT_NUMBERS, st.sampled_from(PROTOCOLS)), min_size=1, max_size=3, unique=True)
+_TYPES = st.sampled_from(["ClusterIP", "NodePort", "NodePort", "LoadBalancer", "LoadBalancer", "ExternalName"])
+_CLUSTER_IPS = st.sampled_from([1, 2, 15, 16, 17, 255, 256, 4_095, 4_096, 65_534]) | st.integers(1, 65_534)
+_AFFINITIES = st.sampled_from(["None", "None", "ClientIP"])
+_EXTERNAL_IPS = st.sampled_from([0, 0, 1, 2])
+_BALANCERS = st.integers(0, 2)
+_IP_MODES = st.sampled_from(["VIP", "VIP", "Proxy", None])
+_HOSTS = st.integers(1, 99)
+_ONE_IN_TEN = st.integers(0, 9)
 
 
-@st.composite
 def _ports_of(draw: st.DrawFn, kind: str, numbers: _Numbers, *, contested: bool) -> list[dict[str, Any]]:
-    pairs = st.tuples(_PORT_NUMBERS, st.sampled_from(PROTOCOLS))
     found = []
-    for index, (number, protocol) in enumerate(draw(st.lists(pairs, min_size=1, max_size=3, unique=True))):
+    for index, (number, protocol) in enumerate(draw(_PORTS)):
         port: dict[str, Any] = {"name": f"p{index}", "port": number, "protocol": protocol}
-        if kind == "NodePort" or (kind == "LoadBalancer" and draw(st.booleans())):
+        if kind == "NodePort" or (kind == "LoadBalancer" and draw(_EITHER)):
             port["nodePort"] = numbers.one(f"node port {protocol}", _PORT_NUMBERS if contested else _NODE_PORTS)
         found.append(port)
     return found
 
 
-@st.composite
 def _service(draw: st.DrawFn, name: str, numbers: _Numbers, plane: Plane, *, contested: bool) -> dict[str, Any]:
-    kind = draw(st.sampled_from(["ClusterIP", "NodePort", "NodePort", "LoadBalancer", "LoadBalancer", "ExternalName"]))
+    kind = draw(_TYPES)
     network = ipaddress.ip_network(plane.services)
-    edges = st.sampled_from([1, 2, 15, 16, 17, 255, 256, 4_095, 4_096, 65_534])
-    cluster_ip = str(network[numbers.one("cluster IP", edges | st.integers(1, 65_534))])
+    cluster_ip = str(network[numbers.one("cluster IP", _CLUSTER_IPS)])
     spec: dict[str, Any] = {
         "type": kind,
         "clusterIP": cluster_ip,
         "clusterIPs": [cluster_ip],
-        "ports": draw(_ports_of(kind, numbers, contested=contested)),
+        "ports": _ports_of(draw, kind, numbers, contested=contested),
         "internalTrafficPolicy": draw(POLICIES),
         "externalTrafficPolicy": draw(POLICIES),
-        "sessionAffinity": draw(st.sampled_from(["None", "None", "ClientIP"])),
-        "externalIPs": [
-            plane.externals.format(numbers.one("external IP", st.integers(1, 99)))
-            for _ in range(draw(st.sampled_from([0, 0, 1, 2])))
-        ],
+        "sessionAffinity": draw(_AFFINITIES),
+        "externalIPs": [plane.externals.format(numbers.one("external IP", _HOSTS)) for _ in range(draw(_EXTERNAL_IPS))],
     }
     metadata: dict[str, Any] = {"name": name, "namespace": "shop", "labels": {}}
-    if draw(st.integers(0, 9)) == 0:
+    if draw(_ONE_IN_TEN) == 0:
         metadata["labels"]["service.kubernetes.io/service-proxy-name"] = "another"
     ingress = []
     if kind == "LoadBalancer":
-        for _ in range(draw(st.integers(0, 2))):
-            ip = plane.balancers.format(numbers.one("balancer", st.integers(1, 99)))
-            ingress.append({"ip": ip, "ipMode": draw(st.sampled_from(["VIP", "VIP", "Proxy", None]))})
+        for _ in range(draw(_BALANCERS)):
+            ip = plane.balancers.format(numbers.one("balancer", _HOSTS))
+            ingress.append({"ip": ip, "ipMode": draw(_IP_MODES)})
         spec["loadBalancerSourceRanges"] = draw(source_ranges(plane))
         spec["healthCheckNodePort"] = 32_000
     return {"metadata": metadata, "spec": spec, "status": {"loadBalancer": {"ingress": ingress}}}
 
 
+@cache
 def source_ranges(plane: Plane) -> st.SearchStrategy[list[str]]:
     """Who may use a balancer: anyone, or some of a client, this node's pods, and the node with its neighbours."""
     ranges = [f"{plane.client}/{_bits(plane.client)}", plane.node_cidr, f"{plane.node}/24"]
     return st.lists(st.sampled_from(ranges), unique=True, max_size=2)
 
 
+@cache
 def port_numbers(count: int) -> st.SearchStrategy[list[int]]:
     """Numbers of so many ports, all different."""
     return st.lists(_PORT_NUMBERS, min_size=count, max_size=count, unique=True)
@@ -314,28 +344,31 @@ def _bits(ip: str) -> int:
     return 128 if ":" in ip else 32
 
 
+_FAMILIES = st.sampled_from(IPFamily)
+
+
 @st.composite
 def clusters(
     draw: st.DrawFn, max_services: int = 3, family: IPFamily | None = None, *, contested: bool = False
 ) -> Cluster:
     """Draw a cluster of one family; a contested one has node ports of the numbers that balancers serve on the node."""
-    family = family or draw(st.sampled_from(IPFamily))
+    family = family or draw(_FAMILIES)
     plane = PLANES[family]
     numbers = _Numbers(draw)
     services = {}
     slices: dict[str, dict[str, Any]] = {}
     for index in range(draw(st.integers(1, max_services))):
         name = f"s{index}"
-        services[name] = draw(_service(name, numbers, plane, contested=contested))
-        slices |= draw(slices_of(name, services[name]["spec"]["ports"], plane))
+        services[name] = _service(draw, name, numbers, plane, contested=contested)
+        slices |= slices_of(draw, name, services[name]["spec"]["ports"], plane)
     balancers = [entry["ip"] for one in services.values() for entry in one["status"]["loadBalancer"]["ingress"]]
-    carried = draw(st.lists(st.sampled_from(balancers), min_size=contested, max_size=1)) if balancers else []
+    carried = draw(_some_of(len(balancers), at_least=contested, at_most=1)) if balancers else []
     return Cluster(
         family,
         services,
         slices,
         draw(nodes(plane)),
         draw(configs(plane)),
-        (plane.node, plane.bridge, plane.loopback, *carried),
-        draw(st.booleans()),
+        (plane.node, plane.bridge, plane.loopback, *(balancers[index] for index in carried)),
+        draw(_EITHER),
     )
