@@ -6,6 +6,7 @@ how a server refuses, or swallows, new connections only.
 
 import asyncio
 import concurrent.futures
+import functools
 import ssl
 import tempfile
 import threading
@@ -124,8 +125,9 @@ class _Silent(asyncio.Protocol):
         self._all.discard(self._transport)
 
 
+@functools.cache
 def server_context(pair: KeyPair, authority: bytes) -> ssl.SSLContext:
-    """TLS for HTTP/1.1, with client certificates of the authority's accepted but not demanded."""
+    """TLS for HTTP/1.1, with client certificates of the authority's accepted but not demanded; shared by servers."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:  # the ssl module takes certificates of one's own from files alone
         path = Path(folder) / "pair.pem"

@@ -8,6 +8,7 @@ Its address stays the same when it is stopped and started again; so do its objec
 told otherwise. All methods may be called from any thread but the server's own.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -53,8 +54,8 @@ class ApiServer:
         self.tokens: set[str] = {self.token}  # all that are accepted; change it at will
         self._tls = tls
         self._names = [*_ALWAYS_NAMED, address, *names]
-        self._authority = Authority()
-        self._certificate = self._authority.issue_server(self._names)
+        self._authority = _first_authority()
+        self._certificate = _first_certificate(tuple(self._names))
         self._runner: Runner | None = None
         self._backup = self.store.snapshot()
         for obj in objects:
@@ -259,3 +260,14 @@ class ApiServer:
         responder = Responder(self.store, self.settings, self.tokens, self.faults, self.requests)
         self._unsubscribe = self.store.subscribe(responder.wake_soon)
         return responder
+
+
+@functools.cache
+def _first_authority() -> Authority:
+    """The authority that every server of a process begins with; hundreds are started, and keys take their time."""
+    return Authority()
+
+
+@functools.cache
+def _first_certificate(names: tuple[str, ...]) -> KeyPair:
+    return _first_authority().issue_server(names)
