@@ -4,13 +4,14 @@ In mode iptables a sync takes up to three commits. In between nobody may be drop
 afterwards, nor let through who is dropped both before and afterwards. Mode nftables has no such moment: a sync is one
 transaction there, to which tests/backends/nftables/kernel/test_applier.py holds it.
 
-Not held to it, as they are rare and no order of two tables makes them whole:
+Nobody is ever served who is served neither before nor afterwards: nat, which serves, is replaced at once. Not held to
+the rest, so that somebody may be dropped or refused for a moment:
 
 * How kproxy is set and what the node is, with which kproxy starts anew. What keeps the network from 127.0.0.0/8, as
-  node ports there need it, comes first and goes last: for a moment it drops what comes for them, and lets nobody in.
+  node ports there need it, comes first and goes last.
 * A node's first start, before which nothing was served: what filter has comes first, guards with it.
-* A node port of the number that another Service serves at one of the node's own addresses. Nobody promises which of the
-  two is meant, and as only one of them changes, the other may be met.
+* A node port of the number that another Service serves at one of the node's own addresses, when both change at once and
+  in opposite ways. The two have one packet in common, and each needs another table first: no order does for both.
 """
 
 import itertools
