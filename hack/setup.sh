@@ -41,7 +41,7 @@ test_packages=(
     buildah       # builds the container image, in a chroot: that takes no container engine
     mmdebstrap debian-archive-keyring  # make the image's base, which others pull from a registry
     crun          # runs the image in the lab, as a node would
-    chromium      # the browser in which tests look at kproxy's page; playwright, which drives it, comes from the lock
+    chromium-headless-shell  # tests look at kproxy's page in it; playwright, which drives it, comes from the lock
 )
 
 say() { printf '%s\n' "$*" >&2; }

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from playwright.sync_api import ConsoleMessage, Error, Page, sync_playwright
 
+from hack.browser import PROGRAM
+
 PATIENCE = 30_000
 """Milliseconds to wait for what is to be seen."""
 _FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -17,7 +19,7 @@ _UNSEEN = r"/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u"
 def chromium() -> Iterator[Page]:
     """Run Debian's, with one tab for all tests; one for each would take as long as a second browser."""
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path="/usr/bin/chromium", chromium_sandbox=False, args=_FLAGS)
+        running = playwright.chromium.launch(executable_path=PROGRAM, chromium_sandbox=False, args=_FLAGS)
         tab = running.new_page()
         tab.set_default_timeout(PATIENCE)
         tab.clock.install()
@@ -26,8 +28,11 @@ def chromium() -> Iterator[Page]:
 
 
 @contextmanager
-def looking(tab: Page) -> Iterator[Page]:
-    """Look at a page or more in the tab; no script may fail, or be refused by the content security policy."""
+def looking(tab: Page, *, stay: bool = False) -> Iterator[Page]:
+    """Look at a page or more in the tab; no script may fail, or be refused by the content security policy.
+
+    Who stays leaves the last page open for the next to look.
+    """
     faults: list[str] = []
 
     def said(message: ConsoleMessage) -> None:
@@ -42,7 +47,8 @@ def looking(tab: Page) -> Iterator[Page]:
     tab.set_viewport_size({"width": 1280, "height": 900})
     try:
         yield tab
-        tab.goto("about:blank")
+        if not stay:
+            tab.goto("about:blank")
     finally:
         tab.unroute_all()
         tab.remove_listener("console", said)

@@ -22,6 +22,18 @@ HIDE = """(hidden) => {
     document.dispatchEvent(new Event("visibilitychange"));
 }"""
 """What a browser does when its tab is put behind another."""
+PUT_BACK = """() => {
+    const [answer, ask, close, detail] = ["answer", "ask", "close", "detail"].map((id) => document.getElementById(id));
+    if (!detail.hidden) close.click();
+    for (const id of ["search", "namespace", "filter"]) {
+        document.getElementById(id).value = "";
+        document.getElementById(id).dispatchEvent(new Event("input"));
+    }
+    ask.reset();
+    answer.hidden = true;
+    document.activeElement.blur();
+}"""
+"""What makes a page, with which somebody has been at work, as it was at first."""
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +42,7 @@ def tab() -> Iterator[Page]:
         yield tab
 
 
-@pytest.fixture
-def world() -> World:
+def shop() -> World:
     world = World()
     world.show(
         [
@@ -53,11 +64,36 @@ def world() -> World:
 
 
 @pytest.fixture
-def page(tab: Page, world: World) -> Iterator[Page]:
-    with served(world) as address, looking(tab) as page:
-        page.goto(address)
-        expect(page.locator("#rows [data-id]").first).to_be_visible(timeout=PATIENCE)
+def world() -> World:
+    return shop()
+
+
+@pytest.fixture(scope="module")
+def exhibition() -> Iterator[str]:
+    """The address of a shop in which nothing changes."""
+    with served(shop()) as address:
+        yield address
+
+
+@pytest.fixture
+def page(tab: Page, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page of the test's world; tests that ask for none have one together, as loading it takes longest."""
+    if "world" in request.fixturenames:
+        with served(request.getfixturevalue("world")) as address, looking(tab) as page:
+            begin(page, address)
+            yield page
+        return
+    address = request.getfixturevalue("exhibition")
+    with looking(tab, stay=True) as page:
+        if not page.url.startswith(address):
+            begin(page, address)
         yield page
+        page.evaluate(PUT_BACK)
+
+
+def begin(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.locator("#rows [data-id]").first).to_be_visible(timeout=PATIENCE)
 
 
 def ids(page: Page) -> list[str]:
@@ -82,32 +118,6 @@ def test_the_list_and_its_filters(page: Page) -> None:
     assert ids(page) == ["shop/web"]
 
 
-def test_a_change_is_seen_and_counted_as_lately(page: Page, world: World) -> None:
-    page.get_by_label("Show").select_option("changed")
-    world.show([service("web", 80), service("new", 85)], [slice_of("web", PODS[0])])
-    later(page)
-    expect(page.locator("#rows [data-id='shop/new']")).to_be_visible(timeout=PATIENCE)
-    expect(page.locator("#rows [data-id='shop/web'] td").nth(1)).to_have_text("1")
-    expect(page.locator("#count")).to_have_text("2 Services")
-
-
-def test_the_picture_of_a_service(page: Page, world: World) -> None:
-    page.get_by_role("button", name="shop/web").click()
-    expect(page.locator("#detail .scene rect")).to_have_count(5)
-    widths = [float(line.get_attribute("stroke-width") or 0) for line in page.locator("path.used").all()]
-    assert widths == [8.0] * 4
-    expect(page.locator(".end.unused text")).to_have_text(["10.244.1.13:8080" * 2, "not ready" * 2])  # and its title
-    world.growing = port("web"), "10.244.0.11:8080"
-    for _ in range(2):  # a rate is the difference of two counts
-        later(page)
-    expect(page.locator(".end", has_text="10.244.0.11").locator("[text-anchor]")).to_have_text(
-        re.compile(r"[1-9]"), timeout=PATIENCE
-    )
-    expect(page.locator("#rows [data-id='shop/web'] td").nth(2)).to_have_text(re.compile(r"[1-9]"), timeout=PATIENCE)
-    page.keyboard.press("Escape")
-    expect(page.locator("#detail")).to_be_hidden()
-
-
 def test_a_port_by_the_wrong_name(page: Page) -> None:
     page.get_by_role("button", name="shop/misnamed").click()
     expect(page.locator(".end.unused .small title")).to_have_text(
@@ -123,42 +133,6 @@ def test_explain(page: Page) -> None:
     page.locator("#to").fill("no destination <b>")
     page.keyboard.press("Enter")
     expect(page.locator("#answer")).to_contain_text("'no destination <b>' is no destination")
-
-
-def test_what_others_wrote_is_text(page: Page, world: World) -> None:
-    world.problems = (EVIL,)
-    later(page)
-    expect(page.locator("#trouble li")).to_have_text(EVIL.replace("\u202e", "\\u202e"), timeout=PATIENCE)
-    world.show([service("web", 80)], [slice_of("web", PODS[0], port="http")])
-    page.locator("#to").fill(EVIL)
-    page.get_by_role("button", name="Explain").click()
-    expect(page.locator("#answer")).to_contain_text("onerror")
-    assert page.locator("img").count() == 0
-    assert page.title() == "kproxy on node-a"
-
-
-def test_the_worst_of_names_everywhere(page: Page, world: World) -> None:
-    world.how_it_does = how_it_does(EVIL_TEXT)
-    world.explained = lambda *_: answer(EVIL_TEXT)
-    places = [{**PLACE, "nodeName": EVIL_TEXT, "hints": {"forZones": [{"name": EVIL_TEXT}]}, "zone": EVIL_TEXT}]
-    hostile = {**slice_of("misnamed", PODS[0], port=EVIL_TEXT), "endpoints": places}
-    world.show(
-        [service("misnamed", 82, externalIPs=[EVIL_TEXT], annotations={EVIL_TEXT: EVIL_TEXT}), service("web", 80)],
-        [hostile, {**slice_of("web", PODS[0]), "endpoints": places}],
-    )
-    later(page)
-    expect(page.locator("#trouble li").first).to_contain_text("onerror", timeout=PATIENCE)
-    page.get_by_role("button", name="shop/misnamed").click()
-    expect(page.locator(".end.unused .small title")).to_contain_text("onerror", timeout=PATIENCE)
-    assert unseen(page) == []
-    page.locator("#to").fill("shop/misnamed")
-    page.get_by_role("button", name="Explain").click()
-    expect(page.locator("#answer")).to_contain_text("onerror", timeout=PATIENCE)
-    assert unseen(page) == []
-    assert page.locator("img").count() == 0
-    assert page.title().endswith("x" * 100)
-    page.set_viewport_size({"width": 360, "height": 740})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_a_tab_that_nobody_sees_asks_nothing(page: Page) -> None:
@@ -225,6 +199,68 @@ def test_a_narrow_screen_needs_no_scrolling_sideways(page: Page, width: int) -> 
     page.get_by_role("button", name="shop/web").click()
     expect(page.locator("#detail .scene")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_change_is_seen_and_counted_as_lately(page: Page, world: World) -> None:
+    page.get_by_label("Show").select_option("changed")
+    world.show([service("web", 80), service("new", 85)], [slice_of("web", PODS[0])])
+    later(page)
+    expect(page.locator("#rows [data-id='shop/new']")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#rows [data-id='shop/web'] td").nth(1)).to_have_text("1")
+    expect(page.locator("#count")).to_have_text("2 Services")
+
+
+def test_the_picture_of_a_service(page: Page, world: World) -> None:
+    page.get_by_role("button", name="shop/web").click()
+    expect(page.locator("#detail .scene rect")).to_have_count(5)
+    widths = [float(line.get_attribute("stroke-width") or 0) for line in page.locator("path.used").all()]
+    assert widths == [8.0] * 4
+    expect(page.locator(".end.unused text")).to_have_text(["10.244.1.13:8080" * 2, "not ready" * 2])  # and its title
+    world.growing = port("web"), "10.244.0.11:8080"
+    for _ in range(2):  # a rate is the difference of two counts
+        later(page)
+    expect(page.locator(".end", has_text="10.244.0.11").locator("[text-anchor]")).to_have_text(
+        re.compile(r"[1-9]"), timeout=PATIENCE
+    )
+    expect(page.locator("#rows [data-id='shop/web'] td").nth(2)).to_have_text(re.compile(r"[1-9]"), timeout=PATIENCE)
+    page.keyboard.press("Escape")
+    expect(page.locator("#detail")).to_be_hidden()
+
+
+def test_what_others_wrote_is_text(page: Page, world: World) -> None:
+    world.problems = (EVIL,)
+    later(page)
+    expect(page.locator("#trouble li")).to_have_text(EVIL.replace("\u202e", "\\u202e"), timeout=PATIENCE)
+    world.show([service("web", 80)], [slice_of("web", PODS[0], port="http")])
+    page.locator("#to").fill(EVIL)
+    page.get_by_role("button", name="Explain").click()
+    expect(page.locator("#answer")).to_contain_text("onerror")
+    assert page.locator("img").count() == 0
+    assert page.title() == "kproxy on node-a"
+
+
+def test_the_worst_of_names_everywhere(page: Page, world: World) -> None:
+    world.how_it_does = how_it_does(EVIL_TEXT)
+    world.explained = lambda *_: answer(EVIL_TEXT)
+    places = [{**PLACE, "nodeName": EVIL_TEXT, "hints": {"forZones": [{"name": EVIL_TEXT}]}, "zone": EVIL_TEXT}]
+    hostile = {**slice_of("misnamed", PODS[0], port=EVIL_TEXT), "endpoints": places}
+    world.show(
+        [service("misnamed", 82, externalIPs=[EVIL_TEXT], annotations={EVIL_TEXT: EVIL_TEXT}), service("web", 80)],
+        [hostile, {**slice_of("web", PODS[0]), "endpoints": places}],
+    )
+    later(page)
+    expect(page.locator("#trouble li").first).to_contain_text("onerror", timeout=PATIENCE)
+    page.get_by_role("button", name="shop/misnamed").click()
+    expect(page.locator(".end.unused .small title")).to_contain_text("onerror", timeout=PATIENCE)
+    assert unseen(page) == []
+    page.locator("#to").fill("shop/misnamed")
+    page.get_by_role("button", name="Explain").click()
+    expect(page.locator("#answer")).to_contain_text("onerror", timeout=PATIENCE)
+    assert unseen(page) == []
+    assert page.locator("img").count() == 0
+    assert page.title().endswith("x" * 100)
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_ten_thousand_services_are_a_handful_of_rows(page: Page, world: World) -> None:
