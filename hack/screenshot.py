@@ -2,8 +2,8 @@
 
     python -m hack.screenshot [FOLDER]
 
-Needs root and Debian's chromium. Writes deploy/docs/page.png; where FOLDER is given, it goes there, with others in the
-dark and on a narrow screen.
+Needs root and a browser (hack/setup.sh test). Writes deploy/docs/page.png; where FOLDER is given, it goes there, with
+others in the dark and on a narrow screen.
 """
 
 import argparse

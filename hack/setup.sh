@@ -41,7 +41,6 @@ test_packages=(
     buildah       # builds the container image, in a chroot: that takes no container engine
     mmdebstrap debian-archive-keyring  # make the image's base, which others pull from a registry
     crun          # runs the image in the lab, as a node would
-    chromium-headless-shell  # tests look at kproxy's page in it; playwright, which drives it, comes from the lock
 )
 
 say() { printf '%s\n' "$*" >&2; }
@@ -163,6 +162,26 @@ in_venv() { quietly .venv/bin/python -m pip "$@" || fail "pip could not install 
 # The names in lines of the form NAME==RELEASE, as indexes spell them.
 names_of() { sed -nE 's/^([A-Za-z0-9._-]+)==.*/\L\1/p' | sed 's/[-_.]\+/-/g' | sort -u; }
 
+# The browser in which tests look at kproxy's page: Debian's, or playwright's own where there is none without windows.
+# Ubuntu has chromium only as a snap. Playwright itself comes from the lock.
+install_browser() {
+    local environment=$1 package=chromium-headless-shell
+    if is_installed $package; then return; fi
+    [ "$(id -u)" != 0 ] || quietly apt-get update || fail "apt-get update failed, see above"
+    if apt-cache show $package >/dev/null 2>&1; then
+        install_packages $package
+    elif [ ! -x "$(playwrights_browser "$environment")" ]; then
+        say "Installing playwright's chromium, as there is no package $package"
+        quietly "$environment/bin/playwright" install --with-deps --no-shell chromium ||
+            fail "playwright could not install its browser, see above"
+    fi
+}
+
+playwrights_browser() {
+    "$1/bin/python" -c "from playwright.sync_api import sync_playwright as run
+with run() as playwright: print(playwright.chromium.executable_path)"
+}
+
 install_newest() {
     make_environment .venv-newest
     say "Installing the newest Python packages into .venv-newest"
@@ -183,10 +202,12 @@ tour)
 test)
     install_packages "${test_packages[@]}"
     install_locked test
+    install_browser .venv
     ;;
 newest)
     install_packages "${test_packages[@]}"
     install_newest
+    install_browser .venv-newest
     ;;
 *)
     fail "say what for: run, tour, test or newest"

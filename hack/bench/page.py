@@ -3,12 +3,12 @@
     python -m hack.bench.page
     python -m hack.bench.page --sizes 1000x5 --modes nftables --repeats 20
 
-Needs root, and Debian's chromium. The one who looks asks as the page does: for what is new as often as it is told to,
-and for the picture of a Service each time; it takes the answers and does not draw them, so that what is measured is the
-daemon. Processor time is the daemon's own, closed the yardstick of open; the first picture is all that the browser
-loads for it. *In a browser* it is the time until the first Services are seen there, the daemon's part included, and the
-processor time of the page's scripts, layout and drawing. Changes are those of `hack.bench.programming`: in blocks with
-the page closed, which are the yardstick, and with it open, in turn.
+Needs root, and a browser (hack/setup.sh test). The one who looks asks as the page does: for what is new as often as it
+is told to, and for the picture of a Service each time; it takes the answers and does not draw them, so that what is
+measured is the daemon. Processor time is the daemon's own, closed the yardstick of open; the first picture is all that
+the browser loads for it. *In a browser* it is the time until the first Services are seen there, the daemon's part
+included, and the processor time of the page's scripts, layout and drawing. Changes are those of
+`hack.bench.programming`: in blocks with the page closed, which are the yardstick, and with it open, in turn.
 """
 
 import contextlib

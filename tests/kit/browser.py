@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import ConsoleMessage, Error, Page, sync_playwright
 
-from hack.browser import PROGRAM
+from hack.browser import program
 
 PATIENCE = 30_000
 """Milliseconds to wait for what is to be seen."""
@@ -17,9 +17,9 @@ _UNSEEN = r"/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u"
 
 @contextmanager
 def chromium() -> Iterator[Page]:
-    """Run Debian's, with one tab for all tests; one for each would take as long as a second browser."""
+    """Run chromium with one tab for all tests; one for each would take as long as a second browser."""
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=PROGRAM, chromium_sandbox=False, args=_FLAGS)
+        running = playwright.chromium.launch(executable_path=program(playwright), chromium_sandbox=False, args=_FLAGS)
         tab = running.new_page()
         tab.set_default_timeout(PATIENCE)
         tab.clock.install()
