@@ -60,8 +60,9 @@ def read_documents(data: bytes) -> Iterator[tuple[int, object]]:
 
 def read_nodes(text: str) -> Iterator[Node]:
     """Yield the root node of each document, of plain YAML 1.1. Raises `UnreadableError`."""
-    with _in_our_words(text.encode(errors="replace")):
-        yield from yaml.compose_all(text, Loader=_NodeLoader)
+    data = text.encode(errors="surrogatepass")  # libyaml refuses half a character
+    with _in_our_words(data):
+        yield from yaml.compose_all(data, Loader=_NodeLoader)
 
 
 @contextmanager
@@ -131,14 +132,17 @@ class _Composer(Composer):
         return node
 
 
-class _NodeLoader(_Composer, yaml.SafeLoader):
+class _NodeLoader(_Composer, yaml.CSafeLoader):
     """For whoever walks the nodes himself."""
 
-
-class _Loader(_Composer, yaml.CSafeLoader):
     def __init__(self, data: bytes) -> None:
         yaml.CSafeLoader.__init__(self, data)
         Composer.__init__(self)
+
+
+class _Loader(_NodeLoader):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
         self.anchored = False
         """Whether a node may be met twice."""
 
