@@ -4,6 +4,7 @@ What counts as equal is laid down in golden/README.md: order of options within a
 kube-proxy fills in random order carry no meaning, nor do its canary chains and nfacct counters.
 """
 
+import functools
 import re
 import shlex
 from typing import NamedTuple
@@ -52,8 +53,9 @@ def parse_tables(text: str) -> Tables:
     return tables
 
 
+@functools.cache
 def parse_rule(line: str) -> tuple[str, Options]:
-    """Return the chain of an ``-A`` line and its options."""
+    """Return the chain of an ``-A`` line and its options. Most lines are in many texts."""
     words = shlex.split(line)
     chain = words[1]
     options: set[Option] = set()

@@ -31,14 +31,19 @@ NOW = 1_000_000.0
 
 
 def families(metrics: Metrics) -> dict[str, Metric]:
-    parsed: Iterable[Metric] = text_string_to_metric_families(metrics.exposition().decode())
-    return {family.name: family for family in parsed}
+    return {family.name: family for family in parsed(metrics.exposition().decode())}
+
+
+def parsed(text: str) -> Iterable[Metric]:
+    found: Iterable[Metric] = text_string_to_metric_families(text)
+    return found
 
 
 def value(metrics: Metrics, sample: str, **labels: str) -> float | None:
-    for family in families(metrics).values():
+    lines = metrics.exposition().decode().splitlines(keepends=True)
+    for family in parsed("".join(line for line in lines if line.startswith((f"{sample}{{", f"{sample} ")))):
         for found in family.samples:
-            if found.name == sample and found.labels == labels:
+            if found.labels == labels:
                 return float(found.value)
     return None
 

@@ -41,7 +41,9 @@ class Counting:
         self._counts.clear()
 
     def _is_due(self, rule: tuple[str, int], every: int) -> bool:
-        count = self._counts.get(rule, self._chance.randrange(every))
+        count = self._counts.get(rule)
+        if count is None:
+            count = self._chance.randrange(every)
         self._counts[rule] = (count + 1) % every
         return self._counts[rule] == 0
 
