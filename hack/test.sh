@@ -86,8 +86,9 @@ lint &
 linting=$!
 
 # Most tests wait most of the time, for packets and processes; hence more of them at once than there are processors. See
-# tests/kit/side_by_side.
+# tests/kit/side_by_side. More yet of those without a kernel, which share nothing; some wait out whole time-outs.
 at_once=$(($(nproc) + 3))
+[ "$fast" = no ] || at_once=$(($(nproc) * 4))
 tests=passed
 printf '\n== python -m pytest, and beside it the linters\n'
 timed python -m pytest --at-once "$at_once" --durations 10 "${options[@]}" || tests=failed
