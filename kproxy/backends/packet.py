@@ -119,11 +119,11 @@ def add(found: dict[K, Fraction], key: K, chance: Fraction) -> None:
 
 def total(*spreads: Spread) -> Spread:
     """Add up spreads."""
-    found: dict[Skb, Fraction] = {}
-    for spread in spreads:
-        if not found:
-            found = dict(spread)
-            continue
+    some = [spread for spread in spreads if spread]
+    if len(some) < 2:
+        return some[0] if some else {}
+    found = dict(some[0])
+    for spread in some[1:]:
         for skb, chance in spread.items():
             add(found, skb, chance)
     return found

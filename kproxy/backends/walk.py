@@ -157,7 +157,7 @@ class Machine(ABC, Generic[R_co]):
                 break
             ended, alive = self.carry_out(number, alive, At(walk, base, Step(place, number + 1), depth))
             walked = walked.plus(ended)
-        return walked._replace(returned=total(walked.returned, alive))
+        return Walked(walked.passed, total(walked.returned, alive))
 
     def below(self, chain: str, here: Spread, at: At) -> Walked:
         """Go through another chain."""

@@ -30,6 +30,9 @@ _BY_ADDRESS = {
     SharedList.FILTER_FIREWALL,
 }
 
+_TOGETHER = {shared: [other for other in SharedList if PLACES[other] == PLACES[shared]] for shared in SharedList}
+"""Which lists start in the same chain."""
+
 
 def choose_layout(endpoints: int) -> Layout:
     """Return the layout that fits so many endpoints."""
@@ -113,8 +116,7 @@ class Compiler:
     def _write_root(self, shared: SharedList, recorder: "_Recorder") -> None:
         """Put together the chain that a list starts in, of all that has a place there."""
         table, chain = PLACES[shared]
-        together = (self._lists[other].root for other in SharedList if PLACES[other] == PLACES[shared])
-        rules = tuple(rule for root in together for rule in root)
+        rules = tuple(rule for other in _TOGETHER[shared] for rule in self._lists[other].root)
         if shared is SharedList.NAT_SERVICES:
             rules += node_port_jumps(self._node, self.layout)
         elif shared is SharedList.NAT_NODE_PORTS and self._node.count_localhost:

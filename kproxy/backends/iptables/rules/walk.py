@@ -98,7 +98,8 @@ def _bases_of(ruleset: RuleSet, world: World) -> Iterator[Base]:
     for name in TableName:
         machine = RuleSetMachine(ruleset, name)
         for base in bases(machine, name):
-            yield base._replace(drops=name is TableName.FILTER and not policies.get(base.chain, True))
+            drops = name is TableName.FILTER and not policies.get(base.chain, True)
+            yield base._replace(drops=True) if drops else base
 
 
 def bases(machine: "RuleMachine", table: str) -> Iterator[Base]:
