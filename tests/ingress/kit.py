@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from kproxy.api.manifests import combine, read_manifest
+from kproxy.api.manifests import Manifest, combine, read_manifest
 from kproxy.ingress.api.kinds import IngressKind
 from kproxy.ingress.plan.gateway.verdicts import Verdict
 from kproxy.ingress.plan.model import Frontend, Protocol
@@ -101,11 +101,15 @@ data: {{tls.crt: {crt}, tls.key: {pem}}}
 """
 
 
+@functools.cache
+def _read(text: str) -> Manifest:
+    """Read what many worlds have in common once."""
+    return read_manifest(textwrap.dedent(text).encode(), "test.yaml", IngressKind)
+
+
 def planner(*documents: str, settings: PlanSettings = OFFLINE) -> HttpPlanner:
     """Return a planner that holds what some YAML says."""
-    text = "\n---\n".join(textwrap.dedent(document) for document in documents)
-    manifest = read_manifest(text.encode(), "test.yaml", IngressKind)
-    combined = combine({"test.yaml": manifest}, None, IngressKind)
+    combined = combine({f"{place:03}.yaml": _read(text) for place, text in enumerate(documents)}, None, IngressKind)
     assert not combined.problems, combined.problems
     made = HttpPlanner(settings)
     for kind, objects in combined.objects.items():

@@ -1,5 +1,6 @@
 """Plans and namespaces for the tests of the nftables backend."""
 
+import functools
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -90,20 +91,28 @@ _FRONTENDS = st.lists(
 )  # fmt: skip
 
 
+_PROTOCOLS = st.sampled_from([Protocol.TCP, Protocol.TCP, Protocol.UDP])
+_LOCAL_HOSTS = st.lists(st.integers(1, 9), max_size=6, unique=True)
+_HOSTS_ELSEWHERE = st.lists(st.integers(1, 9), max_size=12, unique=True)
+_MASQUERADES = st.sampled_from(Masquerade)
+_AFFINITIES = st.sampled_from([0, 0, 0, 600])
+_EITHER = st.booleans()
+
+
 @st.composite
 def service_plans(draw: st.DrawFn, name: str, number: int) -> ServicePlan:
     """Any plan there can be of a service, some of whose addresses others may claim, too."""
-    protocol = draw(st.sampled_from([Protocol.TCP, Protocol.TCP, Protocol.UDP]))
-    local = pods(*draw(st.lists(st.integers(1, 9), max_size=6, unique=True)))
-    elsewhere = draw(st.lists(st.integers(1, 9), max_size=12, unique=True))
+    protocol = draw(_PROTOCOLS)
+    local = pods(*draw(_LOCAL_HOSTS))
+    elsewhere = draw(_HOSTS_ELSEWHERE)
     remote = tuple(Endpoint(f"10.244.1.{host}", 8080, is_remote=True) for host in elsewhere)
     cluster = (*local, *remote)
     more = tuple(draw(_FRONTENDS))
     if not cluster:
         return service(name, number, protocol=protocol, more=more)
-    internal = _LOCAL if draw(st.booleans()) else Route(Target.CLUSTER, draw(st.sampled_from(Masquerade)))
+    internal = _LOCAL if draw(_EITHER) else Route(Target.CLUSTER, draw(_MASQUERADES))
     external = Route(Target.CLUSTER, Masquerade.ALWAYS)
-    if draw(st.booleans()):
+    if draw(_EITHER):
         external = Route(Target.LOCAL if local else Target.DROP, short_cut=True)
     return ServicePlan(
         name=named(name, protocol),
@@ -112,7 +121,7 @@ def service_plans(draw: st.DrawFn, name: str, number: int) -> ServicePlan:
         external=external if more else None,
         cluster_endpoints=cluster,
         local_endpoints=local,
-        affinity_seconds=draw(st.sampled_from([0, 0, 0, 600])),
+        affinity_seconds=draw(_AFFINITIES),
     )
 
 
@@ -120,6 +129,7 @@ _LOCAL = Route(Target.LOCAL, Masquerade.OFF_CLUSTER)
 NAMES = tuple("abcde")
 
 
+@functools.cache
 def any_service(name: str) -> st.SearchStrategy[ServicePlan]:
     """Any plan of a service of that name; two neighbours in the alphabet share a ClusterIP."""
     return service_plans(name, 10 + NAMES.index(name) // 2)
@@ -127,7 +137,8 @@ def any_service(name: str) -> st.SearchStrategy[ServicePlan]:
 
 def steps() -> st.SearchStrategy[list[Mapping[ServicePortName, ServicePlan | None]]]:
     """Changes of a few services each, some of which come and go."""
-    one = st.sampled_from(NAMES).flatmap(lambda name: st.tuples(st.just(name), st.none() | any_service(name)))
+    pairs = {name: st.tuples(st.just(name), st.none() | any_service(name)) for name in NAMES}
+    one = st.sampled_from(NAMES).flatmap(lambda name: pairs[name])
     step = st.lists(one, min_size=1, max_size=3, unique_by=lambda pair: pair[0])
     return st.lists(step.map(_step), min_size=1, max_size=8)
 

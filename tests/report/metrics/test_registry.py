@@ -1,5 +1,6 @@
 """Metrics have kube-proxy's names, types, labels and buckets, and pass promtool."""
 
+import functools
 import re
 import subprocess
 
@@ -42,9 +43,14 @@ KUBE_PROXY = [
 ]
 
 
+@functools.cache
+def exposition() -> str:
+    return busy().exposition().decode()
+
+
 @pytest.mark.parametrize(("name", "kind", "labels"), KUBE_PROXY)
 def test_kube_proxys_metrics(name: str, kind: str, labels: set[str]) -> None:
-    text = busy().exposition().decode()
+    text = exposition()
     assert f"# TYPE {name} {kind}\n" in text
     samples = re.findall(rf"^{name}(?:_bucket|_count|_sum)?(?:{{(.*)}})? \S+$", text, re.MULTILINE)
     assert samples

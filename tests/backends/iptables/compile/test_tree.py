@@ -1,5 +1,6 @@
 """The dispatch tree: finds what the list finds, looks the same whatever its history, and costs what a change costs."""
 
+import functools
 import ipaddress
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -37,9 +38,13 @@ def entry(place: Place, number: int) -> tuple[Item, Rule]:
     return item_of(rule, name(number), 0), rule
 
 
+_address = functools.cache(ipaddress.ip_address)
+_network = functools.cache(ipaddress.ip_network)
+
+
 def matches(rule: Rule, place: Place) -> bool:
     ip, protocol, port = place
-    if rule.destination and ipaddress.ip_address(ip) not in ipaddress.ip_network(rule.destination.cidr):
+    if rule.destination and _address(ip) not in _network(rule.destination.cidr):
         return False
     if rule.protocol not in (None, protocol):
         return False

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy.backends.iptables.compile.draw import GROUP, flat_turn, split_turn
-from kproxy.backends.iptables.rules.ruleset import Chain, DestinationNat, Jump, Turn
+from kproxy.backends.iptables.rules.ruleset import Chain, DestinationNat, Jump, Rule, Turn
 from kproxy.state.model import Endpoint
 from tests.backends.iptables.compile.test_draw import depth, endpoints, to_endpoint
 from tests.kit.examples import chances
@@ -17,20 +17,24 @@ from tests.kit.semantics import examples
 CHAIN = "KUBE-SVC-X"
 
 
+def turn_of(rule: Rule) -> int:
+    """Every how many connections a rule takes one; 0 where it takes all."""
+    turns = [match.every for match in rule.matches if isinstance(match, Turn)]
+    assert len(turns) < 2
+    return sum(turns)
+
+
 class Counting:
     """Walks rules as the kernel does, with a count for each (xt_statistic.c, mode nth)."""
 
     def __init__(self, chains: dict[str, Chain], chance: Random) -> None:
-        self._chains = {
-            chain: [([match.every for match in rule.matches if isinstance(match, Turn)], rule.target) for rule in rules]
-            for chain, rules in chains.items()
-        }
+        self._chains = {chain: [(turn_of(rule), rule.target) for rule in rules] for chain, rules in chains.items()}
         self._chance = chance
         self._counts: dict[tuple[str, int], int] = {}
 
     def connect(self, chain: str = CHAIN) -> str:
-        for number, (turns, target) in enumerate(self._chains[chain]):
-            if all(self._is_due((chain, number), every) for every in turns):
+        for number, (every, target) in enumerate(self._chains[chain]):
+            if not every or self._is_due((chain, number), every):
                 if isinstance(target, Jump):
                     return self.connect(target.chain)
                 assert isinstance(target, DestinationNat)
