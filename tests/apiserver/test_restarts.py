@@ -7,12 +7,12 @@ import threading
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.kit.apiserver import ApiServer, Settings
 from tests.kit.apiserver.objects import make_service
 from tests.kit.apiserver.rawclient import CUT, RawClient
 from tests.kit.waiting import PATIENCE, eventually
+from tests.kit.yaml_text import from_yaml
 
 SERVICES = "/api/v1/services"
 
@@ -125,7 +125,7 @@ def test_client_certificate_instead_of_a_token(api_server: ApiServer, tmp_path: 
 
 
 def test_files_for_clients(api_server: ApiServer, tmp_path: Path) -> None:
-    config = yaml.safe_load(api_server.kubeconfig(tmp_path / "kubeconfig").read_text())
+    config = from_yaml(api_server.kubeconfig(tmp_path / "kubeconfig").read_text())
     folder = api_server.service_account(tmp_path / "serviceaccount")
 
     assert config["clusters"][0]["cluster"]["server"] == api_server.url

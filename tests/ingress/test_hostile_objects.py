@@ -30,10 +30,11 @@ from kproxy.ingress.status.reports import Applied, patches
 from tests.ingress.kit import secret
 from tests.kit.examples import scaled
 from tests.kit.netns import need
+from tests.kit.yaml_text import all_from_yaml, from_yaml
 
 OBJECTS: list[dict[str, Any]] = [
-    *yaml.safe_load_all(Path(__file__).with_name("hostile_objects.yaml").read_text()),
-    yaml.safe_load(secret("tls")),
+    *all_from_yaml(Path(__file__).with_name("hostile_objects.yaml").read_text()),
+    from_yaml(secret("tls")),
 ]
 SPECIAL = tuple("\n\r\t\0\x1b'\"\\$%#{}[]()<>|&;,:=!*?^~`@+-/._\x7fä\u2028")
 TEXTS = (

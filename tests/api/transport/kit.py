@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kproxy.api.transport.access import AccessOptions
 from kproxy.api.transport.client import Answer, ApiClient
@@ -17,7 +16,7 @@ from kproxy.api.transport.failures import ApiError, UnreachableError
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.certs import Authority
 from tests.kit.apiserver.runner import server_context
-from tests.kit.yaml_text import to_yaml
+from tests.kit.yaml_text import from_yaml, to_yaml
 
 LIST = "/api/v1/services"
 NAME = "k8s.corp"
@@ -26,7 +25,7 @@ HOSTS = {NAME: "127.0.0.1"}
 
 def kubeconfig(of: ApiServer, folder: Path, user: Mapping[str, Any] | None = None, /, **cluster: Any) -> Path:
     path = of.kubeconfig(folder / "config", url=f"https://{NAME}:{of.port}")
-    config = yaml.safe_load(path.read_text())
+    config = from_yaml(path.read_text())
     config["clusters"][0]["cluster"].update({name.replace("_", "-"): value for name, value in cluster.items()})
     config["users"][0]["user"].update(user or {})
     path.write_text(to_yaml(config))

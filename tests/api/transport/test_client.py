@@ -21,6 +21,7 @@ from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Hang, Reset, Silence, Status, Truncate
 from tests.kit.apiserver.objects import make_service
 from tests.kit.sources.watching_world import World, running, until
+from tests.kit.yaml_text import from_yaml
 
 LIST = "/api/v1/services"
 
@@ -273,7 +274,7 @@ def test_ipv6(tmp_path: Path) -> None:
 def test_http_proxy(api_server: ApiServer, kubeconfig: Path) -> None:
     """A proxy only passes bytes on: TLS is verified through it, with the server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = yaml.safe_load(kubeconfig.read_text())
+        config = from_yaml(kubeconfig.read_text())
         config["clusters"][0]["cluster"]["proxy-url"] = f"http://127.0.0.1:{listener.getsockname()[1]}"
         kubeconfig.write_text(yaml.safe_dump(config))
         passing = threading.Thread(target=pass_on, args=(listener, ("127.0.0.1", api_server.port)))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kproxy import logs
 from kproxy.api.transport.failures import UnreachableError
@@ -22,7 +21,7 @@ from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.certs import EXPIRED, TOO_EARLY, Lifetime
 from tests.kit.logged import Logged
 from tests.kit.sources.clients import works
-from tests.kit.yaml_text import to_yaml
+from tests.kit.yaml_text import from_yaml, to_yaml
 
 # As whom
 
@@ -49,7 +48,7 @@ def test_token_file_is_sent_before_a_stale_token(server: ApiServer, tmp_path: Pa
 
 def test_certificates_are_kept_where_master_names_the_server(server: ApiServer, tmp_path: Path) -> None:
     path = server.kubeconfig(tmp_path / "config", user="system:kube-proxy")
-    config = yaml.safe_load(path.read_text())
+    config = from_yaml(path.read_text())
     del config["clusters"][0]["cluster"]["server"]
     path.write_text(to_yaml(config))
     assert works(client(path, master=server.url))

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import yaml
 
 from hack.lab import until
 from kproxy.api.transport.failures import ApiError, RefusedError, UnreachableError
@@ -19,12 +18,13 @@ from kproxy.ingress.api.secrets import NamedSecrets
 from tests.ingress.kit import secret
 from tests.kit.logged import Logged
 from tests.kit.sources.recording import DEADLINE, RecordingSink
+from tests.kit.yaml_text import from_yaml
 
 KEY, LAST = ObjectKey("default", "cert"), ObjectKey("default", "last")
 
 
 def stored(version: int) -> dict[str, Any]:
-    raw: dict[str, Any] = yaml.safe_load(secret("cert"))
+    raw: dict[str, Any] = from_yaml(secret("cert"))
     raw["metadata"]["resourceVersion"] = str(version)
     return raw
 
@@ -73,7 +73,7 @@ def test_what_the_watch_tells_meanwhile_counts(
     last = told[-1]
     client = SlowClient(then, last if isinstance(last, dict) else None, tell)
     secrets = NamedSecrets(client, sink)  # type: ignore[arg-type]  # of a client it takes no more than this
-    other = msgspec.convert(yaml.safe_load(secret("other")), Secret)
+    other = msgspec.convert(from_yaml(secret("other")), Secret)
     secrets.replace(IngressKind.SECRET, {other.metadata.key: other})
     secrets.name([KEY, LAST])
     secrets.start()
@@ -94,7 +94,7 @@ class FailingClient:
 
     def get(self, path: str) -> BytesIO:
         if path.endswith("/other"):
-            return BytesIO(msgspec.json.encode(yaml.safe_load(secret("other"))))
+            return BytesIO(msgspec.json.encode(from_yaml(secret("other"))))
         if not self._failure:
             return BytesIO(msgspec.json.encode(stored(1)))
         failure = self._failure.pop()

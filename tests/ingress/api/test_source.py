@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
 from kproxy.api.transport.access import AccessOptions
 from kproxy.api.transport.client import ApiClient
 from kproxy.api.transport.credentials import Credentials
@@ -19,6 +17,7 @@ from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Status
 from tests.kit.sources.recording import RecordingSink
 from tests.kit.sources.watching_world import FAST
+from tests.kit.yaml_text import all_from_yaml
 
 CERT, OTHER = ObjectKey("default", "cert"), ObjectKey("default", "other")
 QUICK = FAST._replace(absent=0.1, idle=30.0)
@@ -38,7 +37,7 @@ def watching(kubeconfig: Path) -> Iterator[tuple[IngressSource, RecordingSink]]:
 
 def put(server: ApiServer, *documents: str) -> None:
     for document in documents:
-        for raw in yaml.safe_load_all(document):
+        for raw in all_from_yaml(document):
             server.put(raw)
 
 
@@ -49,7 +48,7 @@ def certificate_of(sink: RecordingSink, key: ObjectKey = CERT) -> str | None:
 
 def test_everything_arrives(api_server: ApiServer, kubeconfig: Path) -> None:
     put(api_server, CLASSES, gateway({"name": "a"}), route(to("web")), service("web"))
-    headless = yaml.safe_load_all(service("headless"))
+    headless = all_from_yaml(service("headless"))
     for raw in headless:
         if raw["kind"] == "Service":
             raw["spec"]["clusterIP"] = "None"

@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import yaml
 
 from kproxy.api.decode import convert_object
 from kproxy.api.types import ObjectKey
@@ -16,7 +15,7 @@ from kproxy.ingress.plan.settings import PlanSettings
 from kproxy.ingress.status.reports import Applied, StatusPatch, patches
 from tests.ingress.gateways import gateway, route, to
 from tests.ingress.kit import CLASSES, planner, service
-from tests.kit.yaml_text import to_yaml
+from tests.kit.yaml_text import from_yaml, to_yaml
 
 NOW, LATER = "2026-11-26T10:00:00Z", "2026-11-26T11:00:00Z"
 OFFLINE = PlanSettings(in_cluster=False)
@@ -30,7 +29,7 @@ spec: {ingressClassName: kproxy, defaultBackend: {service: {name: web, port: {nu
 
 
 def with_generation(document: str, generation: int) -> str:
-    raw = yaml.safe_load(document)
+    raw = from_yaml(document)
     raw["metadata"]["generation"] = generation
     return to_yaml(raw)
 
@@ -179,7 +178,7 @@ def test_what_others_say_stays() -> None:
         },
         {"parentRef": {"name": "gone"}, "controllerName": "kproxy.dev/gateway", "conditions": []},
     ]  # fmt: skip
-    raw = yaml.safe_load(route(to("web"))) | {"status": {"parents": others}}
+    raw = from_yaml(route(to("web"))) | {"status": {"parents": others}}
     made = planner(CLASSES, gateway({"name": "x"}), to_yaml(raw), service("web"), settings=OFFLINE)
     parents = written(made)["HTTPRoute/route"].body["status"]["parents"]
     assert [(one["controllerName"], one["parentRef"]["name"]) for one in parents] == [
@@ -235,7 +234,7 @@ def test_rules_that_the_engine_refused_are_named() -> None:
 
 @pytest.mark.parametrize("text", ["a\nb", "x" * 5000])
 def test_messages_are_of_one_line_and_not_too_long(text: str) -> None:
-    raw = yaml.safe_load(route({"matches": [{"method": text}]}))
+    raw = from_yaml(route({"matches": [{"method": text}]}))
     made = planner(CLASSES, gateway({"name": "x"}), to_yaml(raw), settings=OFFLINE)
     (parent,) = written(made)["HTTPRoute/route"].body["status"]["parents"]
     assert all(one["message"].isprintable() and len(one["message"]) < 1100 for one in parent["conditions"])

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 
 from kproxy.api.transport.access import AccessOptions
 from kproxy.api.transport.client import ApiClient
@@ -21,6 +20,7 @@ from tests.ingress.gateways import gateway
 from tests.kit.apiserver import ApiServer
 from tests.kit.apiserver.faults import Status
 from tests.kit.sources.watching_world import until
+from tests.kit.yaml_text import from_yaml
 
 LEASE = ObjectKey("kproxy", "ingress-status")
 GW = ObjectKey("default", "gw")
@@ -56,7 +56,7 @@ def addresses(server: ApiServer) -> dict[str, str]:
 
 def put(server: ApiServer, *names: str) -> None:
     for name in names:
-        server.put(yaml.safe_load(gateway({"name": "x"}, name=name)))
+        server.put(from_yaml(gateway({"name": "x"}, name=name)))
 
 
 def test_statuses_are_written(api_server: ApiServer, kubeconfig: Path) -> None:

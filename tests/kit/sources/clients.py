@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kproxy.api.transport.access import AccessOptions
 from kproxy.api.transport.client import ApiClient
 from kproxy.api.transport.credentials import Credentials
-from tests.kit.yaml_text import to_yaml
+from tests.kit.yaml_text import from_yaml, to_yaml
 
 
 def client(**options: Any) -> ApiClient:
@@ -24,7 +22,7 @@ def works(api: ApiClient) -> bool:
 
 def edit(kubeconfig: Path, **parts: Any) -> Path:
     """Change the cluster's and the user's fields; None removes one."""
-    config = yaml.safe_load(kubeconfig.read_text())
+    config = from_yaml(kubeconfig.read_text())
     for section, changes in parts.items():
         entry = config[f"{section}s"][0][section]
         entry.update(changes)
