@@ -110,11 +110,7 @@ class Scenario(NamedTuple):
 
     def facts(self) -> NodeFacts:
         """Return what there is to know of the node."""
-        node = convert_object(Kind.NODE, _node(self.raw)).object
-        assert isinstance(node, Node)
-        return node_facts(
-            NODE_NAME, node, interface_addresses=self._addresses(), tcp_be_liberal=self._said_of_node("liberal", False)
-        )
+        return _facts(json.dumps(_node(self.raw)), self._addresses(), liberal=self._said_of_node("liberal", False))
 
     def world(self) -> World:
         """Return what there is around the rules."""
@@ -133,6 +129,14 @@ class Scenario(NamedTuple):
 
 _config = functools.cache(parse_config)
 """Most scenarios have the same settings."""
+
+
+@functools.cache
+def _facts(node: str, addresses: tuple[str, ...], *, liberal: bool) -> NodeFacts:
+    """Most scenarios have the same node, too."""
+    decoded = convert_object(Kind.NODE, json.loads(node)).object
+    assert isinstance(decoded, Node)
+    return node_facts(NODE_NAME, decoded, interface_addresses=addresses, tcp_be_liberal=liberal)
 
 
 @functools.cache
