@@ -4,6 +4,7 @@ Canonical text matters: an address becomes part of a chain's name and of compari
 kernel holds, so ``fd00:0:0::1`` and ``FD00::1`` must be one and the same.
 """
 
+import functools
 import ipaddress
 import socket
 from typing import TypeAlias
@@ -106,4 +107,8 @@ def packed(ip: str) -> bytes:
 
 def cidr_contains(cidr: str, ip: str) -> bool:
     """Tell whether ``ip`` lies in ``cidr``; both canonical. Families that differ mean no."""
-    return ipaddress.ip_address(ip) in ipaddress.ip_network(cidr)
+    return ipaddress.ip_address(ip) in _network(cidr)
+
+
+_network = functools.lru_cache(maxsize=64)(ipaddress.ip_network)
+"""Many addresses are looked for in few prefixes: those of the configuration and of the node."""
