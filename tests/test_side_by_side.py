@@ -1,15 +1,18 @@
 """Tests in several processes come out as in one, whatever becomes of a process."""
 
 import contextlib
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -97,48 +100,128 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
         (folder / name).write_text(textwrap.dedent(text))
 
 
-def command(folder: Path, *arguments: str) -> list[str]:
-    plugins = ["-p", "tests.kit.side_by_side", "-p", "no:cacheprovider", "--basetemp", str(folder / "temp")]
-    return [sys.executable, "-m", "pytest", *plugins, "--at-once", "2", "--rootdir", str(folder), *arguments]
+class Starter:
+    """Runs pytest in processes of their own, one at a time: forks, as most of a run would go into imports."""
+
+    PROGRAM = """
+import contextlib, gc, io, json, os, sys, pytest
+with contextlib.redirect_stdout(io.StringIO()):
+    pytest.main(["-p", "tests.kit.side_by_side", "--version", "--version"])  # imports all of its plugins
+gc.freeze()
+for line in sys.stdin:
+    folder, arguments = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.chdir(folder)
+        said = os.open("said", os.O_WRONLY)
+        print("began", os.getpid(), flush=True)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        sys.exit(pytest.main(arguments))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+    def __init__(self) -> None:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "COLUMNS": "200",
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", self.PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            cwd="/",  # where no conftest.py is
+        )
+
+    @contextlib.contextmanager
+    def start(self, folder: Path, *arguments: str) -> Iterator["Run"]:
+        """Run tests at once in two processes; kill them at the end, where they are still at it."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        plugins = ["-p", "tests.kit.side_by_side", "-p", "no:cacheprovider", "--basetemp", str(folder / "temp")]
+        given = [*plugins, "--at-once", "2", "--rootdir", str(folder), *arguments]
+        os.mkfifo(folder / "said")
+        self.process.stdin.write(json.dumps([str(folder), given]).encode() + b"\n")
+        self.process.stdin.flush()
+        # Until somebody writes, opening a pipe would wait; who has told its number has opened it.
+        with os.fdopen(os.open(folder / "said", os.O_RDONLY | os.O_NONBLOCK)) as said:
+            began, pid = self.process.stdout.readline().split()
+            assert began == b"began"
+            run = Run(int(pid), said, self.process.stdout)
+            os.set_blocking(said.fileno(), True)
+            try:
+                yield run
+            finally:
+                run.end()
+
+    def run(self, folder: Path, *arguments: str) -> tuple[int, str]:
+        """Run tests to their end; return the exit code and what was printed."""
+        with self.start(folder, *arguments) as run:
+            return run.outcome()
+
+    def stop(self) -> None:
+        self.process.communicate()
 
 
-def environment() -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT),
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "COLUMNS": "200",
-    }
+class Run:
+    """One that is under way."""
+
+    def __init__(self, pid: int, said: IO[str], ended: IO[bytes]) -> None:
+        self.pid = pid
+        self._said = said
+        self._ended = ended
+        self._has_ended = False
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def outcome(self) -> tuple[int, str]:
+        """Wait until nobody is left who could print; return the exit code, negative for a signal, and all of it."""
+        impatient = threading.Timer(PATIENCE, self.send, [signal.SIGKILL])
+        impatient.start()
+        said = self._said.read()
+        code = int(self._ended.readline())
+        impatient.cancel()
+        self._has_ended = True
+        return code, said
+
+    def end(self) -> None:
+        if not self._has_ended:
+            self.send(signal.SIGKILL)
+            self.outcome()
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(folder, *arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=PATIENCE
-    )
+@pytest.fixture(scope="module")
+def starter() -> Iterator[Starter]:
+    starter = Starter()
+    yield starter
+    starter.stop()
 
 
 @contextlib.contextmanager
-def two_that_wait(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def two_that_wait(starter: Starter, folder: Path) -> Iterator[Run]:
     """Start a run that is in the midst of two tests, which wait for a file named go."""
     wait = 'def test_waits(house, met): met("{name}", "go")\n'
     write(folder, {"conftest.py": CONFTEST, "test_a.py": wait.format(name="a"), "test_b.py": wait.format(name="b")})
-    with subprocess.Popen(command(folder), cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+    with starter.start(folder) as run:
         try:
             eventually(lambda: (folder / "a").exists() and (folder / "b").exists())
-            yield process
+            yield run
         finally:
-            process.kill()
             (folder / "go").touch()
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def story(tmp_path_factory: pytest.TempPathFactory, starter: Starter) -> tuple[Path, str]:
     """What was printed of all that can become of tests, and where they ran."""
     folder = tmp_path_factory.mktemp("story")
     write(folder, STORY)
-    done = run(folder, "-rA", "-W", "error", "--durations", "3", "--junitxml", "story.xml")
-    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
-    return folder, done.stdout
+    code, said = starter.run(folder, "-rA", "-W", "error", "--durations", "3", "--junitxml", "story.xml")
+    assert code == pytest.ExitCode.TESTS_FAILED, said
+    return folder, said
 
 
 def test_each_test_has_its_outcome_whatever_befell_its_process(story: tuple[Path, str]) -> None:
@@ -195,7 +278,7 @@ def test_processes_share_no_folder_and_tear_down_their_own(story: tuple[Path, st
         pytest.param("none", pytest.ExitCode.NO_TESTS_COLLECTED, "3 deselected in", id="no test"),
     ],
 )
-def test_exit_code_says_how_it_went(tmp_path: Path, chosen: str, code: int, summary: str) -> None:
+def test_exit_code_says_how_it_went(starter: Starter, tmp_path: Path, chosen: str, code: int, summary: str) -> None:
     late = """
         import pytest
 
@@ -208,12 +291,12 @@ def test_exit_code_says_how_it_went(tmp_path: Path, chosen: str, code: int, summ
         """
     sound = "def test_sound(): pass\n"
     write(tmp_path, {"test_a.py": sound, "test_b.py": sound, "test_c.py": late})
-    done = run(tmp_path, "-k", chosen)
-    assert (done.returncode, summary in done.stdout) == (code, True), done.stdout
-    assert ("OSError('will not go')" in done.stdout) == (chosen == "late")
+    ended, said = starter.run(tmp_path, "-k", chosen)
+    assert (ended, summary in said) == (code, True), said
+    assert ("OSError('will not go')" in said) == (chosen == "late")
 
 
-def test_x_ends_all_and_tears_down(tmp_path: Path) -> None:
+def test_x_ends_all_and_tears_down(starter: Starter, tmp_path: Path) -> None:
     failing = """
         def test_fails(met):
             met("a", "b")
@@ -225,24 +308,24 @@ def test_x_ends_all_and_tears_down(tmp_path: Path) -> None:
         tmp_path,
         {"conftest.py": CONFTEST, "test_a.py": failing, "test_b.py": 'def test_waits(house, met): met("b", "go")\n'},
     )
-    done = run(tmp_path, "-x")
-    assert (done.returncode, "= 1 failed in " in done.stdout) == (pytest.ExitCode.TESTS_FAILED, True), done.stdout
+    code, said = starter.run(tmp_path, "-x")
+    assert (code, "= 1 failed in " in said) == (pytest.ExitCode.TESTS_FAILED, True), said
     assert len(list(tmp_path.glob("torn-down-*"))) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_who_is_asked_to_end_ends_all_and_tears_down(tmp_path: Path, number: signal.Signals) -> None:
-    with two_that_wait(tmp_path) as first:
-        first.send_signal(number)
-        said, _ = first.communicate(timeout=PATIENCE)
+def test_who_is_asked_to_end_ends_all_and_tears_down(starter: Starter, tmp_path: Path, number: signal.Signals) -> None:
+    with two_that_wait(starter, tmp_path) as first:
+        first.send(number)
+        code, said = first.outcome()
     assert "no tests ran" in said
-    assert first.returncode == {signal.SIGINT: pytest.ExitCode.INTERRUPTED, signal.SIGTERM: 143}[number]
+    assert code == {signal.SIGINT: pytest.ExitCode.INTERRUPTED, signal.SIGTERM: 143}[number]
     assert len(list(tmp_path.glob("torn-down-*"))) == 2
 
 
-def test_none_outlives_the_first(tmp_path: Path) -> None:
-    with two_that_wait(tmp_path) as first:
-        first.kill()
+def test_none_outlives_the_first(starter: Starter, tmp_path: Path) -> None:
+    with two_that_wait(starter, tmp_path) as first:
+        first.send(signal.SIGKILL)
         (tmp_path / "go").touch()
-        first.communicate(timeout=PATIENCE)  # which ends when nobody is left who could print
+        first.outcome()  # which is had when nobody is left who could print
     assert len(list(tmp_path.glob("torn-down-*"))) == 2
