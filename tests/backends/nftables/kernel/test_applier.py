@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -161,10 +161,10 @@ def test_a_large_change_is_one_transaction_nevertheless(backend: NftablesBackend
     max_examples=scaled(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=QUICK
 )
 @given(change=changes(family=IPFamily.IPV4))
-def test_no_packet_comes_between_what_was_and_what_will_be(backend: NftablesBackend, change: ClusterChange) -> None:
+@pytest.mark.usefixtures("backend")
+def test_no_packet_comes_between_what_was_and_what_will_be(change: ClusterChange) -> None:
     """Mode iptables takes commits of two tables for it: see tests/backends/iptables/test_between_commits.py."""
     before, after = (cluster.plan() for cluster in change)
-    backend.apply(before, set(), full=True)
     run, scripts = Libnftables.run, []
 
     def recorded(library: Libnftables, script: str) -> str:
@@ -172,9 +172,11 @@ def test_no_packet_comes_between_what_was_and_what_will_be(backend: NftablesBack
             scripts.append(script)
         return run(library, script)
 
-    with pytest.MonkeyPatch.context() as patch:
+    # Each cluster has a node of its own, and so a backend of its own; it finds the table of the one before.
+    with closing(NftablesBackend(IPFamily.IPV4)) as own, pytest.MonkeyPatch.context() as patch:
+        own.apply(before, set(), full=True)
         patch.setattr(Libnftables, "run", recorded)
-        assert not backend.apply(after, before.services.keys() | after.services.keys(), full=False).full
+        assert not own.apply(after, before.services.keys() | after.services.keys(), full=False).full
     assert len(scripts) <= 1
     assert_held(compile_plan(after))
 
