@@ -37,13 +37,29 @@ def claim_in_text(rule: str) -> Claim | None:
     """Return the frontend that a rule speaks of, as iptables-save prints it, if it is about a single one."""
     if " --dport " not in rule:
         return None
-    words = shlex.split(rule)
-    options = {word: words[at + 1] for at, word in enumerate(words[:-1]) if word in ("-d", "-p", "--dport")}
-    ip, _, bits = options.get("-d", "").partition("/")
-    port, protocol = options.get("--dport", ""), options.get("-p", "")
-    if not port.isdecimal() or protocol not in set(Protocol) or "!" in words or (ip and bits not in ("", "32", "128")):
+    try:
+        options = _options(rule)
+        ip, _, bits = options.get("-d", "").partition("/")
+        if "!" in options or (ip and bits not in ("", "32", "128")):
+            return None
+        address = str(ipaddress.ip_address(ip)) if ip else None
+        return Claim(address, int(options["--dport"]), Protocol(options["-p"]))
+    except (KeyError, ValueError):  # a range of ports, another protocol, or what a stranger has put into the chain
         return None
-    return Claim(str(ipaddress.ip_address(ip)) if ip else None, int(port), Protocol(protocol))
+
+
+def _options(rule: str) -> dict[str, str]:
+    """Return each option with its first value; a comment may hold what looks like others. Raises ValueError."""
+    words = iter(shlex.split(rule))
+    options: dict[str, str] = {}
+    for word in words:
+        if word == "--comment":
+            next(words, None)
+        elif word == "!":
+            options[word] = ""
+        elif word.startswith("-"):
+            options.setdefault(word, next(words, ""))
+    return options
 
 
 def destinations_in_text(lines: Iterable[str]) -> Iterator[Destination]:

@@ -47,6 +47,9 @@ def test_rules_in_the_kernel_tell_what_they_serve(net: Net, family: IPFamily, la
         "-A KUBE-SERVICES ! -d 10.96.0.10/32 -p udp -m udp --dport 53 -j KUBE-SVC-X",
         ":KUBE-SERVICES - [0:0]",
         '-A KUBE-SERVICES -m comment --comment "say -p udp --dport 53" -j KUBE-NODEPORTS',
+        "-A KUBE-SERVICES -d 10.96.0.10 -p udp -m comment --comment it's -m udp --dport 53 -j ACCEPT",
+        "-A KUBE-SERVICES -d nowhere -p udp -m udp --dport 53 -j ACCEPT",
+        "-A KUBE-SERVICES -d 10.96.0.10 -p udp -m udp --dport",
     ],
 )
 def test_other_rules_tell_nothing(line: str) -> None:
@@ -60,6 +63,10 @@ def test_other_rules_tell_nothing(line: str) -> None:
         ("KUBE-SERVICES-0A6000 -d 10.96.0.10/32 -p udp -m udp --dport 53", Destination("10.96.0.10", 53)),
         ("KUBE-SERVICES -d fd00:10:96::a/128 -p udp -m udp --dport 53", Destination("fd00:10:96::a", 53)),
         ('KUBE-SERVICES -d 10.96.0.10/32 -p udp -m comment --comment "a/b:c cluster IP" -m udp --dport 53',
+         Destination("10.96.0.10", 53)),
+        ("KUBE-SERVICES -d 10.96.0.10/32 -p udp -m comment --comment -d -m udp --dport 53",
+         Destination("10.96.0.10", 53)),
+        ("KUBE-SERVICES -d 10.96.0.10/32 -p udp -m comment --comment ! -m udp --dport 53",
          Destination("10.96.0.10", 53)),
         ("KUBE-NODEPORTS -p udp -m udp --dport 30053", Destination(None, 30053)),
     ],
