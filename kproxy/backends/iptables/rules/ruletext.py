@@ -8,10 +8,34 @@ import ipaddress
 import re
 import shlex
 
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_LONGEST = 4096
+"""Characters of one rule; a comment has 255 bytes. A quote that is open for longer is part of a name."""
 _TARGET = re.compile(r" -[jg] (\S+)")
 _ADDRESS_OPTIONS = {"-s", "-d"}
 _TAKES_ANY_WORD = {"--comment"}
+
+
+def lines_of(saved: str) -> list[str]:
+    """Return the lines of what iptables-save prints; what others' comments hold within their quotes ends none."""
+    lines: list[str] = []
+    begun: list[str] = []
+    for line in saved.removesuffix("\n").split("\n") if saved else ():
+        if not begun and ('"' not in line or not _is_open(line)):
+            lines.append(line)
+            continue
+        begun.append(line)
+        if not _is_open(whole := "\n".join(begun)):
+            lines.append(whole)
+            begun = []
+        elif len(whole) > _LONGEST:
+            lines += begun
+            begun = []
+    return lines + begun
+
+
+def _is_open(text: str) -> bool:
+    return '"' in _QUOTED.sub("", text)
 
 
 def target_of(rule: str) -> str:
@@ -24,7 +48,10 @@ def canonical(rule: str) -> tuple[tuple[str, ...], ...]:
     """Return a rule's options with their values, in an order of our own."""
     options: list[list[str]] = []
     inverted = False
-    words = iter(shlex.split(rule))
+    try:
+        words = iter(shlex.split(rule))
+    except ValueError:  # a stranger's, cut short
+        return ((rule,),)
     for word in words:
         if word == "!":
             inverted = True

@@ -1,5 +1,7 @@
 """Others who flush, reload or edit kproxy's rules are noticed, and what they did is repaired."""
 
+import subprocess
+
 import pytest
 
 from kproxy.backends.iptables.kernel.variant import Variant
@@ -7,6 +9,7 @@ from kproxy.backends.iptables.rules.diff import diff
 from kproxy.state.model import IPFamily
 from tests.kit.iptables.applier import Node, node
 from tests.kit.iptables.samples import endpoint_chain, sample, service_chain
+from tests.kit.iptables.tools import program
 
 __all__ = ["node"]
 
@@ -41,6 +44,36 @@ def test_noticed_and_repaired(node: Node, commands: list[str]) -> None:
     assert node.applier.reconcile(ruleset).repaired > 0
     assert node.saved() == node.rendered(ruleset)
     assert not node.applier.drifted()
+
+
+STRANGE = [
+    b'say "-d\n-A KUBE-SERVICES -d',
+    b"a\rb\x0bc\x1cd\xe2\x80\xa8e",
+    b"\xff\xfe",
+    b"-d",
+    b"\\",
+    b'"',
+    b"\n\n:X - [0:0]\n",
+]
+"""Comments, which are any bytes but nought."""
+
+
+@pytest.mark.parametrize("comment", STRANGE)
+def test_strange_rules_of_others_are_repaired_or_left_alone(node: Node, comment: bytes) -> None:
+    ruleset = sample(node.family, SERVICES)
+    node.applier.reconcile(ruleset)
+    for command in [f"-t nat -I {service_chain(1)}", "-t nat -I KUBE-SERVICES", "-t filter -A INPUT"]:
+        rule = f"{command} -p udp -m udp --dport 81 -j RETURN -m comment --comment"
+        words: list[str | bytes] = [program(node.family, node.variant), *rule.split(), comment]
+        subprocess.run(words, check=True)
+    assert node.applier.reconcile(ruleset).repaired == 2
+    assert node.applier.reconcile(ruleset).repaired == 0
+    node.applier.udp_frontends()
+    assert node.applier.apply(diff(ruleset, sample(node.family, {**SERVICES, 1: []}))).repaired == 0
+    node.applier.cleanup()
+    others = subprocess.run([program(node.family, node.variant, "-save")], check=True, capture_output=True).stdout
+    assert others.count(b"--dport 81") == 1
+    assert b"KUBE-SVC" not in others
 
 
 def test_a_step_on_changed_tables_becomes_a_full_comparison(node: Node) -> None:

@@ -35,7 +35,7 @@ from kproxy.backends.iptables.rules.firewall import KUBELET_CHAINS
 from kproxy.backends.iptables.rules.names import is_ours
 from kproxy.backends.iptables.rules.render import BUILTIN_CHAINS, render_rule
 from kproxy.backends.iptables.rules.ruleset import Chain, TableName
-from kproxy.backends.iptables.rules.ruletext import canonical, target_of
+from kproxy.backends.iptables.rules.ruletext import canonical, lines_of, target_of
 from kproxy.backends.iptables.rules.served import claim_in_text, destinations_in_text
 from kproxy.plan.model import Destination
 from kproxy.state.model import IPFamily
@@ -81,7 +81,7 @@ class NftTools:
             raise _refusal(table, done.stderr, "reading it")
         if _FOREIGN in done.stdout:
             raise ForeignRulesError(table)
-        return done.stdout.splitlines()
+        return lines_of(done.stdout)
 
     def chains(self, table: str) -> frozenset[str]:
         """Return the names of a table's chains, also of one that iptables can't read."""
@@ -99,7 +99,7 @@ class NftTools:
 
     def listing(self, table: str, chain: str) -> list[str]:
         """Return a chain's rules with their counters, as commands; none where there is no such chain."""
-        return _run([self._iptables, "-t", table, "-v", "-S", chain]).stdout.splitlines()
+        return lines_of(_run([self._iptables, "-t", table, "-v", "-S", chain]).stdout)
 
     def has_rule(self, table: str, chain: str, words: Iterable[str]) -> bool:
         """Tell whether a chain has a rule that is just so."""
@@ -176,7 +176,10 @@ def _program(name: str) -> str:
 
 def _run(command: list[str], text: str = "") -> "subprocess.CompletedProcess[str]":
     try:
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+        # Others' comments are any bytes.
+        return subprocess.run(
+            command, input=text, capture_output=True, encoding="utf-8", errors="backslashreplace", timeout=_TIMEOUT
+        )
     except OSError as err:
         raise NoIptablesError(f"{command[0]} does not start: {err.strerror}") from err
     except subprocess.TimeoutExpired as err:

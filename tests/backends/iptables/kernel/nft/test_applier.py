@@ -17,7 +17,7 @@ from kproxy.backends.iptables.kernel.variant import Variant
 from kproxy.backends.iptables.rules.diff import diff
 from kproxy.backends.iptables.rules.render import render_rule, render_ruleset
 from kproxy.backends.iptables.rules.ruleset import Chain, DestinationPort, Rule, TableName
-from kproxy.backends.iptables.rules.ruletext import canonical, target_of
+from kproxy.backends.iptables.rules.ruletext import canonical, lines_of, target_of
 from kproxy.state.model import IPFamily, Protocol
 from tests.backends.iptables.kernel.legacy.test_encode_listing import TABLES, ruleset
 from tests.kit.examples import scaled
@@ -40,6 +40,22 @@ from tests.kit.netns import network_namespace
 )
 def test_target_of_a_rule(rule: str, target: str) -> None:
     assert target_of(rule) == target
+
+
+@pytest.mark.parametrize(
+    ("saved", "lines"),
+    [
+        ("", []),
+        ("*nat\nCOMMIT\n", ["*nat", "COMMIT"]),
+        ('-A X --comment "a\n-A Y\nb" -j Z\n-A X\n', ['-A X --comment "a\n-A Y\nb" -j Z', "-A X"]),
+        ('-A X --comment "a \\" b\n" -j Z\n', ['-A X --comment "a \\" b\n" -j Z']),
+        ('-A X --comment "a\\\\"\n-A X\n', ['-A X --comment "a\\\\"', "-A X"]),
+        ('-A X --comment "a\r\u2028b"\n-A X\n', ['-A X --comment "a\r\u2028b"', "-A X"]),
+        (':odd"name - [0:0]\n' + "-A X\n" * 2000, [':odd"name - [0:0]', *["-A X"] * 2000]),
+    ],
+)  # fmt: skip
+def test_a_comment_ends_no_line(saved: str, lines: list[str]) -> None:
+    assert lines_of(saved) == lines
 
 
 @pytest.mark.parametrize(
