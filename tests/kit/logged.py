@@ -1,4 +1,4 @@
-"""What is logged during a test, for the tests that ask: in place of the fixture of pytest's of the same name.
+"""What is logged during a test, for the tests that ask: in place of pytest's own fixture, caplog.
 
 pytest's plugin hangs two handlers on every logger there is, before and after each part of each test, asked or not. That
 is a third of what a test costs that does little, of which there are thousands; so pyproject.toml leaves the plugin out.

@@ -6,11 +6,11 @@ own. The chains and matches are kube-proxy's in both layouts, so a look at the r
 """
 
 import ipaddress
-import shlex
 from collections.abc import Iterable, Iterator
 
 from kproxy.backends.iptables.rules import names
 from kproxy.backends.iptables.rules.ruleset import DestinationPort, Rule, TableName
+from kproxy.backends.iptables.rules.ruletext import canonical
 from kproxy.plan.claims import Claim
 from kproxy.plan.model import Destination
 from kproxy.state.model import Protocol
@@ -37,29 +37,15 @@ def claim_in_text(rule: str) -> Claim | None:
     """Return the frontend that a rule speaks of, as iptables-save prints it, if it is about a single one."""
     if " --dport " not in rule:
         return None
+    options = {option[0]: option[1] for option in canonical(rule) if len(option) > 1}
+    ip, _, bits = options.get("-d", "").partition("/")
+    if "!" in options or (ip and bits not in ("32", "128")):
+        return None
     try:
-        options = _options(rule)
-        ip, _, bits = options.get("-d", "").partition("/")
-        if "!" in options or (ip and bits not in ("", "32", "128")):
-            return None
         address = str(ipaddress.ip_address(ip)) if ip else None
         return Claim(address, int(options["--dport"]), Protocol(options["-p"]))
     except (KeyError, ValueError):  # a range of ports, another protocol, or what a stranger has put into the chain
         return None
-
-
-def _options(rule: str) -> dict[str, str]:
-    """Return each option with its first value; a comment may hold what looks like others. Raises ValueError."""
-    words = iter(shlex.split(rule))
-    options: dict[str, str] = {}
-    for word in words:
-        if word == "--comment":
-            next(words, None)
-        elif word == "!":
-            options[word] = ""
-        elif word.startswith("-"):
-            options.setdefault(word, next(words, ""))
-    return options
 
 
 def destinations_in_text(lines: Iterable[str]) -> Iterator[Destination]:
